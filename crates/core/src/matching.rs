@@ -1,0 +1,1 @@
+//! Offer matching: requests against offers, as a function of plain values.
