@@ -1,0 +1,124 @@
+//! What a node is told when it opens its data directory.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use crate::{
+    ids::{ClusterId, NodeId},
+    network::{Alone, Network},
+};
+
+/// How a node opens. `Options::single` gives the defaults for a cluster of one.
+#[derive(Clone)]
+pub struct Options {
+    /// The cluster that the data directory belongs to.
+    pub cluster_id: ClusterId,
+    /// This node.
+    pub node_id: NodeId,
+    /// How many shards the cluster has, 1 to 1024. Fixed at the first start of the data directory.
+    pub shards: u16,
+    /// The first voters of every shard and their addresses, used once, when a shard is born.
+    /// Every node of a new cluster must be given the same ones.
+    pub members: BTreeMap<NodeId, String>,
+    /// When the log is shortened.
+    pub snapshots: SnapshotPolicy,
+    /// What is refused, and how much is held in memory.
+    pub limits: Limits,
+    /// Heartbeats and elections.
+    pub timing: Timing,
+    /// How other nodes are reached.
+    pub network: Arc<dyn Network>,
+}
+
+impl Options {
+    /// A node that is a cluster of its own, with default limits.
+    #[must_use]
+    pub fn single(cluster_id: ClusterId, node_id: NodeId, shards: u16) -> Self {
+        Self {
+            cluster_id,
+            node_id,
+            shards,
+            members: BTreeMap::from([(node_id, String::new())]),
+            snapshots: SnapshotPolicy::default(),
+            limits: Limits::default(),
+            timing: Timing::default(),
+            network: Arc::new(Alone),
+        }
+    }
+}
+
+/// When a shard writes a snapshot and forgets the log before it. Whichever limit is reached first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotPolicy {
+    /// Log entries since the last snapshot.
+    pub every_entries: u64,
+    /// Bytes of log on disk.
+    pub every_log_bytes: u64,
+    /// Entries that are kept although a snapshot covers them, so that a node that is a little
+    /// behind is brought up to date from the log.
+    pub keep_entries: u64,
+}
+
+impl Default for SnapshotPolicy {
+    fn default() -> Self {
+        Self {
+            every_entries: 50_000,
+            every_log_bytes: 64 << 20,
+            keep_entries: 1_000,
+        }
+    }
+}
+
+/// Bounds in bytes and counts; an error that enforces one names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest command that may be proposed, in bytes.
+    pub command_bytes: usize,
+    /// The most bytes of commands that share one log entry (one command may exceed it alone).
+    pub entry_bytes: usize,
+    /// The most commands that share one log entry.
+    pub entry_commands: usize,
+    /// Proposals that may wait per shard; further proposers wait for a place.
+    pub queue: usize,
+    /// Recent log kept in memory per shard, in bytes, so that applying and replicating it needs
+    /// no read from disk.
+    pub log_cache_bytes: usize,
+    /// Memory for cached blocks of the database, in bytes.
+    pub block_cache_bytes: u64,
+    /// Memory for each of the database's write buffers before it is written out, in bytes.
+    pub write_buffer_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            command_bytes: 4 << 20,
+            entry_bytes: 1 << 20,
+            entry_commands: 1_024,
+            queue: 4_096,
+            log_cache_bytes: 4 << 20,
+            block_cache_bytes: 16 << 20,
+            write_buffer_bytes: 16 << 20,
+        }
+    }
+}
+
+/// Raft's clocks. The defaults suit a LAN; across regions all of them grow with the round trip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// How often a leader tells its followers that it lives.
+    pub heartbeat: Duration,
+    /// The shortest time without a leader before a follower stands for election.
+    pub election_min: Duration,
+    /// The longest such time; each node draws one between the two.
+    pub election_max: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_millis(50),
+            election_min: Duration::from_millis(150),
+            election_max: Duration::from_millis(300),
+        }
+    }
+}

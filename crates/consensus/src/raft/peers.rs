@@ -1,0 +1,285 @@
+//! openraft's calls to other replicas, carried by our [`Network`] as opaque bytes, and answered
+//! on the other side by [`serve`].
+
+use std::{future::Future, sync::Arc};
+
+use bytes::Bytes;
+use openraft::{
+    BasicNode, RaftNetworkFactory, RaftNetworkV2,
+    alias::{SnapshotOf, VoteOf},
+    errors::{RPCError, ReplicationClosed, StreamingError, Unreachable},
+    network::RPCOption,
+    raft::{
+        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+        TransferLeaderResponse, VoteRequest, VoteResponse,
+    },
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{ShardRaft, SnapshotMeta, Types, Vote, codec};
+use crate::{
+    ids::{NodeId, ShardId},
+    network::{Network, NetworkError, PeerRequest},
+    store::SnapshotFile,
+};
+
+/// How much of a snapshot travels in one call, in bytes.
+const CHUNK_BYTES: usize = 1 << 20;
+
+#[derive(Serialize, Deserialize)]
+enum Request {
+    Append(AppendEntriesRequest<Types>),
+    Vote(VoteRequest<Types>),
+    PreVote(VoteRequest<Types>),
+    TransferLeader(TransferLeaderRequest<Types>),
+    Snapshot(Chunk),
+}
+
+/// A part of a snapshot. Chunks are sent in order, each after the one before it is answered.
+#[derive(Serialize, Deserialize)]
+struct Chunk {
+    vote: Vote,
+    meta: SnapshotMeta,
+    offset: u64,
+    data: Bytes,
+    last: bool,
+}
+
+/// The answer to a chunk: to the last one Raft's, to the others only that it was taken.
+#[derive(Serialize, Deserialize)]
+enum ChunkAnswer {
+    Taken,
+    Installed(SnapshotResponse<Types>),
+}
+
+/// An answer, or why there is none.
+type Answer<T> = Result<T, String>;
+
+/// Makes clients for the replicas of one shard.
+pub(crate) struct Peers {
+    shard: ShardId,
+    network: Arc<dyn Network>,
+}
+
+impl Peers {
+    pub(crate) fn new(shard: ShardId, network: Arc<dyn Network>) -> Self {
+        Self { shard, network }
+    }
+}
+
+impl RaftNetworkFactory<Types> for Peers {
+    type Network = Peer;
+
+    async fn new_client(&mut self, target: u64, node: &BasicNode) -> Peer {
+        Peer {
+            shard: self.shard,
+            target: NodeId::new(target),
+            address: node.addr.clone(),
+            network: Arc::clone(&self.network),
+        }
+    }
+}
+
+/// A client for one replica of a shard on another node.
+pub(crate) struct Peer {
+    shard: ShardId,
+    target: NodeId,
+    address: String,
+    network: Arc<dyn Network>,
+}
+
+impl Peer {
+    async fn call<T: DeserializeOwned>(
+        &self,
+        request: &Request,
+        option: &RPCOption,
+    ) -> Result<T, RPCError<Types>> {
+        let body = codec::encode(request).map_err(|error| self.unreachable(&error))?;
+        let request = PeerRequest {
+            shard: self.shard,
+            body: Bytes::from(body),
+        };
+        let call = self.network.call(self.target, &self.address, request);
+        let answer = match tokio::time::timeout(option.hard_ttl(), call).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error @ NetworkError::Unreachable { .. })) => {
+                return Err(self.unreachable(&error));
+            }
+            Ok(Err(error @ NetworkError::Interrupted { .. })) => {
+                return Err(RPCError::Network(openraft::errors::NetworkError::new(
+                    &error,
+                )));
+            }
+            Err(elapsed) => return Err(self.unreachable(&elapsed)),
+        };
+        codec::decode::<Answer<T>>(&answer)
+            .map_err(|error| self.unreachable(&error))?
+            .map_err(|reason| self.unreachable(&std::io::Error::other(reason)))
+    }
+
+    /// Whatever went wrong is worth a pause before the next try.
+    fn unreachable<E: std::error::Error + 'static>(&self, error: &E) -> RPCError<Types> {
+        RPCError::Unreachable(Unreachable::new(error))
+    }
+}
+
+impl RaftNetworkV2<Types> for Peer {
+    type SnapshotData = SnapshotFile;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        self.call(&Request::Append(rpc), &option).await
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        self.call(&Request::Vote(rpc), &option).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        self.call(&Request::PreVote(rpc), &option).await
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        req: TransferLeaderRequest<Types>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
+        self.call(&Request::TransferLeader(req), &option).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: VoteOf<Types>,
+        snapshot: SnapshotOf<Types, SnapshotFile>,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        let unreachable =
+            |error: &std::io::Error| StreamingError::Unreachable(Unreachable::new(error));
+        let send = async {
+            let mut offset = 0;
+            loop {
+                let file = snapshot.snapshot.clone();
+                let data =
+                    tokio::task::spawn_blocking(move || file.read_chunk(offset, CHUNK_BYTES))
+                        .await
+                        .map_err(|error| unreachable(&std::io::Error::other(error)))?
+                        .map_err(|error| unreachable(&error))?;
+                let next = offset + data.len() as u64;
+                let last = next >= snapshot.snapshot.len();
+                let chunk = Chunk {
+                    vote,
+                    meta: snapshot.meta.clone(),
+                    offset,
+                    data: data.into(),
+                    last,
+                };
+                let answer = self.call(&Request::Snapshot(chunk), &option).await;
+                match answer
+                    .map_err(|error| unreachable(&std::io::Error::other(error.to_string())))?
+                {
+                    ChunkAnswer::Installed(response) => return Ok(response),
+                    ChunkAnswer::Taken if last => {
+                        return Err(unreachable(&std::io::Error::other(
+                            "the last chunk was not answered as such",
+                        )));
+                    }
+                    ChunkAnswer::Taken => offset = next,
+                }
+            }
+        };
+        tokio::select! {
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            sent = send => sent,
+        }
+    }
+}
+
+/// Answers a request of another replica of the shard.
+pub(crate) async fn serve(
+    raft: &ShardRaft,
+    inbox: &crate::store::SnapshotInbox,
+    body: &[u8],
+) -> Bytes {
+    let answer = match codec::decode::<Request>(body) {
+        Ok(request) => answer(raft, inbox, request).await,
+        Err(error) => codec::encode(&Answer::<()>::Err(format!(
+            "the request was not understood: {error}"
+        ))),
+    };
+    match answer {
+        Ok(bytes) => Bytes::from(bytes),
+        Err(error) => {
+            tracing::error!(%error, "an answer to another node does not encode");
+            Bytes::new()
+        }
+    }
+}
+
+async fn answer(
+    raft: &ShardRaft,
+    inbox: &crate::store::SnapshotInbox,
+    request: Request,
+) -> Result<Vec<u8>, codec::CodecError> {
+    match request {
+        Request::Append(rpc) => codec::encode(
+            &raft
+                .append_entries(rpc)
+                .await
+                .map_err(|error| error.to_string()),
+        ),
+        Request::Vote(rpc) => {
+            codec::encode(&raft.vote(rpc).await.map_err(|error| error.to_string()))
+        }
+        Request::PreVote(rpc) => {
+            codec::encode(&raft.pre_vote(rpc).await.map_err(|error| error.to_string()))
+        }
+        Request::TransferLeader(rpc) => codec::encode(
+            &raft
+                .handle_transfer_leader(rpc)
+                .await
+                .map_err(|error| error.to_string()),
+        ),
+        Request::Snapshot(chunk) => codec::encode(&take_chunk(raft, inbox, chunk).await),
+    }
+}
+
+async fn take_chunk(
+    raft: &ShardRaft,
+    inbox: &crate::store::SnapshotInbox,
+    chunk: Chunk,
+) -> Answer<ChunkAnswer> {
+    let Chunk {
+        vote,
+        meta,
+        offset,
+        data,
+        last,
+    } = chunk;
+    let taken = inbox
+        .take(offset, data, last)
+        .await
+        .map_err(|error| error.to_string())?;
+    let Some(file) = taken else {
+        return Ok(ChunkAnswer::Taken);
+    };
+    let snapshot = SnapshotOf::<Types, SnapshotFile> {
+        meta,
+        snapshot: file,
+    };
+    raft.install_full_snapshot(vote, snapshot)
+        .await
+        .map(ChunkAnswer::Installed)
+        .map_err(|error| error.to_string())
+}
