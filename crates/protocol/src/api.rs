@@ -1,0 +1,190 @@
+//! Bodies of the HTTP API (JSON). Field names are stable: scripts read them.
+//!
+//! A run as people see it is [`meson_core::run::view`]'s; what is here goes around it.
+
+use std::collections::BTreeMap;
+
+use meson_core::definition::Definition;
+use meson_core::ids::RunId;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// `POST /v1/runs`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubmitRun {
+    /// The run's id, chosen by the client so that sending the request again is safe; none: the
+    /// server chooses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<RunId>,
+    /// The compiled workflow.
+    pub definition: Definition,
+    /// Values for its parameters.
+    #[serde(default)]
+    pub params: BTreeMap<String, Value>,
+    /// Digest of the bundle uploaded before, by `PUT /v1/bundles/{digest}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<String>,
+    /// Run steps even if their artifacts exist.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// Answer to [`SubmitRun`]: the run is durable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunAccepted {
+    /// Its id.
+    pub id: RunId,
+}
+
+/// `POST /v1/runs/{id}/cancel`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CancelRun {
+    /// Why, for the history.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// `POST /v1/runs/{id}/retry`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetryRun {
+    /// The step to start from; none: what did not succeed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+}
+
+/// Every error's body.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// What went wrong.
+    pub error: ErrorDetail,
+}
+
+/// What went wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorDetail {
+    /// Stable and short, for programs: `run_not_found`.
+    pub code: String,
+    /// For people.
+    pub message: String,
+    /// What to do about it, where there is something to do.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub remedy: String,
+    /// Details, one per problem of a refused definition.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
+}
+
+/// A line of `GET /v1/runs`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunSummary {
+    /// Its id.
+    pub id: RunId,
+    /// Its workflow's name.
+    pub workflow: String,
+    /// `running`, `succeeded`, `failed` or `cancelled`.
+    pub state: String,
+    /// Who pays.
+    pub owner: String,
+    /// RFC 3339.
+    pub started_at: String,
+    /// RFC 3339; none while it runs.
+    pub finished_at: Option<String>,
+}
+
+/// A page of a list; `next` is what to ask for as `after` to go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// The items, newest first unless the route says otherwise.
+    pub items: Vec<T>,
+    /// None on the last page.
+    pub next: Option<String>,
+}
+
+/// `GET /v1/runs/{id}/steps/{step}/explain`: why is this step not running?
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The step.
+    pub step: String,
+    /// Its state.
+    pub state: String,
+    /// One sentence that says it all.
+    pub summary: String,
+    /// What stands in the way, most important first, each with its count of agents.
+    #[serde(default)]
+    pub reasons: Vec<Reason>,
+    /// The smallest changes that would make it run.
+    #[serde(default)]
+    pub would_fit: Vec<String>,
+}
+
+/// A reason why a step does not run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// The failing predicate: `mem: wants 64g, at most 8g free`.
+    pub text: String,
+    /// On how many agents it fails first.
+    pub agents: u32,
+}
+
+/// An artifact in the registry.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ArtifactView {
+    /// Its name, as the step calls it.
+    pub name: String,
+    /// Its id.
+    pub id: String,
+    /// `sha256:…`.
+    pub digest: String,
+    /// Size of the stored blob in bytes.
+    pub bytes: u64,
+    /// Whether it is a packed directory.
+    pub directory: bool,
+    /// The run that made it.
+    pub run: RunId,
+    /// The step that made it.
+    pub step: String,
+    /// The task id of the attempt that made it.
+    pub task: String,
+    /// RFC 3339.
+    pub created_at: String,
+}
+
+/// `GET /v1/cluster`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterView {
+    /// Coordinators.
+    pub nodes: Vec<NodeView>,
+    /// Raft groups.
+    pub shards: Vec<ShardView>,
+}
+
+/// A coordinator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeView {
+    /// Its number.
+    pub id: u64,
+    /// Where it is.
+    pub region: String,
+    /// Its HTTP address.
+    pub addr: String,
+    /// `up`, `draining` or `down`.
+    pub state: String,
+}
+
+/// A Raft group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardView {
+    /// Its number.
+    pub id: u16,
+    /// The node that leads it, if one does.
+    pub leader: Option<u64>,
+    /// Raft term.
+    pub term: u64,
+    /// Nodes that hold a copy.
+    pub replicas: Vec<u64>,
+    /// Last committed log index.
+    pub commit_index: u64,
+}
