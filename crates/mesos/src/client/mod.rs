@@ -1,0 +1,1 @@
+//! A scheduler's and an executor's side of the API.
