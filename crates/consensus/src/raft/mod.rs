@@ -225,9 +225,11 @@ pub(crate) async fn step_down(raft: &ShardRaft, node: u64, last_log_id: Option<L
         let _ = raft.trigger().transfer_leader(peer).await;
         return;
     }
-    // The only voter. Raft has no word for it, but a vote for itself in a later term deposes it
-    // like any other candidate's would; the election that follows is then won in a later term yet.
-    let vote = Vote::new(metrics.current_term + 1, node);
+    // The only voter. Raft has no word for it, but a vote for another candidate in a later term
+    // deposes it like any candidate's would. No node bears this id (a replica without a vote never
+    // stands for election), so nobody uses that vote; this node then wins a term later still.
+    let nobody = !node;
+    let vote = Vote::new(metrics.current_term + 1, nobody);
     let mut request = VoteRequest::new(vote, last_log_id);
     request.leadership_transfer = true;
     match raft.vote(request).await {

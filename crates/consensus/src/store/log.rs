@@ -42,7 +42,7 @@ struct Shared {
     shard: ShardId,
     store: Arc<Store>,
     cache_bytes: usize,
-    tail: Mutex<Tail>,
+    tail: Arc<Mutex<Tail>>,
     vote: Mutex<Option<Vote>>,
 }
 
@@ -122,19 +122,19 @@ impl Tail {
     }
 }
 
-/// What others may know of a shard's log.
+/// What others may know of a shard's log. It does not hold the store open.
 #[derive(Clone)]
-pub(crate) struct LogInfo(Arc<Shared>);
+pub(crate) struct LogInfo(Arc<Mutex<Tail>>);
 
 impl LogInfo {
     /// Bytes of all entries in the log.
     pub(crate) fn bytes(&self) -> u64 {
-        lock(&self.0.tail).bytes
+        lock(&self.0).bytes
     }
 
     /// The last entry.
     pub(crate) fn last(&self) -> Option<LogId> {
-        lock(&self.0.tail).last
+        lock(&self.0).last
     }
 }
 
@@ -164,7 +164,7 @@ impl LogStore {
                 shard,
                 store: Arc::clone(store),
                 cache_bytes,
-                tail: Mutex::new(tail),
+                tail: Arc::new(Mutex::new(tail)),
                 vote: Mutex::new(vote),
             }),
             writer: writer.handle(),
@@ -172,7 +172,7 @@ impl LogStore {
     }
 
     pub(crate) fn info(&self) -> LogInfo {
-        LogInfo(Arc::clone(&self.shared))
+        LogInfo(Arc::clone(&self.shared.tail))
     }
 
     /// Writes, and waits until it is on disk.

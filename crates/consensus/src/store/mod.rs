@@ -22,6 +22,8 @@ mod keys;
 mod log;
 mod snapshot;
 mod state;
+#[cfg(test)]
+mod suite;
 mod writer;
 
 use std::{
@@ -167,6 +169,10 @@ impl Store {
             }
         };
         let database = open_database(&opened.database, options).map_err(|error| match error {
+            // Our own lock is free, but somebody in this process still holds a view.
+            fjall::Error::Locked => OpenError::Locked {
+                dir: root.to_owned(),
+            },
             error @ (fjall::Error::JournalRecovery(_)
             | fjall::Error::Unrecoverable
             | fjall::Error::Decompress(_)) => OpenError::Damaged {

@@ -310,7 +310,7 @@ impl RaftSnapshotBuilder<Types> for Builder {
         };
         let slot = Arc::clone(&self.slot);
         let built = tokio::task::spawn_blocking(move || {
-            if slot.newest() < meta.last_log_id {
+            if slot.newest() < meta.last_log_id || slot.current()?.is_none() {
                 slot.build(&meta, &state)?;
             }
             slot.current()
