@@ -93,6 +93,9 @@ impl Tail {
 
     fn truncate(&mut self, last: Option<LogId>) {
         let keep = last.map_or(0, |id| id.index + 1);
+        if keep >= self.next() {
+            return;
+        }
         for _ in keep..self.next() {
             if let Some(size) = self.sizes.pop_back() {
                 self.bytes -= u64::from(size);
