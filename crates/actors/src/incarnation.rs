@@ -56,6 +56,10 @@ impl Scope {
     }
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all children are running; a box would only add an allocation"
+)]
 enum Life<A: Actor<Context = Context<A>>> {
     Fresh,
     Building(LocalBoxFuture<'static, Result<A, BoxError>>),
@@ -95,6 +99,7 @@ impl<A: Actor<Context = Context<A>>> Incarnation<A> {
         let mut ctx = Context::new();
         ctx.spawn(Pump {
             cell: Arc::clone(&self.cell),
+            number: self.number,
         });
         let addr = ctx.address();
         self.life = Life::Running(ctx.into_future(actor));
@@ -201,6 +206,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 /// and it keeps the actor alive while no `Addr` exists.
 struct Pump<A: Actor<Context = Context<A>>> {
     cell: Arc<Cell<A>>,
+    number: u64,
 }
 
 impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Pump<A> {
@@ -212,13 +218,14 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Pump<A> {
         ctx: &mut Context<A>,
         task: &mut std::task::Context<'_>,
     ) -> Poll<()> {
+        let crashed = || self.cell.down(self.number);
         for _ in 0..BATCH {
             // The context polls us again once what it waits for is done.
             if ctx.waiting() {
                 return Poll::Pending;
             }
             match self.cell.pop() {
-                Some(envelope) => envelope.deliver(actor, ctx),
+                Some(envelope) => envelope.deliver(actor, ctx, &crashed),
                 None => return Poll::Pending, // `push` wakes the task
             }
         }

@@ -101,5 +101,6 @@ pub use incarnation::Scope;
 pub use spawner::{ArbiterSpawner, LocalSpawner, Spawner, SpawnerTask};
 pub use spec::{ChildKey, ChildSpec, Restart};
 pub use supervisor::{
-    Event, GetSupervisor, Intensity, Observer, Strategy, Subtree, Supervisor, SupervisorOptions, SupervisorState,
+    Event, GetSupervisor, Intensity, Observer, Strategy, Subtree, Supervisor, SupervisorOptions,
+    SupervisorState,
 };

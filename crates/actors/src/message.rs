@@ -30,7 +30,20 @@ impl Drop for Permit {
 
 /// A message whose type only its receiver knows.
 pub(crate) trait Envelope<A: Actor>: Send {
-    fn deliver(self: Box<Self>, actor: &mut A, ctx: &mut A::Context);
+    /// `crashed` is called if the handler panics, before the sender can notice.
+    fn deliver(self: Box<Self>, actor: &mut A, ctx: &mut A::Context, crashed: &dyn Fn());
+}
+
+/// Declared after the reply, hence dropped before it: a sender on another thread
+/// must not see its reply vanish from an actor that seems to live.
+struct OnPanic<'a>(&'a dyn Fn());
+
+impl Drop for OnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            (self.0)();
+        }
+    }
 }
 
 /// A message that nobody waits for. It is in flight until it is taken.
@@ -44,7 +57,7 @@ where
     A: Actor<Context = Context<A>> + Handler<M>,
     M: Message + Send + 'static,
 {
-    fn deliver(self: Box<Self>, actor: &mut A, ctx: &mut Context<A>) {
+    fn deliver(self: Box<Self>, actor: &mut A, ctx: &mut Context<A>, _: &dyn Fn()) {
         let Self { message, permit } = *self;
         drop(permit);
         actor.handle(message, ctx).handle(ctx, None);
@@ -66,7 +79,7 @@ where
     M: Message + Send + 'static,
     M::Result: Send,
 {
-    fn deliver(self: Box<Self>, actor: &mut A, ctx: &mut Context<A>) {
+    fn deliver(self: Box<Self>, actor: &mut A, ctx: &mut Context<A>, crashed: &dyn Fn()) {
         let Self {
             message,
             reply,
@@ -77,6 +90,9 @@ where
             return;
         }
         drop(permit);
-        actor.handle(message, ctx).handle(ctx, Some(reply));
+        let guard = OnPanic(crashed);
+        let response = actor.handle(message, ctx);
+        drop(guard);
+        response.handle(ctx, Some(reply));
     }
 }

@@ -324,7 +324,10 @@ impl Supervisor {
         A: Actor<Context = Context<A>>,
     {
         let cell = Arc::clone(self.shared().inbox().children.get(key)?);
-        cell.into_any().downcast::<Cell<A>>().ok().map(ChildRef::new)
+        cell.into_any()
+            .downcast::<Cell<A>>()
+            .ok()
+            .map(ChildRef::new)
     }
 
     /// How many children live.

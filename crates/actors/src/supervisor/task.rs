@@ -394,7 +394,11 @@ impl Task {
         let mut dropped = false;
         while wanted.contains(&id) {
             // An exit that waits to be judged settles it as well.
-            if let Some(at) = self.deferred.iter().position(|exit| wanted.contains(&exit.child)) {
+            if let Some(at) = self
+                .deferred
+                .iter()
+                .position(|exit| wanted.contains(&exit.child))
+            {
                 if let Some(exit) = self.deferred.remove(at) {
                     self.settle(&exit, wanted);
                 }
