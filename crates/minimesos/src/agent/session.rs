@@ -1,0 +1,235 @@
+//! The agent's connection to its master: [`link`](crate::link) over HTTP, opened
+//! again whenever it breaks.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use meson_mesos::recordio::Decoder;
+use meson_mesos::types::AgentId;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+
+use crate::link::{AgentCall, CALL_PATH, FromAgent, Hello, STREAM_HEADER, STREAM_PATH, ToAgent};
+
+/// The first wait before a broken connection is opened again; it doubles.
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+/// The longest wait: a restarted master is found within it.
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// How long a connection, a call or the master's first word may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Calls that may wait for the master before the connection is given up.
+const CALLS: usize = 16_384;
+
+/// What the session tells the agent.
+#[derive(Debug)]
+pub(crate) enum FromMaster {
+    /// What is to be said first? Answered once the agent has recovered.
+    Hello(oneshot::Sender<Hello>),
+    /// Registered. Calls go into this channel as long as the connection holds.
+    Registered(AgentId, mpsc::Sender<FromAgent>),
+    /// The connection is lost.
+    Disconnected,
+    /// The master says.
+    Message(Box<ToAgent>),
+    /// The master does not want this agent.
+    Refused(String),
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+enum SessionError {
+    #[error("cannot reach the master: {0}")]
+    Http(#[from] reqwest::Error),
+    #[error("the master answered {0}")]
+    Status(reqwest::StatusCode),
+    #[error("the master's answer has no header {STREAM_HEADER}")]
+    NoStreamId,
+    #[error("the master's stream is damaged: {0}")]
+    Record(#[from] meson_mesos::recordio::DecodeError),
+    #[error("the master's message cannot be understood: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("the master was silent for {0:?}")]
+    Silent(Duration),
+    #[error("the master closed the connection")]
+    Closed,
+    #[error("the master's first message was not a welcome")]
+    NoWelcome,
+    #[error("the master did not take a call: {0}")]
+    Call(String),
+    #[error("the agent is ending")]
+    Ending,
+    #[error("refused: {0}")]
+    Refused(String),
+}
+
+/// Keeps the agent connected until it ends or is refused.
+pub(crate) async fn run(
+    http: reqwest::Client,
+    master_url: String,
+    events: mpsc::Sender<FromMaster>,
+) {
+    let mut backoff = BACKOFF_MIN;
+    loop {
+        let mut welcomed = false;
+        let error = match connect(&http, &master_url, &events, &mut welcomed).await {
+            Err(error) => error,
+            Ok(never) => match never {},
+        };
+        match error {
+            SessionError::Ending => return,
+            SessionError::Refused(message) => {
+                let _ = events.send(FromMaster::Refused(message)).await;
+                return;
+            }
+            error if welcomed => {
+                warn!(%error, master = master_url, "connection to the master lost");
+                backoff = BACKOFF_MIN;
+                if events.send(FromMaster::Disconnected).await.is_err() {
+                    return;
+                }
+            }
+            error => debug!(%error, master = master_url, "not registered yet"),
+        }
+        tokio::time::sleep(backoff).await;
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+    }
+}
+
+/// One connection, from hello to its end.
+async fn connect(
+    http: &reqwest::Client,
+    master_url: &str,
+    events: &mpsc::Sender<FromMaster>,
+    welcomed: &mut bool,
+) -> Result<std::convert::Infallible, SessionError> {
+    let (ask, hello) = oneshot::channel();
+    events
+        .send(FromMaster::Hello(ask))
+        .await
+        .map_err(|_| SessionError::Ending)?;
+    let hello = hello.await.map_err(|_| SessionError::Ending)?;
+    let base = master_url.trim_end_matches('/');
+    let opening = http
+        .post(format!("{base}{STREAM_PATH}"))
+        .json(&hello)
+        .send();
+    let answer = timeout(CALL_TIMEOUT, opening)
+        .await
+        .map_err(|_| SessionError::Silent(CALL_TIMEOUT))??;
+    if !answer.status().is_success() {
+        return Err(SessionError::Status(answer.status()));
+    }
+    let stream_id = answer
+        .headers()
+        .get(STREAM_HEADER)
+        .and_then(|value| value.to_str().ok())
+        .ok_or(SessionError::NoStreamId)?
+        .to_owned();
+    let mut body = answer.bytes_stream();
+    let mut decoder = Decoder::default();
+    let mut patience = CALL_TIMEOUT;
+    let mut calls: Option<(mpsc::Sender<FromAgent>, oneshot::Receiver<SessionError>)> = None;
+    loop {
+        let message = loop {
+            if let Some(record) = decoder.next_record()? {
+                break serde_json::from_slice::<ToAgent>(&record)?;
+            }
+            let failed = async {
+                match &mut calls {
+                    Some((_, failed)) => failed.await.unwrap_or(SessionError::Ending),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                bytes = timeout(patience, body.next()) => match bytes {
+                    Err(_) => return Err(SessionError::Silent(patience)),
+                    Ok(None) => return Err(SessionError::Closed),
+                    Ok(Some(bytes)) => decoder.push(&bytes?),
+                },
+                error = failed => return Err(error),
+            }
+        };
+        match (message, &calls) {
+            (
+                ToAgent::Registered {
+                    agent_id,
+                    master_timeout_ms,
+                }
+                | ToAgent::Reregistered {
+                    agent_id,
+                    master_timeout_ms,
+                },
+                _,
+            ) => {
+                info!(agent = %agent_id, master = master_url, "registered with the master");
+                patience = Duration::from_millis(master_timeout_ms);
+                let (sender, receiver) = mpsc::channel(CALLS);
+                let (fail, failed) = oneshot::channel();
+                let url = format!("{base}{CALL_PATH}");
+                tokio::spawn(make_calls(
+                    http.clone(),
+                    url,
+                    agent_id.clone(),
+                    stream_id.clone(),
+                    receiver,
+                    fail,
+                ));
+                calls = Some((sender.clone(), failed));
+                *welcomed = true;
+                events
+                    .send(FromMaster::Registered(agent_id, sender))
+                    .await
+                    .map_err(|_| SessionError::Ending)?;
+            }
+            (ToAgent::Refused { message }, _) => return Err(SessionError::Refused(message)),
+            (_, None) => return Err(SessionError::NoWelcome),
+            (ToAgent::Ping { sequence }, Some((sender, _))) => {
+                // A full queue means that the master takes no calls: it will
+                // find the agent unreachable, and rightly.
+                let _ = sender.try_send(FromAgent::Pong { sequence });
+            }
+            (message, Some(_)) => events
+                .send(FromMaster::Message(Box::new(message)))
+                .await
+                .map_err(|_| SessionError::Ending)?,
+        }
+    }
+}
+
+/// Makes the agent's calls one after the other, until one fails or no more can
+/// come.
+async fn make_calls(
+    http: reqwest::Client,
+    url: String,
+    agent_id: AgentId,
+    stream_id: String,
+    mut calls: mpsc::Receiver<FromAgent>,
+    failed: oneshot::Sender<SessionError>,
+) {
+    while let Some(call) = calls.recv().await {
+        let call = AgentCall {
+            agent_id: agent_id.clone(),
+            stream_id: stream_id.clone(),
+            call,
+        };
+        let answer = http
+            .post(&url)
+            .timeout(CALL_TIMEOUT)
+            .json(&call)
+            .send()
+            .await;
+        let error = match answer {
+            Ok(answer) if answer.status().is_success() => continue,
+            Ok(answer) => {
+                let status = answer.status();
+                let text = answer.text().await.unwrap_or_default();
+                SessionError::Call(format!("{status} {text}"))
+            }
+            Err(error) => SessionError::Http(error),
+        };
+        // The connection is opened anew, and what matters is said again.
+        let _ = failed.send(error);
+        return;
+    }
+}

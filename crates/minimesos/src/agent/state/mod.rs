@@ -1,0 +1,680 @@
+//! The agent's state machine: pure, deterministic, without a clock or I/O.
+//!
+//! ```text
+//! master's messages ─┐                       ┌─► updates and messages to the master
+//! executors' calls  ─┼─► State::handle(now) ─┼─► events and answers to executors
+//! containers' ends  ─┤                       ├─► containers to start and to destroy
+//! the clock (Tick)  ─┘                       └─► records to keep on disk
+//! ```
+//!
+//! Outputs are to be carried out in their order: a record stands before the
+//! message that relies on it. [`State::next_deadline`] says when the next `Tick`
+//! is due.
+//!
+//! * [`executors`]: launches, kills, subscriptions, ends.
+//! * [`updates`]: status updates, which are sent again until they are
+//!   acknowledged, one at a time for each task.
+
+mod executors;
+#[cfg(test)]
+mod tests;
+mod updates;
+
+pub(super) use updates::duration_text;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use meson_mesos::executor::{Call, Event};
+use meson_mesos::types::{
+    AgentId, AgentInfo, CapabilityType, ContainerId, Data, ExecutorId, FrameworkId, FrameworkInfo,
+    KillPolicy, TaskId, TaskInfo, TaskState, TaskStatus,
+};
+use uuid::Uuid;
+
+use super::process::ProcessId;
+use super::records::{FrameworkRecord, RunRecord, TaskRecord};
+
+/// A moment: time since 1970, from a clock that never goes back.
+pub(crate) type Time = Duration;
+
+/// Timeouts, with the defaults of the real agent's flags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the start of an executor's process to its first SUBSCRIBE.
+    pub executor_registration: Duration,
+    /// From the agent's recovery to an executor's next SUBSCRIBE.
+    pub executor_reregistration: Duration,
+    /// From SHUTDOWN to the end of an executor that does not say otherwise.
+    pub executor_shutdown_grace: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            executor_registration: Duration::from_secs(60),
+            executor_reregistration: Duration::from_secs(2),
+            executor_shutdown_grace: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What does not change while an agent runs.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// Under which the sandboxes are.
+    pub(crate) work_dir: PathBuf,
+    /// The address that containers are said to have.
+    pub(crate) ip: String,
+    /// Timeouts.
+    pub(crate) timeouts: Timeouts,
+}
+
+/// Names one HTTP call of an executor and, if that subscribes, its stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct RequestId(pub(crate) u64);
+
+/// Why a container did not start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LaunchFailure {
+    /// A URI could not be fetched, or the process not be started.
+    Container(String),
+    /// The sandbox could not be made; an unknown user, as a rule.
+    Directory(String),
+}
+
+/// What happens to an agent.
+#[derive(Debug, Clone)]
+pub(crate) enum Input {
+    /// The master has registered the agent, or registered it again.
+    Registered(AgentId),
+    /// The connection to the master is lost.
+    Disconnected,
+    /// Run a task.
+    RunTask {
+        framework: Box<FrameworkInfo>,
+        task: Box<TaskInfo>,
+    },
+    /// Kill a task.
+    KillTask {
+        framework_id: FrameworkId,
+        task_id: TaskId,
+        kill_policy: Option<KillPolicy>,
+    },
+    /// End an executor.
+    ShutdownExecutor {
+        framework_id: FrameworkId,
+        executor_id: ExecutorId,
+    },
+    /// End all executors of a framework and forget it.
+    ShutdownFramework(FrameworkId),
+    /// A framework describes itself anew.
+    UpdateFramework(Box<FrameworkInfo>),
+    /// The scheduler has an update.
+    Acknowledge {
+        framework_id: FrameworkId,
+        task_id: TaskId,
+        uuid: Data,
+    },
+    /// Bytes for an executor.
+    MessageToExecutor {
+        framework_id: FrameworkId,
+        executor_id: ExecutorId,
+        data: Data,
+    },
+    /// End all executors, then leave the cluster.
+    Leave,
+    /// An executor calls.
+    Call {
+        request: RequestId,
+        framework_id: FrameworkId,
+        executor_id: ExecutorId,
+        call: Box<Call>,
+    },
+    /// An executor's stream broke.
+    StreamEnded(RequestId),
+    /// A container's first process has started.
+    Started {
+        container_id: ContainerId,
+        process: ProcessId,
+    },
+    /// A container could not be started; there is nothing of it.
+    StartFailed {
+        container_id: ContainerId,
+        failure: LaunchFailure,
+    },
+    /// A container has ended with this raw wait status, if anybody knows it.
+    Ended {
+        container_id: ContainerId,
+        status: Option<i32>,
+    },
+    /// Time has passed.
+    Tick,
+}
+
+/// An answer to an executor's call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// 200, and the stream of events begins.
+    Streaming,
+    /// 202.
+    Accepted,
+    /// 400, with this text.
+    Refused(&'static str),
+    /// 403, with this text.
+    Forbidden(&'static str),
+}
+
+/// A status update on its way to the scheduler.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Forward {
+    /// To whom.
+    pub(crate) framework_id: FrameworkId,
+    /// What it says.
+    pub(crate) status: Arc<TaskStatus>,
+    /// The task's latest state, which may be further.
+    pub(crate) latest_state: TaskState,
+}
+
+/// The end of an executor, for the master.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Exit {
+    /// Whose it was.
+    pub(crate) framework_id: FrameworkId,
+    /// The executor.
+    pub(crate) executor_id: ExecutorId,
+    /// Raw wait status; -1 where nobody could wait for the process.
+    pub(crate) status: i32,
+    /// The scheduler is not told: it was the agent's own executor, or never began.
+    pub(crate) quiet: bool,
+}
+
+/// What an agent is to do.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Output {
+    /// Everything that could come back has: register with the master.
+    Ready,
+    /// Send an update to the master.
+    Update(Forward),
+    /// Pass on an executor's message.
+    MessageToScheduler {
+        framework_id: FrameworkId,
+        executor_id: ExecutorId,
+        data: Data,
+    },
+    /// Tell the master that an executor has ended.
+    ExecutorExited(Exit),
+    /// Tell the master that the agent leaves.
+    Unregister,
+    /// Nothing is left: the agent may end.
+    Left,
+    /// Answer an executor's call.
+    Answer(RequestId, Answer),
+    /// Send an event to an executor.
+    Event(RequestId, Box<Event>),
+    /// End an executor's stream.
+    Close(RequestId),
+    /// Fetch what the executor needs and start it.
+    Start {
+        framework: Arc<FrameworkRecord>,
+        run: RunRecord,
+        /// The role that a command task's resources are allocated to.
+        role: Option<String>,
+    },
+    /// Kill all processes of a container, or stop starting it.
+    Destroy(ContainerId),
+    /// Keep the framework's record.
+    SaveFramework(Arc<FrameworkRecord>),
+    /// Keep the run's record.
+    SaveRun(RunRecord),
+    /// Keep the task's record.
+    SaveTask(TaskRecord),
+    /// Forget a framework.
+    RemoveFramework(FrameworkId),
+    /// Forget a run.
+    RemoveRun(FrameworkId, ContainerId),
+    /// Forget a task.
+    RemoveTask(FrameworkId, TaskId),
+}
+
+/// Why an executor is ended, as far as that decides what its tasks become.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Ending {
+    /// By itself, or asked to.
+    Plain,
+    /// It did not subscribe in time.
+    RegistrationTimeout,
+    /// It did not come back in time; how long it had.
+    ReregistrationTimeout(Duration),
+    /// It was never started.
+    LaunchFailed(LaunchFailure),
+}
+
+/// Where an executor is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// URIs are fetched, the process is started.
+    Starting,
+    /// The process runs and has not subscribed.
+    Registering { until: Time },
+    /// It listens on this stream.
+    Subscribed { stream: RequestId },
+    /// Its stream is gone, or the agent was: it is expected back.
+    Away { until: Time, waits: Duration },
+    /// It was told to shut down.
+    ShuttingDown {
+        until: Time,
+        stream: Option<RequestId>,
+    },
+    /// Its container is being destroyed.
+    Destroying,
+}
+
+#[derive(Debug)]
+struct Executor {
+    run: RunRecord,
+    phase: Phase,
+    ending: Ending,
+    /// Tasks that have not ended.
+    tasks: BTreeSet<TaskId>,
+    /// Those of them that it has not been given yet.
+    queued: VecDeque<TaskId>,
+    /// Kills that came while it was away.
+    kills: BTreeMap<TaskId, Option<KillPolicy>>,
+    /// Whether it ever was given a task.
+    was_used: bool,
+}
+
+impl Executor {
+    fn new(run: RunRecord, phase: Phase) -> Self {
+        Self {
+            run,
+            phase,
+            ending: Ending::Plain,
+            tasks: BTreeSet::new(),
+            queued: VecDeque::new(),
+            kills: BTreeMap::new(),
+            was_used: false,
+        }
+    }
+
+    fn stream(&self) -> Option<RequestId> {
+        match self.phase {
+            Phase::Subscribed { stream } => Some(stream),
+            Phase::ShuttingDown { stream, .. } => stream,
+            _ => None,
+        }
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        match self.phase {
+            Phase::Registering { until }
+            | Phase::Away { until, .. }
+            | Phase::ShuttingDown { until, .. } => Some(until),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Task {
+    record: TaskRecord,
+    /// When the oldest pending update is sent again, and after which interval then.
+    retry: Option<(Time, Duration)>,
+}
+
+#[derive(Debug)]
+struct Framework {
+    record: Arc<FrameworkRecord>,
+    executors: BTreeMap<ExecutorId, Executor>,
+    tasks: BTreeMap<TaskId, Task>,
+    /// It is being removed: nobody waits for its updates any more.
+    removing: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Executor(FrameworkId, ExecutorId),
+    Update(FrameworkId, TaskId),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Waits for the executors of before.
+    Recovering,
+    /// At work.
+    Running,
+    /// Waits for its executors to end.
+    Leaving,
+}
+
+/// All that a task's run needs, found again after a restart.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    /// The framework.
+    pub(crate) framework: FrameworkRecord,
+    /// Its runs; whether each still has a living process.
+    pub(crate) runs: Vec<(RunRecord, bool)>,
+    /// Its tasks.
+    pub(crate) tasks: Vec<TaskRecord>,
+}
+
+/// What an agent tells its master of one framework when it registers.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Inventory {
+    /// The framework.
+    pub(crate) framework: Arc<FrameworkRecord>,
+    /// Its executors, those of command tasks included.
+    pub(crate) executors: Vec<RunRecord>,
+    /// Its tasks.
+    pub(crate) tasks: Vec<TaskRecord>,
+}
+
+/// The agent.
+pub(crate) struct State {
+    settings: Settings,
+    info: AgentInfo,
+    stage: Stage,
+    registered: bool,
+    frameworks: BTreeMap<FrameworkId, Framework>,
+    containers: BTreeMap<ContainerId, (FrameworkId, ExecutorId)>,
+    streams: BTreeMap<RequestId, ContainerId>,
+    /// Deadlines, also those that have been overtaken: whoever is woken looks
+    /// whether it is meant.
+    timers: BTreeSet<(Time, Timer)>,
+    /// Ends of executors that happened while there was no master to tell.
+    exits: Vec<Exit>,
+    /// Frameworks that were seen to be PARTITION_AWARE.
+    aware: BTreeSet<FrameworkId>,
+    ids: Box<dyn FnMut() -> Uuid + Send>,
+}
+
+/// The outputs of one input, as they are collected.
+type Out = Vec<Output>;
+
+impl State {
+    /// An agent that has found `recovered` of its former life. Its outputs are to
+    /// be carried out like those of [`State::handle`].
+    pub(crate) fn recover(
+        settings: Settings,
+        info: AgentInfo,
+        recovered: Vec<Recovered>,
+        ids: Box<dyn FnMut() -> Uuid + Send>,
+        now: Time,
+    ) -> (Self, Vec<Output>) {
+        let mut state = Self {
+            settings,
+            info,
+            stage: Stage::Recovering,
+            registered: false,
+            frameworks: BTreeMap::new(),
+            containers: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            exits: Vec::new(),
+            aware: BTreeSet::new(),
+            ids,
+        };
+        let mut out = Vec::new();
+        let waits = state.settings.timeouts.executor_reregistration;
+        let away = Phase::Away {
+            until: now + waits,
+            waits,
+        };
+        let mut dead = Vec::new();
+        for Recovered {
+            framework: record,
+            runs,
+            tasks,
+        } in recovered
+        {
+            let id = record.id.clone();
+            state.note(&id, &record.info);
+            let mut framework = Framework {
+                record: Arc::new(record),
+                executors: BTreeMap::new(),
+                tasks: BTreeMap::new(),
+                removing: false,
+            };
+            for (run, alive) in runs {
+                let key = run.executor_id.clone();
+                let container = run.container_id.clone();
+                state
+                    .containers
+                    .insert(container.clone(), (id.clone(), key.clone()));
+                if alive {
+                    state
+                        .timers
+                        .insert((now + waits, Timer::Executor(id.clone(), key.clone())));
+                } else {
+                    dead.push(container);
+                }
+                let mut executor = Executor::new(run, away);
+                executor.was_used = true;
+                framework.executors.insert(key, executor);
+            }
+            let mut orphans = Vec::new();
+            for record in tasks {
+                if !record.state.is_terminal() && record.info.is_some() {
+                    match framework.executors.get_mut(&record.executor_id) {
+                        Some(executor) => {
+                            executor.tasks.insert(record.task_id.clone());
+                        }
+                        // Its executor was never written down: the agent died
+                        // between the two.
+                        None => orphans.push(record.task_id.clone()),
+                    }
+                }
+                framework.tasks.insert(
+                    record.task_id.clone(),
+                    Task {
+                        record,
+                        retry: None,
+                    },
+                );
+            }
+            state.frameworks.insert(id.clone(), framework);
+            for task_id in orphans {
+                state.executor_gone(&id, &task_id, &Ending::Plain, now, &mut out);
+            }
+        }
+        for container in dead {
+            state.ended(&container, None, now, &mut out);
+        }
+        let ids: Vec<FrameworkId> = state.frameworks.keys().cloned().collect();
+        for id in ids {
+            state.tidy(&id, &mut out);
+        }
+        state.recovery_may_be_over(&mut out);
+        (state, out)
+    }
+
+    /// Takes one input at the time `now`, and says what is to be done.
+    pub(crate) fn handle(&mut self, input: Input, now: Time) -> Vec<Output> {
+        let mut out = Vec::new();
+        match input {
+            Input::Registered(id) => {
+                self.info.id = Some(id);
+                self.registered = true;
+                self.report_exits(&mut out);
+                self.send_all(now, &mut out);
+            }
+            Input::Disconnected => self.registered = false,
+            Input::RunTask { framework, task } => self.run_task(*framework, *task, now, &mut out),
+            Input::KillTask {
+                framework_id,
+                task_id,
+                kill_policy,
+            } => self.kill_task(&framework_id, &task_id, kill_policy, now, &mut out),
+            Input::ShutdownExecutor {
+                framework_id,
+                executor_id,
+            } => self.shutdown_executor(&framework_id, &executor_id, now, &mut out),
+            Input::ShutdownFramework(id) => self.shutdown_framework(&id, now, &mut out),
+            Input::UpdateFramework(info) => self.update_framework(*info, &mut out),
+            Input::Acknowledge {
+                framework_id,
+                task_id,
+                uuid,
+            } => self.acknowledge(&framework_id, &task_id, &uuid, now, &mut out),
+            Input::MessageToExecutor {
+                framework_id,
+                executor_id,
+                data,
+            } => self.message(&framework_id, &executor_id, data, &mut out),
+            Input::Leave => self.leave(now, &mut out),
+            Input::Call {
+                request,
+                framework_id,
+                executor_id,
+                call,
+            } => self.call(request, &framework_id, &executor_id, *call, now, &mut out),
+            Input::StreamEnded(stream) => self.stream_ended(stream, now),
+            Input::Started {
+                container_id,
+                process,
+            } => self.started(&container_id, process, now, &mut out),
+            Input::StartFailed {
+                container_id,
+                failure,
+            } => self.start_failed(&container_id, failure, now, &mut out),
+            Input::Ended {
+                container_id,
+                status,
+            } => self.ended(&container_id, status, now, &mut out),
+            Input::Tick => self.tick(now, &mut out),
+        }
+        out
+    }
+
+    /// When the next [`Input::Tick`] is due.
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
+        self.timers.first().map(|(time, _)| *time)
+    }
+
+    /// The agent, with its id once it has one.
+    pub(crate) fn info(&self) -> &AgentInfo {
+        &self.info
+    }
+
+    /// All that runs here, for the master.
+    pub(crate) fn inventory(&self) -> Vec<Inventory> {
+        self.frameworks
+            .values()
+            .filter(|framework| !framework.removing)
+            .map(|framework| Inventory {
+                framework: Arc::clone(&framework.record),
+                executors: framework
+                    .executors
+                    .values()
+                    .map(|executor| executor.run.clone())
+                    .collect(),
+                tasks: framework
+                    .tasks
+                    .values()
+                    .map(|task| task.record.clone())
+                    .collect(),
+            })
+            .collect()
+    }
+
+    /// Tells a master that was away of the executors that are no more. It knows of
+    /// them, by itself or through the tasks whose end they left behind.
+    fn report_exits(&mut self, out: &mut Out) {
+        let mut exits = std::mem::take(&mut self.exits);
+        for (framework_id, framework) in &self.frameworks {
+            for task in framework.tasks.values().filter(|_| !framework.removing) {
+                let executor_id = &task.record.executor_id;
+                let told = exits.iter().any(|exit| {
+                    exit.framework_id == *framework_id && exit.executor_id == *executor_id
+                });
+                if !framework.executors.contains_key(executor_id) && !told {
+                    exits.push(Exit {
+                        framework_id: framework_id.clone(),
+                        executor_id: executor_id.clone(),
+                        status: -1,
+                        quiet: true,
+                    });
+                }
+            }
+        }
+        out.extend(exits.into_iter().map(Output::ExecutorExited));
+    }
+
+    fn tick(&mut self, now: Time, out: &mut Out) {
+        while let Some((time, _)) = self.timers.first() {
+            if *time > now {
+                break;
+            }
+            let Some((_, timer)) = self.timers.pop_first() else {
+                break;
+            };
+            match timer {
+                Timer::Executor(framework, executor) => {
+                    self.executor_deadline(&framework, &executor, now, out);
+                }
+                Timer::Update(framework, task) => self.send_again(&framework, &task, now, out),
+            }
+        }
+    }
+
+    /// Remembers how to speak to a framework, also when nothing of it is here.
+    fn note(&mut self, framework_id: &FrameworkId, info: &FrameworkInfo) {
+        if info.can(&CapabilityType::PartitionAware) {
+            self.aware.insert(framework_id.clone());
+        } else {
+            self.aware.remove(framework_id);
+        }
+    }
+
+    fn update_framework(&mut self, info: FrameworkInfo, out: &mut Out) {
+        if let Some(id) = &info.id {
+            self.note(&id.clone(), &info);
+        }
+        let Some(framework) = info.id.as_ref().and_then(|id| self.frameworks.get_mut(id)) else {
+            return;
+        };
+        let record = Arc::new(FrameworkRecord {
+            id: framework.record.id.clone(),
+            info,
+        });
+        out.push(Output::SaveFramework(Arc::clone(&record)));
+        framework.record = record;
+    }
+
+    /// Forgets a framework of which nothing is left.
+    fn tidy(&mut self, id: &FrameworkId, out: &mut Out) {
+        let empty = self.frameworks.get(id).is_some_and(|framework| {
+            framework.executors.is_empty() && (framework.tasks.is_empty() || framework.removing)
+        });
+        if empty {
+            self.frameworks.remove(id);
+            out.push(Output::RemoveFramework(id.clone()));
+        }
+        if self.stage == Stage::Leaving && self.containers.is_empty() {
+            out.push(Output::Left);
+        }
+    }
+
+    fn recovery_may_be_over(&mut self, out: &mut Out) {
+        if self.stage != Stage::Recovering {
+            return;
+        }
+        let awaited = self
+            .frameworks
+            .values()
+            .flat_map(|framework| framework.executors.values())
+            .any(|executor| matches!(executor.phase, Phase::Away { .. }));
+        if !awaited {
+            self.stage = Stage::Running;
+            out.push(Output::Ready);
+        }
+    }
+
+    /// 16 random bytes.
+    fn uuid(&mut self) -> Data {
+        Data::from((self.ids)().as_bytes().as_slice())
+    }
+}
