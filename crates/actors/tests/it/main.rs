@@ -1,5 +1,7 @@
 //! The rules of supervision, one test per rule.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
+
 mod common;
 mod failures;
 mod lifecycle;
