@@ -40,6 +40,42 @@ impl Resources {
         gpus: 0,
         stated: false,
     };
+
+    /// Nothing at all.
+    pub const ZERO: Self = Self { cpus: MilliCpus(0), mem: Bytes(0), disk: Bytes(0), gpus: 0, stated: true };
+
+    /// Whether all of this is there in `room`.
+    pub fn fits_in(&self, room: &Self) -> bool {
+        self.cpus <= room.cpus && self.mem <= room.mem && self.disk <= room.disk && self.gpus <= room.gpus
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        self.zip(other, u64::saturating_add, u32::saturating_add)
+    }
+
+    /// What is left of this without `other`; never below nothing.
+    #[must_use]
+    pub fn minus(&self, other: &Self) -> Self {
+        self.zip(other, u64::saturating_sub, u32::saturating_sub)
+    }
+
+    /// The larger amount of each resource.
+    #[must_use]
+    pub fn max(&self, other: &Self) -> Self {
+        self.zip(other, u64::max, u32::max)
+    }
+
+    fn zip(&self, other: &Self, amount: fn(u64, u64) -> u64, count: fn(u32, u32) -> u32) -> Self {
+        Self {
+            cpus: MilliCpus(amount(self.cpus.0, other.cpus.0)),
+            mem: Bytes(amount(self.mem.0, other.mem.0)),
+            disk: Bytes(amount(self.disk.0, other.disk.0)),
+            gpus: count(self.gpus, other.gpus),
+            stated: self.stated || other.stated,
+        }
+    }
 }
 
 impl Default for Resources {

@@ -1,1 +1,0 @@
-//! Offer matching: requests against offers, as a function of plain values.

@@ -1,0 +1,170 @@
+//! What an ACCEPT says: tasks, their executor, and resources carved out of the offers.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use bytes::Bytes;
+use meson_core::ids::TaskId;
+use meson_core::resources::Resources;
+use meson_mesos::resources::{from_fixed, to_fixed};
+use meson_mesos::scheduler::{Accept, Call};
+use meson_mesos::types::{
+    AgentId, AllocationInfo, CommandInfo, Data, ExecutorId, ExecutorInfo, ExecutorType, Filters, FrameworkId, Label, Labels,
+    OfferId, Operation, Resource, Scalar, TaskInfo,
+};
+
+/// How the executor of a pool is started, and what it costs beside its tasks.
+#[derive(Debug, Clone)]
+pub struct ExecutorTemplate {
+    /// Program, arguments, files to fetch, environment.
+    pub command: CommandInfo,
+    /// What it uses itself.
+    pub resources: Resources,
+}
+
+/// A task about to be launched.
+#[derive(Debug, Clone)]
+pub(super) struct Launchable {
+    pub(super) task: TaskId,
+    pub(super) resources: Resources,
+    pub(super) owner: String,
+    pub(super) payload: Bytes,
+}
+
+impl ExecutorTemplate {
+    /// The executor as Mesos is told. Its id is a hash of all that is in it, because the same id
+    /// needs an identical ExecutorInfo (src/master/validation.cpp).
+    pub fn info(&self, framework: &FrameworkId, role: &str) -> ExecutorInfo {
+        let mut info = ExecutorInfo {
+            kind: Some(ExecutorType::Custom),
+            framework_id: Some(framework.clone()),
+            command: Some(self.command.clone()),
+            resources: scalars(&self.resources).map(|resource| resource.allocated_to(role)).collect(),
+            name: Some("meson-executor".to_owned()),
+            ..ExecutorInfo::default()
+        };
+        let mut hasher = DefaultHasher::new();
+        serde_json::to_string(&info).unwrap_or_default().hash(&mut hasher);
+        info.executor_id = ExecutorId::new(format!("meson-{:016x}", hasher.finish()));
+        info
+    }
+}
+
+/// One ACCEPT for these tasks of one agent.
+pub(super) fn accept(
+    agent: &str,
+    offers: Vec<OfferId>,
+    mut offered: Vec<Resource>,
+    executor: &ExecutorInfo,
+    warm: bool,
+    tasks: Vec<Launchable>,
+    refuse_rest_seconds: f64,
+) -> Call {
+    if !warm {
+        // The executor's own share comes out of the same offers, as unreserved scalars.
+        meson_mesos::resources::subtract(&mut offered, &executor.resources);
+    }
+    let task_infos = tasks
+        .into_iter()
+        .map(|task| TaskInfo {
+            name: task.task.step.clone(),
+            task_id: meson_mesos::types::TaskId::new(task.task.to_string()),
+            agent_id: AgentId::new(agent),
+            resources: carve(&mut offered, &task.resources),
+            executor: Some(executor.clone()),
+            data: Some(Data(task.payload)),
+            labels: Some(labels(&task.task, &task.owner)),
+            ..TaskInfo::default()
+        })
+        .collect();
+    Call::Accept(Accept {
+        offer_ids: offers,
+        operations: vec![Operation::launch(task_infos)],
+        filters: Some(Filters::refuse(refuse_rest_seconds)),
+    })
+}
+
+fn labels(task: &TaskId, owner: &str) -> Labels {
+    let label = |key: &str, value: String| Label { key: key.to_owned(), value: Some(value) };
+    Labels {
+        labels: vec![
+            label("meson.run", task.run.to_string()),
+            label("meson.step", task.step.clone()),
+            label("meson.iteration", task.path.to_string()),
+            label("meson.attempt", task.attempt.0.to_string()),
+            label("meson.owner", owner.to_owned()),
+        ],
+    }
+}
+
+fn scalars(resources: &Resources) -> impl Iterator<Item = Resource> {
+    amounts(resources).into_iter().filter(|&(_, amount)| amount > 0).map(|(name, amount)| Resource::scalar(name, from_fixed(amount)))
+}
+
+/// Amounts in thousandths, memory and disk of mebibytes, by Mesos's names.
+fn amounts(resources: &Resources) -> [(&'static str, i64); 4] {
+    let mib = |bytes: u64| i64::try_from((u128::from(bytes) * 1000).div_ceil(1 << 20)).unwrap_or(i64::MAX);
+    [
+        ("cpus", i64::try_from(resources.cpus.0).unwrap_or(i64::MAX)),
+        ("mem", mib(resources.mem.0)),
+        ("disk", mib(resources.disk.0)),
+        ("gpus", i64::from(resources.gpus).saturating_mul(1000)),
+    ]
+}
+
+/// Takes `wanted` out of `offered`, entry by entry: the same name may come reserved and
+/// unreserved, and what is taken keeps the reservation of where it came from.
+fn carve(offered: &mut Vec<Resource>, wanted: &Resources) -> Vec<Resource> {
+    let mut carved = Vec::new();
+    for (name, amount) in amounts(wanted) {
+        let mut missing = amount;
+        for resource in offered.iter_mut().filter(|resource| resource.name == name) {
+            let Some(scalar) = &mut resource.scalar else { continue };
+            let take = missing.min(to_fixed(scalar.value));
+            if take <= 0 {
+                continue;
+            }
+            let rest = to_fixed(scalar.value) - take;
+            let mut part = Resource { scalar: Some(Scalar { value: from_fixed(take) }), ..resource.clone() };
+            part.allocation_info.get_or_insert_with(AllocationInfo::default);
+            carved.push(part);
+            if let Some(scalar) = &mut resource.scalar {
+                scalar.value = from_fixed(rest);
+            }
+            missing -= take;
+        }
+    }
+    offered.retain(|resource| resource.scalar.as_ref().is_none_or(|scalar| to_fixed(scalar.value) > 0));
+    carved
+}
+
+#[cfg(test)]
+mod tests {
+    use meson_core::resources::MilliCpus;
+    use meson_core::units::Bytes as Size;
+
+    use super::*;
+
+    fn resources(cpus: u64, mib: u64) -> Resources {
+        Resources { cpus: MilliCpus(cpus), mem: Size::from_mib(mib), ..Resources::ZERO }
+    }
+
+    #[test]
+    fn what_is_carved_keeps_its_reservation_and_adds_up() {
+        let reserved = Resource { role: Some("ml".to_owned()), ..Resource::scalar("cpus", 1.0) };
+        let mut offered = vec![reserved.clone(), Resource::scalar("cpus", 2.0), Resource::scalar("mem", 512.0)];
+        let carved = carve(&mut offered, &resources(1500, 256));
+        let amounts: Vec<_> = carved.iter().map(|r| (r.role.clone(), to_fixed(r.scalar.unwrap().value))).collect();
+        assert_eq!(amounts, [(Some("ml".to_owned()), 1000), (None, 500), (None, 256_000)]);
+        assert_eq!(to_fixed(offered[0].scalar.unwrap().value), 1500);
+    }
+
+    #[test]
+    fn the_executors_id_changes_with_anything_that_is_in_it() {
+        let template = ExecutorTemplate { command: CommandInfo::shell("run"), resources: resources(100, 32) };
+        let framework = FrameworkId::new("f");
+        let id = |template: &ExecutorTemplate| template.info(&framework, "*").executor_id;
+        assert_eq!(id(&template), id(&template.clone()));
+        let other = ExecutorTemplate { resources: resources(100, 64), ..template.clone() };
+        assert_ne!(id(&template), id(&other));
+    }
+}

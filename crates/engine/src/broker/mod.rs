@@ -1,0 +1,38 @@
+//! The broker: one actor per pool, which speaks to the pool's resource manager for everybody.
+//!
+//! ```text
+//!  step actors ── messages ──► actor ──► state (pure) ──► calls ──► manager ──► Mesos
+//!                                ▲          │
+//!                                └─ signals ┘◄── events ── manager ◄── Mesos
+//! ```
+//!
+//! * [`messages`]: what step actors say and hear.
+//! * [`state`]: decides; knows no socket and no clock. Its parts: [`queue`] who waits,
+//!   [`agents`] what is offered and held, [`launch`] an ACCEPT's body, [`status`] what a task
+//!   status means for an attempt and whose retry it costs, [`reconcile`] what must be asked again.
+//! * [`manager`]: the trait behind which a resource manager stands; `mesos`: Mesos behind it.
+//! * [`actor`]: mailbox, timers, sessions.
+//!
+//! All of it is soft state: only the FrameworkID is replicated. After a broker is lost, the next
+//! one subscribes with the same id and the step actors ask again.
+
+pub mod actor;
+mod agents;
+mod launch;
+pub mod messages;
+pub mod manager;
+mod mesos;
+mod queue;
+mod reconcile;
+pub mod state;
+mod status;
+
+pub use self::actor::BrokerActor;
+pub use self::launch::ExecutorTemplate;
+pub use self::state::Settings;
+
+use meson_core::units::Duration;
+
+/// How long an offer is held for a placement that is not confirmed: the time for a commit, with
+/// room for a slow disk. Well under the second that an offer may be sat on.
+pub const PLACEMENT_HOLD: Duration = Duration(500);
