@@ -18,8 +18,8 @@
 //! same task until then.
 
 use meson_mesos::types::{
-    AgentId, AgentInfo, Data, ExecutorId, ExecutorInfo, FrameworkId, FrameworkInfo, KillPolicy, TaskId, TaskInfo,
-    TaskState, TaskStatus,
+    AgentId, AgentInfo, Data, ExecutorId, ExecutorInfo, FrameworkId, FrameworkInfo, KillPolicy,
+    TaskId, TaskInfo, TaskState, TaskStatus,
 };
 use serde::{Deserialize, Serialize};
 
@@ -151,7 +151,8 @@ pub enum ToAgent {
         /// The framework.
         framework_id: FrameworkId,
     },
-    /// A framework has changed or failed over (checkpointing included).
+    /// A framework has changed, or its scheduler is back. The agent sends what it has of
+    /// unacknowledged updates of this framework again at once, whatever their back-off.
     UpdateFramework {
         /// As it is now.
         framework: FrameworkInfo,
@@ -224,9 +225,16 @@ mod tests {
 
     #[test]
     fn messages_survive_a_round_trip() {
-        let message = ToAgent::KillTask { framework_id: "f".into(), task_id: "t".into(), kill_policy: None };
+        let message = ToAgent::KillTask {
+            framework_id: "f".into(),
+            task_id: "t".into(),
+            kill_policy: None,
+        };
         let json = serde_json::to_string(&message).unwrap();
-        assert_eq!(json, r#"{"type":"KILL_TASK","framework_id":{"value":"f"},"task_id":{"value":"t"}}"#);
+        assert_eq!(
+            json,
+            r#"{"type":"KILL_TASK","framework_id":{"value":"f"},"task_id":{"value":"t"}}"#
+        );
         assert_eq!(serde_json::from_str::<ToAgent>(&json).unwrap(), message);
         let call = FromAgent::Unregister;
         let json = serde_json::to_string(&call).unwrap();

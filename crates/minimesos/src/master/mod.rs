@@ -1,1 +1,230 @@
-//! The master.
+//! The master: a pure core, and an HTTP server around it.
+//!
+//! [`Master::handle`] takes an [`Input`] and the time and gives [`Output`]s. It knows no
+//! socket, clock, thread or random number, and iterates over ordered maps only: the same
+//! inputs give the same outputs, in a test, in a simulation and behind HTTP.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `state` | what the master knows; the books of resources |
+//! | `frameworks` | SUBSCRIBE, failover, TEARDOWN, UPDATE_FRAMEWORK, SUPPRESS, REVIVE |
+//! | `agents` | registration, pings, partition, departure |
+//! | `allocator` | who is offered what, filters |
+//! | `accept`, `validation` | ACCEPT and DECLINE: which launches are good |
+//! | `tasks` | updates, acknowledgements, KILL, RECONCILE, messages |
+//! | `registry` | what survives a restart |
+//! | `summary` | the answer to `/state` |
+//! | `decode`, `http`, `server` | the shell: bytes to calls, streams, timers |
+//!
+//! A call passes through `http` → `decode` → [`Master::handle`]; its outputs go to the
+//! streams that `server` keeps.
+
+mod accept;
+mod agents;
+mod allocator;
+mod decode;
+mod formats;
+mod frameworks;
+mod http;
+mod input;
+mod registry;
+mod roles;
+mod server;
+mod state;
+mod summary;
+mod tasks;
+mod validation;
+
+#[cfg(test)]
+mod tests;
+
+pub use input::{Input, Moment, Output, Reply, StreamId};
+pub use registry::{Registry, RegistryError, RegistryFile};
+pub use server::{MasterError, MasterHandle, MasterOptions, start};
+pub use state::{Config, Master};
+
+use crate::link::FromAgent;
+use meson_mesos::scheduler::Call;
+use meson_mesos::types::{AgentId, FrameworkId};
+
+impl Master {
+    /// Takes something that happened, and says what to do about it.
+    ///
+    /// `now` must not go back between calls.
+    pub fn handle(&mut self, input: Input, now: Moment) -> Vec<Output> {
+        let mut out = Vec::new();
+        match input {
+            Input::Subscribe {
+                stream,
+                framework_id,
+                subscribe,
+            } => {
+                self.subscribe(stream, framework_id, *subscribe, now, &mut out);
+            }
+            Input::Call {
+                framework_id,
+                stream,
+                call,
+            } => {
+                let reply = self.call(&framework_id, stream.as_ref(), *call, now, &mut out);
+                out.push(Output::Reply(reply));
+            }
+            Input::SchedulerGone { stream } => self.scheduler_gone(&stream, now, &mut out),
+            Input::AgentHello { stream, hello } => self.agent_hello(stream, *hello, now, &mut out),
+            Input::AgentCall {
+                agent_id,
+                stream,
+                call,
+            } => {
+                let reply = self.agent_call(&agent_id, &stream, *call, now, &mut out);
+                out.push(Output::Reply(reply));
+            }
+            Input::AgentGone { stream } => self.agent_stream_gone(&stream, now, &mut out),
+            Input::MarkAgentGone { agent_id } => self.mark_gone(&agent_id, now, &mut out),
+            Input::Teardown { framework_id } => {
+                let reply = if self.frameworks.contains_key(&framework_id) {
+                    self.remove_framework(&framework_id, &mut out);
+                    Reply::Ok
+                } else {
+                    Reply::BadRequest("No framework found with specified ID".to_owned())
+                };
+                out.push(Output::Reply(reply));
+            }
+            Input::Tick => self.tick(now, &mut out),
+        }
+        out
+    }
+
+    /// When the next [`Input::Tick`] is due. A later one does no harm but delay.
+    pub fn next_tick(&self) -> Moment {
+        let offers = self.offers.values().filter_map(|offer| offer.expires);
+        let frameworks = self.frameworks.values().map(|framework| framework.due());
+        let agents = self.agents.values().map(|agent| agent.ping.next);
+        offers
+            .chain(frameworks)
+            .chain(agents)
+            .fold(self.next_allocation, Moment::min)
+    }
+
+    fn tick(&mut self, now: Moment, out: &mut Vec<Output>) {
+        self.ping_agents(now, out);
+        self.give_up_recovered(now, out);
+        self.expire_frameworks(now, out);
+        self.heartbeat(now, out);
+        self.expire_offers(now, out);
+        if self.next_allocation <= now {
+            while self.next_allocation <= now {
+                self.next_allocation =
+                    self.next_allocation + self.config.allocation_interval.max(MIN_INTERVAL);
+                // After a long pause the missed runs are not made up for.
+                if self.next_allocation + self.config.allocation_interval * 10 < now {
+                    self.next_allocation = now;
+                }
+            }
+            self.drop_expired_filters(now);
+            self.allocate(None, now, out);
+        }
+    }
+
+    fn call(
+        &mut self,
+        framework_id: &FrameworkId,
+        stream: Option<&StreamId>,
+        call: Call,
+        now: Moment,
+        out: &mut Vec<Output>,
+    ) -> Reply {
+        // The order of these checks is the real one's (`Master::Http::scheduler`).
+        let Some(framework) = self.frameworks.get(framework_id) else {
+            return Reply::BadRequest("Framework cannot be found".to_owned());
+        };
+        let Some(current) = framework.stream() else {
+            return Reply::Forbidden("Framework is not subscribed".to_owned());
+        };
+        let Some(stream) = stream else {
+            return Reply::BadRequest(
+                "All non-subscribe calls should include the 'Mesos-Stream-Id' header".to_owned(),
+            );
+        };
+        if stream != current {
+            return Reply::BadRequest(format!(
+                "The stream ID '{stream}' included in this request didn't match the stream ID currently \
+                 associated with framework ID {framework_id}"
+            ));
+        }
+        match call {
+            Call::Accept(accept) => self.accept(framework_id, accept, now, out),
+            Call::Decline(decline) => self.decline(framework_id, &decline, now),
+            Call::Revive(roles) => self.revive(framework_id, &roles.roles, now, out),
+            Call::Suppress(roles) => self.suppress(framework_id, &roles.roles),
+            Call::Kill(kill) => self.kill(framework_id, kill, now, out),
+            Call::Shutdown(shutdown) => self.shutdown_executor(framework_id, shutdown, out),
+            Call::Acknowledge(acknowledge) => self.acknowledge(framework_id, acknowledge, out),
+            Call::Reconcile(reconcile) => self.reconcile(framework_id, &reconcile, now, out),
+            Call::Message(message) => self.message_to_executor(framework_id, message, out),
+            Call::UpdateFramework(update) => {
+                return self.update_framework(framework_id, update, out);
+            }
+            Call::Teardown => self.remove_framework(framework_id, out),
+            // Taken and without effect, as the real one does when nothing comes of them.
+            _ => {}
+        }
+        Reply::Accepted
+    }
+
+    fn agent_call(
+        &mut self,
+        agent_id: &AgentId,
+        stream: &StreamId,
+        call: FromAgent,
+        now: Moment,
+        out: &mut Vec<Output>,
+    ) -> Reply {
+        let current = self
+            .agents
+            .get(agent_id)
+            .and_then(|agent| agent.stream.as_ref());
+        if current != Some(stream) {
+            return Reply::Conflict(format!(
+                "stream '{stream}' is not the current one of agent {agent_id}"
+            ));
+        }
+        match call {
+            FromAgent::StatusUpdate {
+                framework_id,
+                status,
+                latest_state,
+            } => {
+                self.status_update(agent_id, &framework_id, *status, latest_state, out);
+            }
+            FromAgent::ExecutorMessage {
+                framework_id,
+                executor_id,
+                data,
+            } => {
+                self.message_to_scheduler(agent_id, &framework_id, executor_id, data, out);
+            }
+            FromAgent::ExecutorTerminated {
+                framework_id,
+                executor_id,
+                status,
+                is_command_executor,
+            } => {
+                self.executor_terminated(
+                    agent_id,
+                    &framework_id,
+                    executor_id,
+                    status,
+                    is_command_executor,
+                    out,
+                );
+            }
+            FromAgent::Pong { sequence } => self.pong(agent_id, sequence),
+            FromAgent::Unregister => self.unregister(agent_id, now, out),
+        }
+        Reply::Accepted
+    }
+}
+
+/// An allocation interval below this is taken as this.
+const MIN_INTERVAL: std::time::Duration = std::time::Duration::from_millis(1);
