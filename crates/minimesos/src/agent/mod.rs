@@ -22,6 +22,7 @@
 //! waits out the two seconds), it leaves no process of a container behind, and its
 //! fetcher refuses to write outside the sandbox.
 
+pub mod cli;
 pub mod command_executor;
 mod container;
 mod describe;

@@ -1,0 +1,4 @@
+//! minimesos with real sockets and processes.
+
+mod agent;
+mod support;
