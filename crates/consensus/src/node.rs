@@ -24,7 +24,10 @@ use crate::{
     raft,
     shard::{Shard, ShardInner},
     status::{IoStats, NodeStatus},
-    store::{Failures, LogInfo, LogStore, LogWriter, SnapshotInbox, StateStore, Store, StoreRef},
+    store::{
+        Failures, LogInfo, LogStore, LogWriter, SnapshotInbox, StateStore, Store, StoreRef,
+        SyncedJournal,
+    },
 };
 
 /// The most shards that a cluster may have.
@@ -196,6 +199,13 @@ impl ConsensusNode {
         self.inner.failures.watch()
     }
 
+    /// How much of the journal is known to be on disk; only with `Options::track_synced`. All that
+    /// was acknowledged before the call lies within it.
+    #[must_use]
+    pub fn synced(&self) -> Option<SyncedJournal> {
+        self.inner.store.get()?.synced()
+    }
+
     /// Answers a request that another node sent through its [`crate::Network`].
     pub async fn handle(&self, request: PeerRequest) -> Bytes {
         let index = usize::from(request.shard.get());
@@ -231,14 +241,10 @@ impl ConsensusNode {
         let Some(store) = self.inner.store.take() else {
             return;
         };
-        let last = Arc::downgrade(&store);
+        let mut closed = store.closed();
         drop(store);
         // Tasks of openraft that were told to end hold the store for another moment.
-        let closed = async {
-            while last.strong_count() > 0 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
+        let closed = async { while closed.changed().await.is_ok() {} };
         if tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_err() {
             warn!(node = %self.inner.node, "the data directory is still in use, a view of it may be held");
         } else {

@@ -27,6 +27,9 @@ pub struct Options {
     pub timing: Timing,
     /// How other nodes are reached.
     pub network: Arc<dyn Network>,
+    /// Keep account of how much of the journal is on disk, for tests of power loss; see
+    /// [`crate::ConsensusNode::synced`].
+    pub track_synced: bool,
 }
 
 impl Options {
@@ -42,6 +45,7 @@ impl Options {
             limits: Limits::default(),
             timing: Timing::alone(),
             network: Arc::new(Alone),
+            track_synced: false,
         }
     }
 }

@@ -4,7 +4,8 @@
 //! `log` (entries), `meta` (vote, purge mark, applied mark, membership) and `state`.
 //!
 //! **What a crash can lose.** All keyspaces share one journal. fjall appends each batch to it as
-//! one checksummed unit and, after a crash, replays the longest whole prefix. `writer` syncs the
+//! one checksummed unit and, after a crash, replays the longest whole prefix. (`journal` sees to it
+//! that what follows this prefix is the trace of a crash, and not damage to what was synced.) `writer` syncs the
 //! journal before any log entry or vote is reported as written. Batches of applied state are not
 //! synced by themselves, so a power loss may cut them off. That is harmless in both directions:
 //!
@@ -18,6 +19,7 @@
 //!   surviving purge means surviving state.
 
 mod dir;
+mod journal;
 mod keys;
 mod log;
 mod snapshot;
@@ -39,6 +41,7 @@ use bytes::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable};
 use tokio::sync::watch;
 
+pub use self::dir::SyncedJournal;
 pub(crate) use self::{
     log::{LogInfo, LogStore},
     snapshot::{SnapshotFile, SnapshotInbox},
@@ -147,13 +150,17 @@ pub(crate) struct Store {
     meta: Keyspace,
     state: Keyspace,
     snapshots: PathBuf,
+    mark: Mutex<journal::Mark>,
     /// An fsync is under way, and holds the journal's lock.
     syncing: AtomicBool,
     pub(crate) counters: Counters,
     pub(crate) failures: Failures,
+    synced: Option<dir::JournalWatch>,
     /// Released when the store is dropped. Declared last: fields drop in order, so the database
     /// is closed before another process may take the directory.
     _lock: std::fs::File,
+    /// Dropped after everything else: whoever waits for it may open the directory again.
+    closed: watch::Sender<()>,
 }
 
 impl Store {
@@ -168,6 +175,17 @@ impl Store {
                 source: io::Error::other(error),
             }
         };
+        journal::mend(&opened.database).map_err(|error| match error {
+            journal::Error::Io(source) => OpenError::Io {
+                action: "check the journal".to_owned(),
+                dir: root.to_owned(),
+                source,
+            },
+            error @ journal::Error::Damaged { .. } => OpenError::Damaged {
+                dir: root.to_owned(),
+                reason: error.to_string(),
+            },
+        })?;
         let database = open_database(&opened.database, options).map_err(|error| match error {
             // Our own lock is free, but somebody in this process still holds a view.
             fjall::Error::Locked => OpenError::Locked {
@@ -183,16 +201,26 @@ impl Store {
         })?;
         let keyspace =
             |name| open_keyspace(&database, name, options).map_err(at("open a keyspace"));
+        let meta = keyspace("meta")?;
+        let mark = meta
+            .get(journal::MARK_KEY)
+            .map_err(at("read the journal's mark"))?;
         Ok(Self {
+            // Opening the database synced what it found.
+            mark: Mutex::new(journal::Mark::reopened(mark.as_deref())),
             log: keyspace("log")?,
-            meta: keyspace("meta")?,
+            meta,
             state: keyspace("state")?,
             database,
             snapshots: opened.snapshots,
             syncing: AtomicBool::new(false),
             counters: Counters::default(),
             failures: Failures::new(),
+            synced: options
+                .track_synced
+                .then(|| dir::JournalWatch::new(&opened.database)),
             _lock: opened.lock,
+            closed: watch::Sender::new(()),
         })
     }
 
@@ -229,14 +257,30 @@ impl Store {
         if let Some(failure) = self.failures.current() {
             return Err(StoreError::new(action, failure));
         }
+        // What is in the file now is on disk when the sync returns; what others append during it
+        // need not be.
+        let reached = self.synced.as_ref().and_then(dir::JournalWatch::look);
         self.syncing.store(true, Ordering::Release);
         let result = self.database.persist(PersistMode::SyncData);
         self.syncing.store(false, Ordering::Release);
+        if let (Some(watch), Some(reached), Ok(())) = (&self.synced, reached, &result) {
+            watch.advance(reached);
+        }
         self.counters.fsyncs.fetch_add(1, Ordering::Relaxed);
         result.map_err(|error| {
             self.failures.report(action, &error);
             StoreError::new(action, error)
         })
+    }
+
+    /// Ends (with an error) when the store is closed and its directory free.
+    pub(crate) fn closed(&self) -> watch::Receiver<()> {
+        self.closed.subscribe()
+    }
+
+    /// How much of the journal is known to be on disk, if that is kept account of.
+    pub(crate) fn synced(&self) -> Option<SyncedJournal> {
+        self.synced.as_ref().and_then(dir::JournalWatch::synced)
     }
 
     fn get_meta(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
@@ -248,7 +292,10 @@ impl Store {
     }
 
     /// A consistent view of a shard's applied state.
-    pub(crate) fn state_snapshot(&self, shard: ShardId) -> Result<StateSnapshot, StoreError> {
+    pub(crate) fn state_snapshot(
+        self: &Arc<Self>,
+        shard: ShardId,
+    ) -> Result<StateSnapshot, StoreError> {
         let snapshot = self.database.snapshot();
         let mark = snapshot
             .get(&self.meta, keys::meta(shard, keys::Meta::Applied))
@@ -263,6 +310,7 @@ impl Store {
             keyspace: self.state.clone(),
             shard,
             mark,
+            _store: Arc::clone(self),
         })
     }
 
@@ -364,6 +412,8 @@ pub(crate) struct StateSnapshot {
     keyspace: Keyspace,
     shard: ShardId,
     mark: keys::AppliedMark,
+    /// The directory stays open as long as somebody reads from it.
+    _store: Arc<Store>,
 }
 
 impl StateSnapshot {

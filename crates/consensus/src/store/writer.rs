@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{sync::mpsc, task::JoinHandle};
 
-use super::{Store, StoreError, blocking};
+use super::{Store, StoreError, blocking, journal::MARK_KEY};
 
 /// The most that one batch gathers, in bytes, and in operations.
 const BATCH_BYTES: usize = 8 << 20;
@@ -169,10 +169,14 @@ fn write_batch(store: &Store, operations: &[Operation]) -> Result<(), StoreError
             None => batch.remove(keyspace, key.as_slice()),
         }
     }
+    let mut mark = super::lock(&store.mark);
+    mark.batch += 1;
+    batch.insert(&store.meta, MARK_KEY, mark.encode());
     store.commit_now(batch, "write the log")?;
     store.counters.log_batches.fetch_add(1, Ordering::Relaxed);
     if operations.iter().any(|operation| operation.sync) {
         store.sync()?;
+        mark.synced = mark.batch;
     }
     Ok(())
 }

@@ -241,3 +241,31 @@ async fn a_log_of_many_bytes_is_shortened_too() {
     );
     node.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_shut_down_can_be_opened_again_at_once() {
+    let dir = TempDir::new().unwrap();
+    // Snapshots are often under way when it is shut down.
+    let snapshots = SnapshotPolicy {
+        every_entries: 3,
+        keep_entries: 0,
+        ..SnapshotPolicy::default()
+    };
+    for round in 0..25 {
+        let node = open(
+            dir.path(),
+            Options {
+                snapshots,
+                ..options(3)
+            },
+        )
+        .await;
+        for shard in node.shards() {
+            let fence = leads(shard).await;
+            for n in 0..4 {
+                propose(shard, fence, format!("set key-{n} {round}")).await;
+            }
+        }
+        node.shutdown().await;
+    }
+}
