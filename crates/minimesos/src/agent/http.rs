@@ -71,21 +71,34 @@ impl Api {
     }
 }
 
-fn text(status: StatusCode, text: impl Into<String>) -> HttpResponse {
-    HttpResponse::build(status)
-        .content_type("text/plain; charset=utf-8")
-        .body(text.into())
+/// An answer that is not what the executor hoped for.
+#[derive(Debug, PartialEq, Eq)]
+struct Refusal {
+    status: StatusCode,
+    text: String,
 }
 
-fn bad(reason: impl Into<String>) -> HttpResponse {
+impl From<Refusal> for HttpResponse {
+    fn from(refusal: Refusal) -> Self {
+        Self::build(refusal.status)
+            .content_type("text/plain; charset=utf-8")
+            .body(refusal.text)
+    }
+}
+
+fn text(status: StatusCode, text: impl Into<String>) -> Refusal {
+    Refusal {
+        status,
+        text: text.into(),
+    }
+}
+
+fn bad(reason: impl Into<String>) -> Refusal {
     text(StatusCode::BAD_REQUEST, reason)
 }
 
 /// What the headers and the body say, or why they are refused.
-fn read(
-    request: &HttpRequest,
-    body: &[u8],
-) -> Result<(FrameworkId, ExecutorId, Call), HttpResponse> {
+fn read(request: &HttpRequest, body: &[u8]) -> Result<(FrameworkId, ExecutorId, Call), Refusal> {
     let content_type = request.headers().get(CONTENT_TYPE);
     match content_type.map(|value| value.as_bytes()) {
         None => return Err(bad("Expecting 'Content-Type' to be present")),
@@ -188,7 +201,7 @@ fn validate(status: &TaskStatus, executor_id: &ExecutorId) -> Result<(), String>
 async fn executor(request: HttpRequest, body: Bytes, api: web::Data<Api>) -> HttpResponse {
     let (framework_id, executor_id, call) = match read(&request, &body) {
         Ok(call) => call,
-        Err(refusal) => return refusal,
+        Err(refusal) => return refusal.into(),
     };
     let (answer, answered) = oneshot::channel();
     let (events, stream) = if matches!(call, Call::Subscribe(_)) {
@@ -206,7 +219,12 @@ async fn executor(request: HttpRequest, body: Bytes, api: web::Data<Api>) -> Htt
         answer,
         events,
     };
-    let stopping = || text(StatusCode::SERVICE_UNAVAILABLE, "Agent is shutting down");
+    let stopping = || {
+        HttpResponse::from(text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Agent is shutting down",
+        ))
+    };
     if api.calls.send(incoming).await.is_err() {
         return stopping();
     }
@@ -219,8 +237,8 @@ async fn executor(request: HttpRequest, body: Bytes, api: web::Data<Api>) -> Htt
                 inputs: api.inputs.clone(),
             }),
         (Ok(Answer::Accepted), _) => HttpResponse::Accepted().finish(),
-        (Ok(Answer::Refused(reason)), _) => bad(reason),
-        (Ok(Answer::Forbidden(reason)), _) => text(StatusCode::FORBIDDEN, reason),
+        (Ok(Answer::Refused(reason)), _) => bad(reason).into(),
+        (Ok(Answer::Forbidden(reason)), _) => text(StatusCode::FORBIDDEN, reason).into(),
         _ => stopping(),
     }
 }
@@ -259,34 +277,31 @@ impl Drop for Events {
 
 #[cfg(test)]
 mod tests {
-    use actix_web::body::to_bytes;
     use actix_web::test::TestRequest;
 
     use super::*;
 
-    async fn refused(content_type: Option<&str>, body: &str) -> (u16, String) {
+    fn refused(content_type: Option<&str>, body: &str) -> (u16, String) {
         let mut request = TestRequest::post();
         if let Some(content_type) = content_type {
             request = request.insert_header((CONTENT_TYPE, content_type));
         }
-        let response = read(&request.to_http_request(), body.as_bytes()).unwrap_err();
-        let status = response.status().as_u16();
-        let body = to_bytes(response.into_body()).await.unwrap();
-        (status, String::from_utf8(body.to_vec()).unwrap())
+        let refusal = read(&request.to_http_request(), body.as_bytes()).unwrap_err();
+        (refusal.status.as_u16(), refusal.text)
     }
 
     const JSON: Option<&str> = Some("application/json");
 
-    #[actix_web::test]
-    async fn bad_calls_are_refused_in_the_words_of_a_real_agent() {
-        let (status, body) = refused(JSON, "{not json").await;
+    #[test]
+    fn bad_calls_are_refused_in_the_words_of_a_real_agent() {
+        let (status, body) = refused(JSON, "{not json");
         assert_eq!(status, 400);
         assert!(
             body.starts_with("Failed to parse body into JSON: "),
             "{body}"
         );
 
-        let (status, body) = refused(JSON, r#"{"type":"UPDATE"}"#).await;
+        let (status, body) = refused(JSON, r#"{"type":"UPDATE"}"#);
         assert_eq!(status, 400);
         assert_eq!(
             body,
@@ -306,19 +321,19 @@ mod tests {
             (r#""type":"UPDATE""#, "Expecting 'update' to be present"),
             (r#""type":"NONSENSE""#, "Expecting 'type' to be present"),
         ] {
-            let (status, body) = refused(JSON, &format!("{{{head},{call}}}")).await;
+            let (status, body) = refused(JSON, &format!("{{{head},{call}}}"));
             assert_eq!(status, 400);
             assert_eq!(body, format!("Failed to validate Executor::Call: {reason}"));
         }
     }
 
-    #[actix_web::test]
-    async fn only_json_is_understood() {
-        assert_eq!(refused(Some("text/plain"), "x").await.0, 415);
+    #[test]
+    fn only_json_is_understood() {
+        assert_eq!(refused(Some("text/plain"), "x").0, 415);
         let charset = Some("application/json; charset=utf-8");
-        assert_eq!(refused(charset, "{}").await.0, 415);
+        assert_eq!(refused(charset, "{}").0, 415);
         assert_eq!(
-            refused(None, "{}").await,
+            refused(None, "{}"),
             (400, "Expecting 'Content-Type' to be present".to_owned())
         );
     }

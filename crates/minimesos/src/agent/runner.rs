@@ -124,7 +124,7 @@ impl Runner {
                 },
                 Some(call) = self.calls.recv() => Some(self.incoming(call)),
                 Some(input) = self.inputs.recv() => Some(input),
-                Some(event) = self.master.recv() => self.from_master(event)?,
+                Some(event) = self.master.recv() => self.hear(event)?,
                 () = wake => Some(Input::Tick),
             };
             flow = match input {
@@ -155,7 +155,7 @@ impl Runner {
         }
     }
 
-    fn from_master(&mut self, event: FromMaster) -> Result<Option<Input>, AgentError> {
+    fn hear(&mut self, event: FromMaster) -> Result<Option<Input>, AgentError> {
         Ok(match event {
             FromMaster::Hello(ask) => {
                 self.wires.hello = Some(ask);
@@ -213,7 +213,7 @@ impl Runner {
                     self.containers.start(framework, run, role, agent_id);
                 }
                 Output::Destroy(container_id) => self.containers.destroy(&container_id),
-                Output::Update(forward) => self.to_master(FromAgent::StatusUpdate {
+                Output::Update(forward) => self.tell(FromAgent::StatusUpdate {
                     framework_id: forward.framework_id,
                     status: Box::new((*forward.status).clone()),
                     latest_state: forward.latest_state,
@@ -222,21 +222,21 @@ impl Runner {
                     framework_id,
                     executor_id,
                     data,
-                } => self.to_master(FromAgent::ExecutorMessage {
+                } => self.tell(FromAgent::ExecutorMessage {
                     framework_id,
                     executor_id,
                     data,
                 }),
                 Output::ExecutorExited(exit) => {
                     info!(executor = %exit.executor_id, status = exit.status, "executor ended");
-                    self.to_master(FromAgent::ExecutorTerminated {
+                    self.tell(FromAgent::ExecutorTerminated {
                         framework_id: exit.framework_id,
                         executor_id: exit.executor_id,
                         status: exit.status,
                         is_command_executor: exit.quiet,
                     });
                 }
-                Output::Unregister => self.to_master(FromAgent::Unregister),
+                Output::Unregister => self.tell(FromAgent::Unregister),
                 Output::Answer(request, answer) => self.answer(request, answer),
                 Output::Event(stream, event) => match recordio::encode_json(&event) {
                     Ok(record) => self.send_event(stream, record),
@@ -272,7 +272,7 @@ impl Runner {
         }
     }
 
-    fn to_master(&mut self, call: FromAgent) {
+    fn tell(&mut self, call: FromAgent) {
         if let Some(sender) = &self.wires.to_master
             && let Err(error) = sender.try_send(call)
         {

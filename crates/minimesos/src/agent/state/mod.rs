@@ -17,6 +17,8 @@
 
 mod executors;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 mod updates;
 
