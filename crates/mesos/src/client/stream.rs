@@ -1,0 +1,115 @@
+//! A stream of events: bytes of a response, cut into records, read as JSON, with an eye
+//! on the time between them.
+
+use crate::recordio::{DecodeError, Decoder};
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use serde::de::DeserializeOwned;
+use std::marker::PhantomData;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// Why a stream of events ended.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// The other side ended it in good order.
+    #[error("the event stream was closed by the other side")]
+    Closed,
+    /// The other side said why it ends it.
+    #[error("the event stream was ended with an error: {0}")]
+    Ended(String),
+    /// Another scheduler has subscribed with our framework id. Subscribing again would
+    /// throw that one out in turn, without end.
+    #[error("another scheduler has taken over this framework: {0}")]
+    FailedOver(String),
+    /// Nothing was heard for too long.
+    #[error("nothing heard on the event stream for {0:?}: the connection is taken for lost")]
+    Silent(Duration),
+    /// The connection broke.
+    #[error("the connection of the event stream broke: {0}")]
+    Broken(#[from] reqwest::Error),
+    /// The connection was cut within a record.
+    #[error("the event stream was cut within a record")]
+    Cut,
+    /// It is no RecordIO.
+    #[error(transparent)]
+    Framing(#[from] DecodeError),
+    /// A record is no event.
+    #[error("reading an event: {source}; it begins with {start:?}")]
+    Malformed {
+        /// Why.
+        source: serde_json::Error,
+        /// The first 200 bytes of the record.
+        start: String,
+    },
+}
+
+impl StreamError {
+    /// Whether the master has let somebody else take our place.
+    pub fn is_fenced(&self) -> bool {
+        matches!(self, Self::FailedOver(_))
+    }
+}
+
+/// Events of type `E`, as they come.
+pub(super) struct Events<E> {
+    body: BoxStream<'static, reqwest::Result<Bytes>>,
+    decoder: Decoder,
+    /// The connection is taken for lost after this long without a record.
+    patience: Option<Duration>,
+    heard: Instant,
+    events: PhantomData<fn() -> E>,
+}
+
+impl<E> std::fmt::Debug for Events<E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Events")
+            .field("patience", &self.patience)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<E: DeserializeOwned> Events<E> {
+    pub(super) fn new(
+        response: reqwest::Response,
+        max_record_bytes: usize,
+        patience: Option<Duration>,
+    ) -> Self {
+        Self {
+            body: response.bytes_stream().boxed(),
+            decoder: Decoder::new(max_record_bytes),
+            patience,
+            heard: Instant::now(),
+            events: PhantomData,
+        }
+    }
+
+    pub(super) fn set_patience(&mut self, patience: Option<Duration>) {
+        self.patience = patience;
+    }
+
+    /// The next event. Nothing is lost when the future is dropped.
+    pub(super) async fn next(&mut self) -> Result<E, StreamError> {
+        loop {
+            if let Some(record) = self.decoder.next_record()? {
+                self.heard = Instant::now();
+                return serde_json::from_slice(&record).map_err(|source| StreamError::Malformed {
+                    source,
+                    start: String::from_utf8_lossy(&record[..record.len().min(200)]).into_owned(),
+                });
+            }
+            let chunk = match self.patience {
+                None => self.body.next().await,
+                Some(patience) => timeout_at(self.heard + patience, self.body.next())
+                    .await
+                    .map_err(|_| StreamError::Silent(patience))?,
+            };
+            match chunk {
+                Some(chunk) => self.decoder.push(&chunk?),
+                None if self.decoder.pending_bytes() > 0 => return Err(StreamError::Cut),
+                None => return Err(StreamError::Closed),
+            }
+        }
+    }
+}
