@@ -7,6 +7,7 @@
 //! * [`definition`]: a workflow as data, the tree of nodes that the DSL lowers to;
 //!   [`validate`] finds what is wrong with one.
 //! * [`expression`]: CEL expressions and `${{ … }}` templates, with their limits.
+//! * [`params`]: what a caller gives to a workflow.
 //! * [`run`]: the state machine of a run, `decide` and `apply`.
 //! * [`resources`], [`matching`]: what steps ask for, what is offered, who gets what
 //!   and, for everybody else, why not.
@@ -16,6 +17,7 @@ pub mod definition;
 pub mod expression;
 pub mod ids;
 pub mod matching;
+pub mod params;
 pub mod resources;
 pub mod run;
 pub mod units;
