@@ -29,6 +29,7 @@ fn request(shape: usize, owner: usize, since: u64) -> Request {
     Request { shape, owner, deadline: None, since: Timestamp(since) }
 }
 
+#[derive(Debug)]
 struct Case {
     shapes: Vec<Shape>,
     owners: Vec<Owner>,

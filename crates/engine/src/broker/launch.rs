@@ -8,7 +8,7 @@ use meson_core::resources::Resources;
 use meson_mesos::resources::{from_fixed, to_fixed};
 use meson_mesos::scheduler::{Accept, Call};
 use meson_mesos::types::{
-    AgentId, AllocationInfo, CommandInfo, Data, ExecutorId, ExecutorInfo, ExecutorType, Filters, FrameworkId, Label, Labels,
+    AgentId, CommandInfo, Data, ExecutorId, ExecutorInfo, ExecutorType, Filters, FrameworkId, Label, Labels,
     OfferId, Operation, Resource, Scalar, TaskInfo,
 };
 
@@ -124,9 +124,7 @@ fn carve(offered: &mut Vec<Resource>, wanted: &Resources) -> Vec<Resource> {
                 continue;
             }
             let rest = to_fixed(scalar.value) - take;
-            let mut part = Resource { scalar: Some(Scalar { value: from_fixed(take) }), ..resource.clone() };
-            part.allocation_info.get_or_insert_with(AllocationInfo::default);
-            carved.push(part);
+            carved.push(Resource { scalar: Some(Scalar { value: from_fixed(take) }), ..resource.clone() });
             if let Some(scalar) = &mut resource.scalar {
                 scalar.value = from_fixed(rest);
             }

@@ -29,6 +29,7 @@ mod status;
 
 pub use self::actor::BrokerActor;
 pub use self::launch::ExecutorTemplate;
+pub use self::mesos::{MesosBrokers, MesosPool};
 pub use self::state::Settings;
 
 use meson_core::units::Duration;

@@ -1,0 +1,122 @@
+//! What the resource manager says.
+
+use bytes::Bytes;
+use meson_core::ids::TaskId;
+use meson_core::resources::Resources;
+use meson_core::run::FailureClass;
+use meson_core::units::Timestamp;
+use meson_mesos::scheduler::{self, Event};
+use meson_mesos::types::TaskStatus;
+use meson_protocol::task::ExecutorMessage;
+
+use super::super::messages::AttemptState;
+use super::super::status::{Meaning, interpret};
+use super::{Broker, News, Output, Stage, Task, acknowledge_status, foreign_acknowledge};
+
+impl Broker {
+    pub(super) fn event(&mut self, event: Event, now: Timestamp, out: &mut Vec<Output>) {
+        match event {
+            Event::Offers(offers) => {
+                self.revive_again = false;
+                for offer in offers.offers {
+                    self.stats.offers += 1;
+                    self.agents.offered(offer, now);
+                }
+            }
+            Event::Rescind(rescind) => {
+                for (task, confirmed) in self.agents.rescinded(&rescind.offer_id) {
+                    self.displace(task, confirmed, now, out);
+                }
+            }
+            Event::Update(update) => self.update(update.status, now, out),
+            Event::Message(message) => self.message(&message, out),
+            Event::Failure(failure) => {
+                if let (Some(agent), Some(executor)) = (&failure.agent_id, &failure.executor_id) {
+                    self.agents.executor_gone(agent.as_str(), executor);
+                }
+            }
+            // Inverse offers are declined by silence: tasks may stay until the machine goes down.
+            _ => {}
+        }
+    }
+
+    pub(super) fn message(&mut self, message: &scheduler::Message, out: &mut Vec<Output>) {
+        let Ok(ExecutorMessage::Progress { task, sequence, percent, message, url }) =
+            ExecutorMessage::decode(&message.data.0)
+        else {
+            return;
+        };
+        if let Some(known) = self.tasks.get_mut(&task).filter(|known| known.progress < sequence) {
+            known.progress = sequence;
+            out.push(Output::Signal(task, News::Progress { percent, message, url }));
+        }
+    }
+
+    pub(super) fn update(&mut self, status: TaskStatus, now: Timestamp, out: &mut Vec<Output>) {
+        let Ok(task) = status.task_id.as_str().parse::<TaskId>() else {
+            // Not ours: somebody shares the framework, or an executor lies.
+            tracing::warn!(task = status.task_id.as_str(), state = %status.state, "update of a task that no run can know");
+            out.extend(foreign_acknowledge(&status).map(Output::Call));
+            return;
+        };
+        let agent = status.agent_id.as_ref().map(|agent| agent.as_str().to_owned());
+        let from_below = status.uuid.is_some();
+        let grace = now.after(self.settings.orphan_grace);
+        let known = self.tasks.entry(task.clone()).or_insert_with(|| Task {
+            agent: agent.clone(),
+            resources: Resources::ZERO,
+            owner: String::new(),
+            stage: Stage::Launched,
+            claimed: false,
+            seen: false,
+            killing: false,
+            next: Some(grace),
+            progress: 0,
+            unheard: Vec::new(),
+        });
+        if known.agent.is_none() {
+            known.agent.clone_from(&agent);
+        }
+        if !known.claimed {
+            if known.killing {
+                // An orphan on its way out.
+                out.extend(acknowledge_status(&task, &status).map(Output::Call));
+                if status.state.is_terminal() {
+                    self.forget(&task);
+                }
+            } else if known.unheard.len() < 8 {
+                known.unheard.push(status);
+            }
+            return;
+        }
+        let meaning = interpret(&status, known.seen, known.killing);
+        known.seen |= from_below;
+        let state = match meaning {
+            Meaning::Void => return,
+            Meaning::Unsure => {
+                if self.questions.unknown(&task, agent, now) {
+                    AttemptState::Failed {
+                        class: FailureClass::Platform,
+                        message: "no agent knows the task any more".to_owned(),
+                        data: Bytes::new(),
+                    }
+                } else {
+                    AttemptState::Unreachable
+                }
+            }
+            Meaning::State(state) => {
+                if state != AttemptState::Unreachable {
+                    self.questions.settled(&task);
+                }
+                state
+            }
+        };
+        if status.state.is_terminal() || matches!(state, AttemptState::Failed { .. }) {
+            self.forget(&task);
+            self.hungry |= !self.queue.is_empty();
+        }
+        let uuid = status.uuid.map(|uuid| uuid.0.to_vec());
+        let agent = status.agent_id.map(|agent| agent.as_str().to_owned());
+        out.push(Output::Signal(task, News::State { agent, uuid, state }));
+    }
+}

@@ -1,0 +1,188 @@
+//! What step actors ask for.
+
+use bytes::Bytes;
+use meson_core::ids::TaskId;
+use meson_core::resources::Resources;
+use meson_core::run::FailureClass;
+use meson_core::units::Timestamp;
+use meson_mesos::types::FrameworkId;
+
+use super::super::messages::AttemptState;
+use super::super::queue::Entry;
+use super::{Broker, News, Output, Stage, Task, acknowledge_status};
+
+impl Broker {
+    pub(super) fn subscribed(&mut self, framework: FrameworkId, now: Timestamp) {
+        self.connected = true;
+        self.executor = Some(self.settings.executor.info(&framework, &self.settings.role));
+        self.framework = Some(framework);
+        self.suppressed = false;
+        self.hungry = false;
+        self.next_implicit = now;
+        // What runs is asked about explicitly, whatever the implicit answers will say.
+        for (task, state) in &self.tasks {
+            if matches!(state.stage, Stage::Launched) {
+                self.questions.ask(task.clone(), state.agent.clone(), now);
+            }
+        }
+    }
+
+    /// Offers are void: who had a place and was not confirmed waits again; who was confirmed is
+    /// on record as placed there, and must not be launched elsewhere under the same id.
+    pub(super) fn displace_all(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+        for (task, confirmed) in self.agents.clear_offers() {
+            self.displace(task, confirmed, now, out);
+        }
+    }
+
+    pub(super) fn displace(&mut self, task: TaskId, confirmed: bool, now: Timestamp, out: &mut Vec<Output>) {
+        if confirmed {
+            let state = AttemptState::Failed {
+                class: FailureClass::Platform,
+                message: "the offer was withdrawn before the task was launched".to_owned(),
+                data: Bytes::new(),
+            };
+            self.forget(&task);
+            out.push(Output::Signal(task, News::State { agent: None, uuid: None, state }));
+        } else if let Some(Task { stage: Stage::Placed { entry, payload, .. }, .. }) = self.forget(&task) {
+            self.payloads.insert(task.clone(), payload);
+            self.queue.add(task, *entry);
+            self.hungry = true;
+            let _ = now;
+        }
+    }
+
+    /// Removes a task and what it holds from the books.
+    pub(super) fn forget(&mut self, task: &TaskId) -> Option<Task> {
+        let state = self.tasks.remove(task)?;
+        self.questions.settled(task);
+        if let Some(held) = self.held.get_mut(&state.owner) {
+            *held = held.minus(&state.resources);
+            if held.fits_in(&Resources::ZERO) {
+                self.held.remove(&state.owner);
+            }
+        }
+        if let Some(agent) = &state.agent {
+            self.agents.release(agent, &state.resources);
+        }
+        Some(state)
+    }
+
+    pub(super) fn enqueue(&mut self, task: TaskId, entry: Entry, payload: Bytes, out: &mut Vec<Output>) {
+        if let Some(known) = self.tasks.get_mut(&task) {
+            // Asked again by a new incarnation of its step actor.
+            known.claimed = true;
+            if let (Stage::Placed { .. }, Some(agent)) = (&known.stage, &known.agent) {
+                let host = self.agents.0.get(agent).map(|agent| agent.hostname().to_owned()).unwrap_or_default();
+                out.push(Output::Signal(task, News::Placed { agent: agent.clone(), host }));
+            }
+            return;
+        }
+        self.payloads.insert(task.clone(), payload);
+        if self.queue.add(task.clone(), entry) {
+            self.hungry = true;
+        }
+        out.push(Output::Signal(task, News::Queued));
+    }
+
+    pub(super) fn confirm(&mut self, task: TaskId, out: &mut Vec<Output>) {
+        let place = self
+            .tasks
+            .get(&task)
+            .and_then(|known| known.agent.as_ref())
+            .and_then(|agent| self.agents.0.get_mut(agent))
+            .and_then(|agent| agent.placed.get_mut(&task));
+        match place {
+            Some(confirmed) => *confirmed = true,
+            None if self.tasks.get(&task).is_some_and(|known| matches!(known.stage, Stage::Launched)) => {}
+            None => {
+                // Too late: the hold is over. The placement is on record, so this attempt is done for.
+                self.queue.remove(&task);
+                self.payloads.remove(&task);
+                let state = AttemptState::Failed {
+                    class: FailureClass::Platform,
+                    message: "the placement was confirmed too late: its offer is gone".to_owned(),
+                    data: Bytes::new(),
+                };
+                out.push(Output::Signal(task, News::State { agent: None, uuid: None, state }));
+            }
+        }
+    }
+
+    pub(super) fn adopt(&mut self, task: TaskId, agent: String, now: Timestamp, out: &mut Vec<Output>) {
+        let known = self.tasks.entry(task.clone()).or_insert_with(|| Task {
+            agent: Some(agent.clone()),
+            resources: Resources::ZERO,
+            owner: String::new(),
+            stage: Stage::Launched,
+            claimed: true,
+            seen: false,
+            killing: false,
+            next: None,
+            progress: 0,
+            unheard: Vec::new(),
+        });
+        known.claimed = true;
+        known.next = None;
+        let unheard = std::mem::take(&mut known.unheard);
+        self.questions.ask(task, Some(agent), now);
+        for status in unheard {
+            self.update(status, now, out);
+        }
+    }
+
+    pub(super) fn kill(&mut self, task: TaskId, agent: Option<String>, now: Timestamp, out: &mut Vec<Output>) {
+        if self.queue.remove(&task).is_some() {
+            self.payloads.remove(&task);
+            out.push(Output::Signal(task, News::Withdrawn));
+            return;
+        }
+        if let Some(Task { stage: Stage::Placed { .. }, agent: Some(place), .. }) = self.tasks.get(&task) {
+            if let Some(agent) = self.agents.0.get_mut(place) {
+                agent.placed.remove(&task);
+            }
+            self.forget(&task);
+            out.push(Output::Signal(task, News::Withdrawn));
+            return;
+        }
+        match self.tasks.get_mut(&task) {
+            Some(known) => {
+                known.killing = true;
+                known.claimed = true;
+                known.next = Some(now);
+            }
+            None => match agent {
+                Some(agent) => {
+                    self.adopt(task.clone(), agent, now, out);
+                    if let Some(known) = self.tasks.get_mut(&task) {
+                        known.killing = true;
+                        known.next = Some(now);
+                    }
+                }
+                // Never placed, and not in the queue: it never ran.
+                None => out.push(Output::Signal(task, News::Withdrawn)),
+            },
+        }
+    }
+
+    pub(super) fn verdict(&mut self, task: &TaskId, wanted: Option<bool>, now: Timestamp, out: &mut Vec<Output>) {
+        let Some(known) = self.tasks.get_mut(task).filter(|known| !known.claimed) else { return };
+        known.next = Some(now.after(self.settings.orphan_grace));
+        if wanted != Some(false) {
+            return;
+        }
+        // Its last words are nobody's: they are acknowledged so that the agent forgets them.
+        let statuses = std::mem::take(&mut known.unheard);
+        let ended = statuses.iter().any(|status| status.state.is_terminal());
+        for status in statuses {
+            out.extend(acknowledge_status(task, &status).map(Output::Call));
+        }
+        if ended {
+            self.forget(task);
+        } else {
+            known.killing = true;
+            known.next = Some(now);
+            self.stats.orphans_killed += 1;
+        }
+    }
+}
