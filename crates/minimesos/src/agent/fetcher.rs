@@ -643,6 +643,96 @@ mod tests {
         }
     }
 
+    /// A server of files that counts what is asked of it.
+    async fn server() -> (String, Arc<std::sync::Mutex<Vec<String>>>) {
+        use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+
+        let asked: Arc<std::sync::Mutex<Vec<String>>> = Arc::default();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let log = Arc::clone(&asked);
+        let answer = move |request: HttpRequest| {
+            let line = format!("{} {}", request.method(), request.uri());
+            log.lock().unwrap().push(line);
+            let answer = match request.path() {
+                "/plain.txt" => HttpResponse::Ok().body("plain text\n"),
+                "/data.bin" => HttpResponse::Ok().body(vec![7; 3 << 20]),
+                "/redir" => HttpResponse::Found()
+                    .insert_header(("Location", "/plain.txt"))
+                    .finish(),
+                _ => HttpResponse::NotFound().body("File not found"),
+            };
+            std::future::ready(answer)
+        };
+        let server =
+            HttpServer::new(move || App::new().default_service(web::route().to(answer.clone())))
+                .workers(1)
+                .disable_signals()
+                .listen(listener)
+                .unwrap()
+                .run();
+        tokio::spawn(server);
+        (url, asked)
+    }
+
+    #[tokio::test]
+    async fn files_come_over_http_and_redirects_are_followed() {
+        let bench = Bench::new();
+        let (url, asked) = server().await;
+        bench
+            .fetch(&[
+                item(&format!("{url}/plain.txt?token=1")),
+                item(&format!("{url}/data.bin")),
+                item(&format!("{url}/redir")),
+            ])
+            .await
+            .unwrap();
+        let read = |name: &str| fs::read(bench.sandbox(name)).unwrap();
+        assert_eq!(read("plain.txt?token=1"), b"plain text\n");
+        assert_eq!(read("data.bin"), vec![7; 3 << 20]);
+        assert_eq!(read("redir"), b"plain text\n");
+        assert_eq!(asked.lock().unwrap().len(), 4);
+
+        let error = bench.fetch(&[item(&format!("{url}/nope"))]).await;
+        assert!(
+            matches!(error, Err(FetchError::Status { status: 404, .. })),
+            "{error:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_cached_file_is_downloaded_once() {
+        let bench = Bench::new();
+        let (url, asked) = server().await;
+        let cached = Item {
+            cache: true,
+            ..item(&format!("{url}/data.bin"))
+        };
+        let again = Item {
+            output_file: Some("again.bin".to_owned()),
+            ..cached.clone()
+        };
+        let (first, second) = ([cached], [again]);
+        let (one, two) = tokio::join!(bench.fetch(&first), bench.fetch(&second));
+        one.unwrap();
+        two.unwrap();
+        assert_eq!(fs::read(bench.sandbox("data.bin")).unwrap().len(), 3 << 20);
+        assert_eq!(fs::read(bench.sandbox("again.bin")).unwrap().len(), 3 << 20);
+        assert_eq!(*asked.lock().unwrap(), ["GET /data.bin"]);
+    }
+
+    #[tokio::test]
+    async fn of_two_files_with_one_name_the_later_wins() {
+        let bench = Bench::new();
+        let (url, _) = server().await;
+        let local = bench.file("plain.txt", b"local");
+        bench
+            .fetch(&[item(&format!("{url}/plain.txt")), item(&local)])
+            .await
+            .unwrap();
+        assert_eq!(fs::read(bench.sandbox("plain.txt")).unwrap(), b"local");
+    }
+
     #[test]
     fn the_oldest_files_leave_a_cache_that_is_too_big() {
         let cache = tempfile::tempdir().unwrap();

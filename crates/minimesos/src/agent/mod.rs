@@ -415,6 +415,8 @@ pub async fn start(mut options: AgentOptions) -> Result<AgentHandle, AgentError>
     })
     .workers(1)
     .keep_alive(KEEP_ALIVE)
+    // Events are small, and each is wanted at once.
+    .tcp_nodelay(true)
     .shutdown_timeout(0)
     .disable_signals()
     .listen(listener)

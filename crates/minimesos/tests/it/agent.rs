@@ -16,7 +16,7 @@ const SMALL: &[&str] = &[
 /// A master in this process, an agent in another, a scheduler.
 struct World {
     master: String,
-    _handle: minimesos::master::MasterHandle,
+    handle: minimesos::master::MasterHandle,
     agent: Agent,
     scheduler: Scheduler,
     folder: tempfile::TempDir,
@@ -36,7 +36,7 @@ impl World {
         let scheduler = Scheduler::subscribe_as(&master, framework).await;
         Self {
             master,
-            _handle: handle,
+            handle,
             agent,
             scheduler,
             folder,
@@ -276,6 +276,31 @@ async fn a_crashed_agent_finds_its_executors_again_and_no_task_is_lost() {
     world.scheduler.launch(&[command("f", "true")]).await;
     let status = world.scheduler.status("f", "TASK_FINISHED").await;
     assert_eq!(status["agent_id"], before[0]["agent_id"]);
+}
+
+#[actix_rt::test]
+async fn a_restarted_master_gets_its_agent_back_with_its_tasks() {
+    let mut world = World::new().await;
+    world.scheduler.launch(&[custom("t", "e", "late")]).await;
+    let running = world.scheduler.status("t", "TASK_RUNNING").await;
+    let port = world.handle.addr.port();
+    world.handle.stop().await;
+    world.handle = crate::support::master_on(port).await;
+
+    // The framework comes back with its id, and hears the end of its task.
+    let id = json!({"id": {"value": world.scheduler.framework_id}});
+    let scheduler = Scheduler::subscribe_as(&world.master, id).await;
+    std::fs::write(world.agent.sandbox("e").join("go"), "").unwrap();
+    let finished = scheduler.status("t", "TASK_FINISHED").await;
+    assert_eq!(finished["agent_id"], running["agent_id"]);
+    assert!(
+        scheduler
+            .states("t")
+            .iter()
+            .all(|state| matches!(state.as_str(), "TASK_RUNNING" | "TASK_FINISHED")),
+        "{:?}",
+        scheduler.states("t")
+    );
 }
 
 #[actix_rt::test]

@@ -28,10 +28,16 @@ pub(crate) async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) ->
 
 /// A master in this process, with an allocator that is quicker than a real one's.
 pub(crate) async fn master() -> minimesos::master::MasterHandle {
+    master_on(0).await
+}
+
+/// The same on a port.
+pub(crate) async fn master_on(port: u16) -> minimesos::master::MasterHandle {
     // Without a provider of cryptography no HTTP client can be made.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let mut options = minimesos::master::MasterOptions::new(now.unwrap());
+    options.port = port;
     options.allocation_interval = Duration::from_millis(50);
     minimesos::master::start(options).await.unwrap()
 }
@@ -183,12 +189,11 @@ impl Scheduler {
         for (name, value) in more.as_object().unwrap() {
             info[name] = value.clone();
         }
-        let answer = http
-            .post(&url)
-            .json(&json!({"type": "SUBSCRIBE", "subscribe": {"framework_info": info}}))
-            .send()
-            .await
-            .unwrap();
+        let mut call = json!({"type": "SUBSCRIBE", "subscribe": {"framework_info": info}});
+        if let Some(id) = info.get("id") {
+            call["framework_id"] = id.clone();
+        }
+        let answer = http.post(&url).json(&call).send().await.unwrap();
         assert_eq!(answer.status(), 200);
         let stream_id = answer.headers()["Mesos-Stream-Id"]
             .to_str()
