@@ -1,4 +1,6 @@
 //! minimesos with real sockets and processes.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod agent;
 mod support;

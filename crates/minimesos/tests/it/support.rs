@@ -32,6 +32,10 @@ pub(crate) async fn master() -> minimesos::master::MasterHandle {
 }
 
 /// The same on a port.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "somebody has to tell the master the time"
+)]
 pub(crate) async fn master_on(port: u16) -> minimesos::master::MasterHandle {
     // Without a provider of cryptography no HTTP client can be made.
     let _ = rustls::crypto::ring::default_provider().install_default();
