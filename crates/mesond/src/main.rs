@@ -1,2 +1,66 @@
-//! (see ARCHITECTURE.md)
-fn main() {}
+//! A Meson coordinator.
+//!
+//! * [`config`]: the configuration file. * [`coordinator`]: wires a node together.
+//! * [`dev`]: a coordinator with an embedded Mesos, for laptops; [`agent`]: its agents, as child
+//!   processes of the same binary.
+//! * [`system`]: the clock, the threads and the seed that everything else is given.
+
+mod agent;
+mod config;
+mod coordinator;
+mod dev;
+mod system;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// Runs machine-learning pipelines: a coordinator of a Meson cluster.
+#[derive(Parser)]
+#[command(name = "mesond", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// One coordinator with an embedded Mesos: everything that a laptop needs.
+    Dev(dev::Options),
+    /// A coordinator of a cluster.
+    Start {
+        /// Its configuration.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// An agent of `mesond dev`.
+    #[command(hide = true)]
+    Agent(agent::Options),
+    /// What an agent runs plain commands with.
+    #[command(hide = true)]
+    CommandExecutor,
+}
+
+fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    let filter = EnvFilter::try_from_env("MESON_LOG").unwrap_or_else(|_| EnvFilter::new("warn,mesond=info,meson_engine=info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // One implementation of TLS for everything; said once, before anybody needs it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let outcome = match command {
+        Command::Dev(options) => system::run(dev::run(options)),
+        Command::Start { config } => system::run(coordinator::run(config)),
+        Command::Agent(options) => system::run(agent::run(options)),
+        Command::CommandExecutor => agent::command_executor(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mesond: {error:#}");
+            // A configuration that is wrong is the caller's; everything else is ours.
+            ExitCode::from(if error.is::<config::ConfigError>() { 2 } else { 1 })
+        }
+    }
+}

@@ -152,6 +152,23 @@ pub struct ArtifactView {
     pub created_at: String,
 }
 
+/// A line of `GET /v1/runs/{id}/logs`: what one attempt wrote to one stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogView {
+    /// The attempt's task id, for `GET /v1/tasks/{task}/logs/{stream}`.
+    pub task: String,
+    /// The step.
+    pub step: String,
+    /// The iteration, empty outside of loops.
+    pub iteration: String,
+    /// The attempt's number.
+    pub attempt: u32,
+    /// `stdout` or `stderr`.
+    pub stream: String,
+    /// Where it ends.
+    pub bytes: u64,
+}
+
 /// `GET /v1/cluster`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterView {

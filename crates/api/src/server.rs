@@ -1,0 +1,85 @@
+//! The server: what it shares between requests, and its life.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use actix_web::dev::ServerHandle;
+use actix_web::{App, HttpServer, web};
+use meson_artifacts::{BlobStore, LogStore};
+use meson_engine::Engine;
+
+use crate::{MAX_JSON_BYTES, error, routes};
+
+/// What the API stands in front of.
+#[derive(Clone)]
+pub struct ApiOptions {
+    /// Address and port; port 0 for any.
+    pub listen: SocketAddr,
+    /// The engine.
+    pub engine: Engine,
+    /// Artifacts.
+    pub blobs: BlobStore,
+    /// Logs.
+    pub logs: LogStore,
+}
+
+/// Why it cannot serve.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot serve the API at {listen}: {reason}; is something else listening there?")]
+pub struct ApiError {
+    listen: SocketAddr,
+    reason: std::io::Error,
+}
+
+/// A running server.
+pub struct Api {
+    addr: SocketAddr,
+    handle: ServerHandle,
+}
+
+/// Time for requests under way when the server ends, in seconds.
+const SHUTDOWN_SECONDS: u64 = 2;
+/// A client that sends nothing for so long is let go.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Api {
+    /// Serves until [`stop`](Self::stop). Must be called within an actix system.
+    pub fn start(options: ApiOptions) -> Result<Self, ApiError> {
+        let listen = options.listen;
+        let failed = |reason| ApiError { listen, reason };
+        let state = web::Data::new(options);
+        let server = HttpServer::new(move || {
+            App::new()
+                .app_data(state.clone())
+                .app_data(web::JsonConfig::default().limit(MAX_JSON_BYTES).error_handler(error::json))
+                .app_data(web::PathConfig::default().error_handler(error::path))
+                .app_data(web::QueryConfig::default().error_handler(error::query))
+                .configure(routes::configure)
+        })
+        .workers(2)
+        .disable_signals()
+        .shutdown_timeout(SHUTDOWN_SECONDS)
+        .client_request_timeout(CLIENT_TIMEOUT)
+        .bind(listen)
+        .map_err(failed)?;
+        let addr = server.addrs().first().copied().unwrap_or(listen);
+        let server = server.run();
+        let handle = server.handle();
+        actix_web::rt::spawn(async move {
+            if let Err(error) = server.await {
+                tracing::error!(%error, "the API's server ended");
+            }
+        });
+        Ok(Self { addr, handle })
+    }
+
+    /// Where it serves.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Ends it, after the requests under way.
+    pub async fn stop(self) {
+        self.handle.stop(true).await;
+    }
+}

@@ -1,0 +1,159 @@
+//! Wires a coordinator together: consensus, engine, stores, API.
+
+use std::future::Future;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use meson_api::{Api, ApiOptions};
+use meson_artifacts::{BlobStore, LogStore, StoreConfig};
+use meson_consensus::{ClusterId, ConsensusNode, NodeId, Options};
+use meson_core::matching;
+use meson_core::resources::{MilliCpus, Resources};
+use meson_core::units::Bytes;
+use meson_engine::broker::{ExecutorTemplate, MesosBrokers, MesosPool, Settings};
+use meson_engine::{Engine, EngineOptions};
+use meson_mesos::types::{CommandInfo, Uri};
+use meson_protocol::task::StoreLocation;
+use meson_protocol::token::ClusterSecret;
+
+use crate::config::{Config, Packing, Pool};
+use crate::{dev, system};
+
+/// A running coordinator.
+pub(crate) struct Coordinator {
+    consensus: ConsensusNode,
+    engine: Engine,
+    api: Api,
+}
+
+/// `mesond start`: runs until told to end.
+pub(crate) async fn run(path: PathBuf) -> anyhow::Result<()> {
+    let coordinator = Coordinator::start(Config::read(&path)?).await?;
+    println!("ready {}", coordinator.url());
+    let failed = tokio::select! {
+        reason = coordinator.failed() => Some(reason),
+        signal = dev::end_signal() => { signal?; None }
+    };
+    coordinator.stop().await;
+    match failed {
+        Some(reason) => anyhow::bail!("the coordinator gave up: {reason}; its service manager should start it again"),
+        None => Ok(()),
+    }
+}
+
+impl Coordinator {
+    /// Opens the data, takes up what was going on, and serves.
+    pub(crate) async fn start(config: Config) -> anyhow::Result<Self> {
+        let data = &config.node.data;
+        std::fs::create_dir_all(data).with_context(|| format!("cannot make the data folder {}", data.display()))?;
+        let secret = secret(&config.node.secret.clone().unwrap_or_else(|| data.join("secret")))?;
+        let location = StoreLocation { url: config.store.url.clone(), options: config.store.options.clone() };
+        let blobs = BlobStore::open(&StoreConfig { url: location.url.clone(), options: location.options.clone() })?;
+        blobs.check().await.context("the object store cannot be used")?;
+
+        let listen: std::net::SocketAddr = config.http.listen.parse().context("http.listen is no address")?;
+        let own_url = format!("http://{listen}");
+        let advertise = if config.http.advertise.is_empty() { vec![own_url.clone()] } else { config.http.advertise.clone() };
+
+        let mut options = EngineOptions::new(system::now, system::seed(), secret).on_arbiters(system::arbiters());
+        options.coordinators = advertise;
+        options.store = location;
+        options.region.clone_from(&config.node.region);
+        options.http_addr = own_url;
+        options.brokers = Some(Arc::new(MesosBrokers::new(config.pools.iter().map(pool).collect())));
+
+        let machine = Engine::state_machine(&options);
+        let raft = Options::single(ClusterId::new(&config.node.cluster), NodeId(config.node.id), config.node.shards);
+        let consensus = ConsensusNode::open(data.join("shards"), raft, machine.clone())
+            .await
+            .with_context(|| format!("cannot open {}", data.display()))?;
+        let engine = Engine::start(options, consensus.clone(), machine)?;
+        let logs = LogStore::new(&blobs);
+        let api = Api::start(ApiOptions { listen, engine: engine.clone(), blobs, logs })?;
+        Ok(Self { consensus, engine, api })
+    }
+
+    /// Where the API is.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.api.addr())
+    }
+
+    /// Resolves when the node cannot go on, with the reason.
+    pub(crate) fn failed(&self) -> impl Future<Output = String> + use<> {
+        let mut storage = self.consensus.failures();
+        let engine = self.engine.failed();
+        async move {
+            tokio::select! {
+                failure = storage.wait_for(Option::is_some) => match failure.as_deref() {
+                    Ok(Some(failure)) => failure.to_string(),
+                    _ => "its storage is gone".to_owned(),
+                },
+                reason = engine => reason,
+            }
+        }
+    }
+
+    /// Ends it in order: no new requests, actors, then the log.
+    pub(crate) async fn stop(self) {
+        self.api.stop().await;
+        self.engine.stop().await;
+        self.consensus.shutdown().await;
+    }
+}
+
+/// Reads the cluster's secret, or makes one that only we can read.
+fn secret(path: &Path) -> anyhow::Result<ClusterSecret> {
+    if !path.exists() {
+        let fresh: [u8; 32] = rand::random();
+        let text: String = fresh.iter().map(|byte| format!("{byte:02x}")).collect();
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+            .with_context(|| format!("cannot write the cluster's secret to {}", path.display()))?;
+    }
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read the cluster's secret from {}", path.display()))?;
+    ClusterSecret::new(bytes.trim_ascii())
+        .with_context(|| format!("the secret in {} is shorter than {} bytes", path.display(), ClusterSecret::MIN_BYTES))
+}
+
+fn pool(pool: &Pool) -> MesosPool {
+    let executor = &pool.executor;
+    let command = CommandInfo {
+        shell: Some(false),
+        value: Some(executor.command.clone()),
+        arguments: vec![executor.command.clone()],
+        uris: executor
+            .uri
+            .iter()
+            .map(|uri| Uri { value: uri.clone(), executable: Some(true), cache: Some(true), ..Uri::default() })
+            .collect(),
+        ..CommandInfo::default()
+    };
+    let resources = Resources {
+        // Non-negative and finite: the configuration was checked.
+        cpus: MilliCpus((executor.cpus * 1000.0).round() as u64),
+        mem: Bytes::from_mib(executor.mem),
+        ..Resources::ZERO
+    };
+    let mut settings = Settings::new(&pool.role, ExecutorTemplate { command, resources });
+    settings.policy.keep_gpus = pool.keep_gpus;
+    settings.policy.packing = match pool.packing {
+        Packing::Pack => matching::Packing::Pack,
+        Packing::Spread => matching::Packing::Spread,
+    };
+    MesosPool {
+        name: pool.name.clone(),
+        masters: pool.masters.clone(),
+        credential: None,
+        user: pool.user.clone(),
+        webui_url: None,
+        settings,
+        seed: system::seed(),
+    }
+}

@@ -1,0 +1,216 @@
+//! `mesond dev`: one coordinator, one Mesos master in the same process, agents as child processes.
+//!
+//! When the coordinator is killed, the agents die with it and the executors do not: started again
+//! on the same data, agents recover their checkpoints, executors come back to them, and steps go on.
+//! When it is asked to end (SIGINT, SIGTERM), it takes everything down with it.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use futures::future::join_all;
+use minimesos::master::{MasterError, MasterHandle, MasterOptions};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+
+use crate::config::{Config, Executor, Http, Node, Packing, Pool, Store};
+use crate::coordinator::Coordinator;
+use crate::system;
+
+/// How to run it.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Options {
+    /// Where everything is kept.
+    #[arg(long, default_value = "meson-data", value_name = "DIR")]
+    data: PathBuf,
+    /// Where the API is served.
+    #[arg(long, default_value = "127.0.0.1:7070", value_name = "ADDR")]
+    http: String,
+    /// How many agents.
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    agents: usize,
+    /// What each agent has, like `cpus:4;mem:8192`; this machine's share otherwise.
+    #[arg(long, value_name = "RESOURCES")]
+    resources: Option<String>,
+}
+
+/// Time for agents to end their executors.
+const LEAVE: Duration = Duration::from_secs(8);
+/// An agent that ends is started again after this.
+const AGENT_AGAIN: Duration = Duration::from_millis(200);
+
+/// Runs until told to end.
+pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
+    let data = prepare(&options.data)?;
+    let master = start_master(&data).await?;
+    let (ending, ended) = watch::channel(false);
+    let agents: Vec<_> = (1..=options.agents)
+        .map(|number| actix_rt::spawn(keep_agent(agent_command(&options, &data, &master, number), number, ended.clone())))
+        .collect();
+    let coordinator = Coordinator::start(config(&options, &data, &master)?).await?;
+    println!("ready {}", coordinator.url());
+
+    let failed = tokio::select! {
+        reason = coordinator.failed() => Some(reason),
+        signal = end_signal() => { signal?; None }
+    };
+    tracing::info!("ending: steps that run are stopped, and go on as new attempts at the next start");
+    ending.send_replace(true);
+    join_all(agents).await;
+    coordinator.stop().await;
+    master.stop().await;
+    match failed {
+        Some(reason) => anyhow::bail!("the coordinator gave up: {reason}"),
+        None => Ok(()),
+    }
+}
+
+/// SIGINT or SIGTERM.
+pub(crate) async fn end_signal() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+fn prepare(data: &Path) -> anyhow::Result<PathBuf> {
+    std::fs::create_dir_all(data).with_context(|| format!("cannot make the data folder {}", data.display()))?;
+    for part in ["store", "mesos/master", "mesos/agents"] {
+        let folder = data.join(part);
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    data.canonicalize().with_context(|| format!("cannot use the data folder {}", data.display()))
+}
+
+/// The master keeps its port from one start to the next: agents come back to it.
+async fn start_master(data: &Path) -> anyhow::Result<MasterHandle> {
+    let file = data.join("mesos/master/port");
+    let mut options = MasterOptions::new(system::wall_clock());
+    options.work_dir = Some(data.join("mesos/master"));
+    // A laptop's agents are processes beside the master: what does not answer for 3 s is gone.
+    options.agent_ping_timeout = Duration::from_secs(1);
+    options.max_agent_ping_timeouts = 3;
+    options.port = std::fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+    let master = match minimesos::master::start(options.clone()).await {
+        Err(MasterError::Bind { .. }) if options.port != 0 => {
+            tracing::warn!(port = options.port, "the embedded master's port is taken; using another one");
+            options.port = 0;
+            minimesos::master::start(options).await?
+        }
+        other => other?,
+    };
+    std::fs::write(&file, master.addr.port().to_string()).with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(master)
+}
+
+fn agent_command(options: &Options, data: &Path, master: &MasterHandle, number: usize) -> Command {
+    let mut command = Command::new(own_binary());
+    command
+        .arg("agent")
+        .args(["--master", &master.url()])
+        .arg("--work-dir")
+        .arg(data.join(format!("mesos/agents/{number}")))
+        .args(["--hostname", &format!("agent-{number}")])
+        .args(["--attributes", "disk:ssd"])
+        .args(["--resources", &options.resources.clone().unwrap_or_else(|| share(options.agents))])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .process_group(0);
+    command
+}
+
+/// All cores for each agent, since laptops' steps seldom use what they ask for; memory is shared out.
+fn share(agents: usize) -> String {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let mib = std::fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| text.lines().next()?.split_whitespace().nth(1)?.parse::<usize>().ok())
+        .map_or(4096, |kib| kib / 1024);
+    format!("cpus:{};mem:{};disk:{}", cpus.max(2), (mib * 3 / 4 / agents.max(1)).max(256), 10_240)
+}
+
+/// Starts the agent again whenever it ends, until we end.
+async fn keep_agent(mut command: Command, number: usize, mut ended: watch::Receiver<bool>) {
+    while !*ended.borrow() {
+        match command.spawn() {
+            Ok(mut child) => {
+                tokio::select! {
+                    status = child.wait() => {
+                        tracing::warn!(agent = number, ?status, "agent ended; starting it again");
+                    }
+                    _ = ended.wait_for(|ended| *ended) => {
+                        leave(&mut child, number).await;
+                        return;
+                    }
+                }
+            }
+            Err(error) => tracing::error!(agent = number, %error, "cannot start an agent"),
+        }
+        tokio::time::sleep(AGENT_AGAIN).await;
+    }
+}
+
+/// SIGUSR1: the agent ends its executors and leaves.
+async fn leave(child: &mut Child, number: usize) {
+    let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) else { return };
+    let _ = kill(Pid::from_raw(pid), Signal::SIGUSR1);
+    if tokio::time::timeout(LEAVE, child.wait()).await.is_err() {
+        tracing::warn!(agent = number, "agent does not end; killing it");
+        let _ = child.kill().await;
+    }
+}
+
+fn config(options: &Options, data: &Path, master: &MasterHandle) -> anyhow::Result<Config> {
+    let executor = own_binary().with_file_name("meson-executor");
+    anyhow::ensure!(
+        executor.is_file(),
+        "the executor is not beside this program: {} is missing; build or install meson-executor",
+        executor.display()
+    );
+    let listen = options.http.clone();
+    let address: std::net::SocketAddr = listen.parse().with_context(|| {
+        format!("--http {listen:?} is no address: write it like {}:7070", IpAddr::from(Ipv4Addr::LOCALHOST))
+    })?;
+    let _ = address;
+    Ok(Config {
+        node: Node {
+            id: 1,
+            cluster: "dev".to_owned(),
+            region: "local".to_owned(),
+            data: data.join("coordinator"),
+            secret: Some(data.join("secret")),
+            shards: 4,
+        },
+        http: Http { listen, advertise: Vec::new() },
+        store: Store { url: format!("file://{}", data.join("store").display()), options: [].into() },
+        pools: vec![Pool {
+            name: "default".to_owned(),
+            masters: vec![master.url()],
+            role: "*".to_owned(),
+            user: whoami(),
+            executor: Executor { command: executor.display().to_string(), uri: None, cpus: 0.1, mem: 64 },
+            keep_gpus: false,
+            packing: Packing::Spread,
+        }],
+    })
+}
+
+fn own_binary() -> PathBuf {
+    std::env::current_exe().unwrap_or_else(|_| PathBuf::from("mesond"))
+}
+
+fn whoami() -> String {
+    nix::unistd::User::from_uid(nix::unistd::Uid::effective())
+        .ok()
+        .flatten()
+        .map_or_else(|| "root".to_owned(), |user| user.name)
+}

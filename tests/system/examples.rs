@@ -1,0 +1,45 @@
+//! The examples run as they are.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use meson_tests::{Dev, available, find_step, root};
+
+#[test]
+fn the_sweep_finds_the_best_point_of_its_grid() {
+    let dev = Dev::start(&[]);
+    let id = dev.submit(&root().join("examples/sweep/sweep.star"), &[]);
+    let run = dev.ended(&id, Duration::from_secs(120));
+    assert_eq!(run["state"], "succeeded", "{run:#}");
+    let best = &find_step(&run, "best").unwrap()["outputs"];
+    assert!(best["rmse"].as_f64().unwrap() < 0.2, "{best:#}");
+    assert_eq!(find_step(&run, "fit").unwrap()["iterations"]["total"], 20);
+}
+
+#[test]
+fn the_recommendation_pipeline_publishes_a_model_and_skips_it_the_second_time() {
+    let docker = Command::new("docker").arg("info").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let Some(ratings) = std::env::var_os("MESON_TEST_RATINGS").map(PathBuf::from) else {
+        assert!(!available("spark", false));
+        return;
+    };
+    if !available("docker", docker.is_ok_and(|status| status.success())) {
+        return;
+    }
+    let dev = Dev::start(&[]);
+    let file = root().join("examples/recommendations/recommendations.star");
+    let ratings = format!("ratings={}", ratings.display());
+    let id = dev.submit(&file, &[&ratings]);
+    let run = dev.ended(&id, Duration::from_secs(600));
+    assert_eq!(run["state"], "succeeded", "{run:#}");
+    let score = &find_step(&run, "check_all").unwrap()["outputs"]["score"];
+    assert!(score["rmse"].as_f64().unwrap() < score["baseline"].as_f64().unwrap(), "better than guessing: {score:#}");
+    assert_eq!(find_step(&run, "train_one").unwrap()["iterations"]["succeeded"], 3, "{run:#}");
+
+    let again = dev.submit(&file, &[&ratings]);
+    let run = dev.ended(&again, Duration::from_secs(600));
+    for step in ["train_all", "publish"] {
+        assert_eq!(find_step(&run, step).unwrap()["state"], "memoized", "{step}: {run:#}");
+    }
+}
