@@ -32,6 +32,7 @@ mod options;
 mod process;
 mod records;
 mod runner;
+mod sandboxes;
 mod session;
 mod state;
 mod store;
@@ -252,6 +253,12 @@ fn listen(options: &AgentOptions, store: &Store, needed: bool) -> Result<TcpList
     let port = listener
         .local_addr()
         .map_or(options.port, |addr| addr.port());
+    if needed && former.is_some_and(|former| former != port) {
+        return Err(AgentError::Incompatible {
+            what: "the port",
+            path: options.work_dir.join("meta"),
+        });
+    }
     if former != Some(port) {
         store.set_port(port)?;
     }
@@ -444,6 +451,8 @@ pub async fn start(mut options: AgentOptions) -> Result<AgentHandle, AgentError>
         master: master_rx,
         control: control_rx,
         agent_id,
+        work_dir: options.work_dir.clone(),
+        gc_delay: options.gc_delay,
         wires: Wires::default(),
     };
     let ended = tokio::spawn(async move {

@@ -2,10 +2,14 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use meson_mesos::types::{Attribute, DomainInfo, Resource};
 
 use super::state::Timeouts;
+
+/// A week (`--gc_delay` of Mesos).
+const GC_DELAY: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// How an agent is set up. Start from [`AgentOptions::new`].
 #[derive(Debug, Clone)]
@@ -35,6 +39,8 @@ pub struct AgentOptions {
     /// [`command_executor::run`](super::command_executor::run). Unless given, the
     /// current program with the argument `command-executor`.
     pub command_executor: Option<Vec<String>>,
+    /// How long the sandbox of an executor is kept after its last use.
+    pub gc_delay: Duration,
     /// Timeouts of executors.
     pub timeouts: Timeouts,
 }
@@ -53,6 +59,7 @@ impl AgentOptions {
             domain: None,
             switch_user: None,
             command_executor: None,
+            gc_delay: GC_DELAY,
             timeouts: Timeouts::default(),
         }
     }

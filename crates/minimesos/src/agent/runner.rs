@@ -1,7 +1,8 @@
 //! The loop around the state machine: it alone owns the agent's state, feeds it,
 //! and carries out what it says, in order.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use super::AgentError;
 use super::container::Containers;
 use super::http::Incoming;
 use super::records::{AgentRecord, TaskRecord};
+use super::sandboxes;
 use super::session::FromMaster;
 use super::state::{Answer, Input, Inventory, Output, RequestId, State, Time};
 use super::store::{Store, StoreError};
@@ -82,6 +84,8 @@ pub(crate) struct Runner {
     pub(crate) master: mpsc::Receiver<FromMaster>,
     pub(crate) control: mpsc::Receiver<Control>,
     pub(crate) agent_id: watch::Sender<Option<AgentId>>,
+    pub(crate) work_dir: PathBuf,
+    pub(crate) gc_delay: Duration,
     pub(crate) wires: Wires,
 }
 
@@ -98,6 +102,8 @@ pub(crate) struct Wires {
     answers: HashMap<RequestId, (oneshot::Sender<Answer>, Option<mpsc::Sender<Bytes>>)>,
     /// Executors' streams.
     streams: HashMap<RequestId, mpsc::Sender<Bytes>>,
+    /// Streams that broke in our hands and that the state machine believes in.
+    broken: Vec<RequestId>,
     /// Why the master refused the agent.
     refusal: Option<String>,
 }
@@ -106,7 +112,11 @@ impl Runner {
     /// Carries out the outputs of the recovery, then runs until the agent ends.
     pub(crate) async fn run(mut self, first: Vec<Output>) -> Result<(), AgentError> {
         let mut flow = self.carry_out(first)?;
+        let mut sweeps = tokio::time::interval(sandboxes::INTERVAL);
         loop {
+            while let Some(stream) = self.wires.broken.pop() {
+                self.handle(Input::StreamEnded(stream))?;
+            }
             if matches!(flow, Flow::Left) {
                 return self.farewell().await;
             }
@@ -126,6 +136,10 @@ impl Runner {
                 Some(input) = self.inputs.recv() => Some(input),
                 Some(event) = self.master.recv() => self.hear(event)?,
                 () = wake => Some(Input::Tick),
+                _ = sweeps.tick() => {
+                    self.sweep();
+                    None
+                }
             };
             flow = match input {
                 Some(input) => self.handle(input)?,
@@ -292,18 +306,39 @@ impl Runner {
         {
             self.wires.streams.insert(request, events);
         }
-        // Whoever called may be gone; a stream's end is reported by itself.
-        let _ = sender.send(answer);
+        if sender.send(answer).is_err() && self.wires.streams.remove(&request).is_some() {
+            // Whoever subscribed hung up before it heard that it may.
+            self.wires.broken.push(request);
+        }
     }
 
     fn send_event(&mut self, stream: RequestId, record: Bytes) {
         if let Some(sender) = self.wires.streams.get(&stream)
             && let Err(error) = sender.try_send(record)
         {
-            // Its end is reported by the stream itself, as it is dropped.
             debug!(%error, "an executor's stream is cut");
             self.wires.streams.remove(&stream);
+            self.wires.broken.push(stream);
         }
+    }
+
+    /// Removes old sandboxes, beside everything else.
+    fn sweep(&self) {
+        let live: BTreeSet<PathBuf> = self
+            .state
+            .inventory()
+            .into_iter()
+            .flat_map(|inventory| inventory.executors)
+            .map(|run| run.directory)
+            .collect();
+        let before = UNIX_EPOCH + self.clock.now().saturating_sub(self.gc_delay);
+        let work_dir = self.work_dir.clone();
+        tokio::task::spawn_blocking(move || {
+            let removed = sandboxes::sweep(&work_dir, &live, before);
+            if removed > 0 {
+                info!(removed, "old sandboxes removed");
+            }
+        });
     }
 
     /// The last words, when nothing runs any more.

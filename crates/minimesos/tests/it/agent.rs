@@ -487,6 +487,47 @@ async fn an_agent_that_leaves_ends_its_executors_and_comes_back_as_another() {
 }
 
 #[actix_rt::test]
+async fn an_agent_does_not_change_under_live_executors() {
+    let mut world = World::new().await;
+    world
+        .scheduler
+        .launch(&[command("t", "until [ -e go ]; do sleep 0.01; done")])
+        .await;
+    let running = world.scheduler.status("t", "TASK_RUNNING").await;
+    world.agent.kill();
+    let changed = [SMALL, &["--attributes", "disk:ssd"]].concat();
+    let folder = world.agent.work_dir.clone();
+    let mut other = Agent::start(&world.master, &folder, &changed);
+    assert!(!other.ended().await.success());
+    let log = std::fs::read_to_string(folder.with_extension("log")).unwrap();
+    assert!(
+        log.contains("incompatible agent info detected: the attributes"),
+        "{log}"
+    );
+    // As before, it goes on; and with nothing alive, it may become another.
+    world.agent.restart();
+    std::fs::write(world.agent.sandbox("t").join("go"), "").unwrap();
+    world.scheduler.status("t", "TASK_FINISHED").await;
+    let agent = &world.agent;
+    until("the end of the executor", || {
+        agent.processes().is_empty().then_some(())
+    })
+    .await;
+    world.agent.kill();
+    other.restart();
+    let offer = world
+        .scheduler
+        .event("an offer of the new agent", |event| {
+            event["offers"]["offers"][0]["attributes"][0]["text"]["value"] == "ssd"
+        })
+        .await;
+    assert_ne!(
+        offer["offers"]["offers"][0]["agent_id"],
+        running["agent_id"]
+    );
+}
+
+#[actix_rt::test]
 async fn two_agents_in_one_folder_are_one_too_many() {
     let world = World::new().await;
     world.scheduler.launch(&[command("t", "true")]).await;
