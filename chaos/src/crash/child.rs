@@ -4,7 +4,7 @@ use std::{io::Write, path::PathBuf};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use meson_consensus::{ConsensusNode, Consistency, Shard};
+use meson_consensus::Consistency;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::task::JoinSet;
 
@@ -21,7 +21,7 @@ pub struct ChildPlan {
     pub writers: u16,
     /// For the sizes of commands.
     pub seed: u64,
-    /// Whether the journal will be damaged, so that its synced length must be told.
+    /// Whether the journal will be damaged, so that its synced length must be tracked.
     pub power_loss: bool,
 }
 
@@ -30,14 +30,12 @@ pub struct ChildPlan {
 pub(crate) enum Line {
     /// The node is open and leads its shards.
     Ready,
-    /// A command was acknowledged; `synced` is the journal's file number and length that were on
-    /// disk by then (0 0 where that is not kept account of).
+    /// A command was acknowledged.
     Acknowledged {
         shard: u16,
         writer: u16,
         number: u64,
         position: u64,
-        synced: (u64, u64),
     },
 }
 
@@ -50,9 +48,8 @@ impl Line {
                 writer,
                 number,
                 position,
-                synced: (file, bytes),
             } => {
-                format!("ack {shard} {writer} {number} {position} {file} {bytes}\n")
+                format!("ack {shard} {writer} {number} {position}\n")
             }
         };
         // One write of less than PIPE_BUF bytes: a kill leaves all of the line or none of it.
@@ -63,12 +60,11 @@ impl Line {
         let words: Vec<&str> = text.split(' ').collect();
         match words[..] {
             ["ready"] => Ok(Self::Ready),
-            ["ack", shard, writer, number, position, file, bytes] => Ok(Self::Acknowledged {
+            ["ack", shard, writer, number, position] => Ok(Self::Acknowledged {
                 shard: shard.parse()?,
                 writer: writer.parse()?,
                 number: number.parse()?,
                 position: position.parse()?,
-                synced: (file.parse()?, bytes.parse()?),
             }),
             _ => bail!("the child said {text:?}"),
         }
@@ -95,7 +91,6 @@ pub async fn run_child(plan: ChildPlan) -> Result<()> {
     }
     Line::Ready.print()?;
     for (shard, fence, writer, mut last) in ready {
-        let node = node.clone();
         let mut random = StdRng::seed_from_u64(
             plan.seed ^ (u64::from(shard.id().get()) << 32) ^ u64::from(writer),
         );
@@ -113,13 +108,13 @@ pub async fn run_child(plan: ChildPlan) -> Result<()> {
                     .propose(fence, Bytes::from(command))
                     .await
                     .context("a proposal failed")?;
-                acknowledge(
-                    &node,
-                    &shard,
+                Line::Acknowledged {
+                    shard: shard.id().get(),
                     writer,
-                    last,
-                    number(Some(&committed.response)),
-                )?;
+                    number: last,
+                    position: number(Some(&committed.response)),
+                }
+                .print()?;
             }
         });
     }
@@ -129,35 +124,14 @@ pub async fn run_child(plan: ChildPlan) -> Result<()> {
     }
 }
 
-fn acknowledge(
-    node: &ConsensusNode,
-    shard: &Shard,
-    writer: u16,
-    number: u64,
-    position: u64,
-) -> Result<()> {
-    let synced = node
-        .synced()
-        .map_or((0, 0), |synced| (synced.file, synced.bytes));
-    Line::Acknowledged {
-        shard: shard.id().get(),
-        writer,
-        number,
-        position,
-        synced,
-    }
-    .print()?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_line_that_is_cut_off_is_not_taken_for_a_shorter_one() {
-        assert!(Line::parse("ack 1 2 3 4 5").is_err());
+        assert!(Line::parse("ack 1 2 3").is_err());
         assert!(Line::parse("read").is_err());
-        assert!(Line::parse("ack 1 2 3 4 5 6").is_ok());
+        assert!(Line::parse("ack 1 2 3 4").is_ok());
     }
 }

@@ -157,8 +157,8 @@ async fn round(
         }
         report.acknowledged += 1;
     }
-    if let (Some(how), Some(synced)) = (plan.power_loss, heard.synced)
-        && let Some(lost) = power::strike(subject.dir.path(), synced, how, random)?
+    if let Some(how) = plan.power_loss
+        && let Some(lost) = power::strike(subject.dir.path(), how, random)?
     {
         report.struck += 1;
         report.bytes_lost += lost;
@@ -196,8 +196,6 @@ struct Heard {
     ready: bool,
     /// Shard and writer, number, position.
     acknowledged: Vec<((u16, u16), u64, u64)>,
-    /// The longest part of the journal that was on disk.
-    synced: Option<(u64, u64)>,
 }
 
 async fn kill_one(plan: &Plan, dir: &Path, random: &mut StdRng) -> Result<Heard> {
@@ -267,10 +265,8 @@ fn hear(heard: &mut Heard, line: &str) -> Result<()> {
             writer,
             number,
             position,
-            synced,
         } => {
             heard.acknowledged.push(((shard, writer), number, position));
-            heard.synced = heard.synced.max(Some(synced));
         }
     }
     Ok(())

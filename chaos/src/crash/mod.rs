@@ -48,6 +48,6 @@ async fn open(dir: &Path, shards: u16, power_loss: bool) -> Result<ConsensusNode
     if !power_loss {
         options.limits.write_buffer_bytes = 128 << 10;
     }
-    options.track_synced = power_loss;
+    options.track_synced = power_loss.then(|| power::tracker(dir));
     ConsensusNode::open(dir, options, std::sync::Arc::new(ledger::Ledger)).await
 }

@@ -1,7 +1,11 @@
 //! What a power loss does to a journal, and a kill does not: bytes that were written but not
 //! synced may be missing.
 
-use std::{fs::File, os::unix::fs::FileExt, path::Path};
+use std::{
+    fs::File,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result};
 use rand::{RngExt, rngs::StdRng};
@@ -18,15 +22,25 @@ pub enum PowerLoss {
 /// A page of the page cache: the unit in which writes reach the disk.
 const PAGE: u64 = 4_096;
 
-/// Damages what lies behind `synced` (the journal's number and length). Returns how many bytes
-/// were lost, or `None` where the unsynced part is not known: the journal is preallocated as long
-/// as the process that created it runs, or a newer one was begun.
-pub(crate) fn strike(
-    dir: &Path,
-    synced: (u64, u64),
-    how: PowerLoss,
-    random: &mut StdRng,
-) -> Result<Option<u64>> {
+/// Where a node notes how much of its journal is on disk.
+pub(crate) fn tracker(dir: &Path) -> PathBuf {
+    dir.join("synced")
+}
+
+/// Damages what lies behind the last sync. Returns how many bytes were lost, or `None` where the
+/// unsynced part is not known: a journal is preallocated as long as the process that created it
+/// runs, or a newer one was just begun, or nothing was synced yet.
+pub(crate) fn strike(dir: &Path, how: PowerLoss, random: &mut StdRng) -> Result<Option<u64>> {
+    let Ok(note) = std::fs::read(tracker(dir)) else {
+        return Ok(None);
+    };
+    let Some((number, from)) = note.split_first_chunk() else {
+        return Ok(None);
+    };
+    let (number, from) = (
+        u64::from_be_bytes(*number),
+        u64::from_be_bytes(from.try_into()?),
+    );
     let database = dir.join("node/db");
     let newest = std::fs::read_dir(&database)?
         .filter_map(|entry| {
@@ -40,7 +54,6 @@ pub(crate) fn strike(
                 .ok()
         })
         .max();
-    let (number, from) = synced;
     if newest != Some(number) {
         return Ok(None);
     }

@@ -48,5 +48,4 @@ pub use node::ConsensusNode;
 pub use options::{Limits, Options, SnapshotPolicy, Timing};
 pub use shard::{Committed, Consistency, Shard};
 pub use status::{IoStats, NodeStatus, ShardStatus};
-pub use store::SyncedJournal;
 pub use view::View;

@@ -24,10 +24,7 @@ use crate::{
     raft,
     shard::{Shard, ShardInner},
     status::{IoStats, NodeStatus},
-    store::{
-        Failures, LogInfo, LogStore, LogWriter, SnapshotInbox, StateStore, Store, StoreRef,
-        SyncedJournal,
-    },
+    store::{Failures, LogInfo, LogStore, LogWriter, SnapshotInbox, StateStore, Store, StoreRef},
 };
 
 /// The most shards that a cluster may have.
@@ -197,13 +194,6 @@ impl ConsensusNode {
     #[must_use]
     pub fn failures(&self) -> watch::Receiver<Option<Failure>> {
         self.inner.failures.watch()
-    }
-
-    /// How much of the journal is known to be on disk; only with `Options::track_synced`. All that
-    /// was acknowledged before the call lies within it.
-    #[must_use]
-    pub fn synced(&self) -> Option<SyncedJournal> {
-        self.inner.store.get()?.synced()
     }
 
     /// Answers a request that another node sent through its [`crate::Network`].

@@ -1,6 +1,6 @@
 //! What a node is told when it opens its data directory.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
     ids::{ClusterId, NodeId},
@@ -27,9 +27,11 @@ pub struct Options {
     pub timing: Timing,
     /// How other nodes are reached.
     pub network: Arc<dyn Network>,
-    /// Keep account of how much of the journal is on disk, for tests of power loss; see
-    /// [`crate::ConsensusNode::synced`].
-    pub track_synced: bool,
+    /// Write into this file, after each sync and before anybody is told of it, how much of the
+    /// journal is on disk, for tests of power loss: the number in the journal's file name and its
+    /// length before the sync, two big-endian `u64`. (A journal file that was created by the running
+    /// process is preallocated; only after a reopening its length says something.)
+    pub track_synced: Option<PathBuf>,
 }
 
 impl Options {
@@ -45,7 +47,7 @@ impl Options {
             limits: Limits::default(),
             timing: Timing::alone(),
             network: Arc::new(Alone),
-            track_synced: false,
+            track_synced: None,
         }
     }
 }

@@ -14,7 +14,6 @@ use std::{
     fs::{self, File, TryLockError},
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::Mutex,
 };
 
 use fjall::PersistMode;
@@ -188,58 +187,4 @@ fn check(dir: &Path, node: &Path, options: &Options) -> Result<(), OpenError> {
 /// Makes the names in a directory durable.
 pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
-}
-
-/// A part of the journal that is on disk, whatever happens.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SyncedJournal {
-    /// The number in the file's name, `node/db/{file}.jnl`.
-    pub file: u64,
-    /// The file's length before it was synced, in bytes. A file that was created by the running
-    /// process is preallocated with zeros, which count.
-    pub bytes: u64,
-}
-
-/// Keeps account of how much of the journal is synced.
-pub(super) struct JournalWatch {
-    database: PathBuf,
-    synced: Mutex<Option<SyncedJournal>>,
-}
-
-impl JournalWatch {
-    pub(super) fn new(database: &Path) -> Self {
-        Self {
-            database: database.to_owned(),
-            synced: Mutex::new(None),
-        }
-    }
-
-    /// How far the journal reaches now.
-    pub(super) fn look(&self) -> Option<SyncedJournal> {
-        let number = |path: &Path| -> Option<u64> {
-            (path.extension()? == "jnl")
-                .then(|| path.file_stem()?.to_str()?.parse().ok())
-                .flatten()
-        };
-        let newest = fs::read_dir(&self.database)
-            .ok()?
-            .filter_map(|entry| number(&entry.ok()?.path()))
-            .max()?;
-        let bytes = fs::metadata(self.database.join(format!("{newest}.jnl")))
-            .ok()?
-            .len();
-        Some(SyncedJournal {
-            file: newest,
-            bytes,
-        })
-    }
-
-    pub(super) fn advance(&self, reached: SyncedJournal) {
-        let mut synced = super::lock(&self.synced);
-        *synced = synced.take().max(Some(reached));
-    }
-
-    pub(super) fn synced(&self) -> Option<SyncedJournal> {
-        super::lock(&self.synced).clone()
-    }
 }

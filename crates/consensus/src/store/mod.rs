@@ -26,6 +26,7 @@ mod snapshot;
 mod state;
 #[cfg(test)]
 mod suite;
+mod tracker;
 mod writer;
 
 use std::{
@@ -41,7 +42,7 @@ use bytes::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable};
 use tokio::sync::watch;
 
-pub use self::dir::SyncedJournal;
+use self::tracker::SyncTracker;
 pub(crate) use self::{
     log::{LogInfo, LogStore},
     snapshot::{SnapshotFile, SnapshotInbox},
@@ -155,7 +156,7 @@ pub(crate) struct Store {
     syncing: AtomicBool,
     pub(crate) counters: Counters,
     pub(crate) failures: Failures,
-    synced: Option<dir::JournalWatch>,
+    synced: Option<SyncTracker>,
     /// Released when the store is dropped. Declared last: fields drop in order, so the database
     /// is closed before another process may take the directory.
     _lock: std::fs::File,
@@ -202,6 +203,15 @@ impl Store {
         let keyspace =
             |name| open_keyspace(&database, name, options).map_err(at("open a keyspace"));
         let meta = keyspace("meta")?;
+        let synced = options
+            .track_synced
+            .as_deref()
+            .map(|path| SyncTracker::open(&opened.database, path));
+        let synced = synced.transpose().map_err(|source| OpenError::Io {
+            action: "open the file that tracks syncs".to_owned(),
+            dir: root.to_owned(),
+            source,
+        })?;
         let mark = meta
             .get(journal::MARK_KEY)
             .map_err(at("read the journal's mark"))?;
@@ -216,9 +226,7 @@ impl Store {
             syncing: AtomicBool::new(false),
             counters: Counters::default(),
             failures: Failures::new(),
-            synced: options
-                .track_synced
-                .then(|| dir::JournalWatch::new(&opened.database)),
+            synced,
             _lock: opened.lock,
             closed: watch::Sender::new(()),
         })
@@ -259,12 +267,12 @@ impl Store {
         }
         // What is in the file now is on disk when the sync returns; what others append during it
         // need not be.
-        let reached = self.synced.as_ref().and_then(dir::JournalWatch::look);
+        let reached = self.synced.as_ref().and_then(SyncTracker::look);
         self.syncing.store(true, Ordering::Release);
         let result = self.database.persist(PersistMode::SyncData);
         self.syncing.store(false, Ordering::Release);
-        if let (Some(watch), Some(reached), Ok(())) = (&self.synced, reached, &result) {
-            watch.advance(reached);
+        if let (Some(tracker), Some(reached), Ok(())) = (&self.synced, reached, &result) {
+            tracker.note(reached);
         }
         self.counters.fsyncs.fetch_add(1, Ordering::Relaxed);
         result.map_err(|error| {
@@ -276,11 +284,6 @@ impl Store {
     /// Ends (with an error) when the store is closed and its directory free.
     pub(crate) fn closed(&self) -> watch::Receiver<()> {
         self.closed.subscribe()
-    }
-
-    /// How much of the journal is known to be on disk, if that is kept account of.
-    pub(crate) fn synced(&self) -> Option<SyncedJournal> {
-        self.synced.as_ref().and_then(dir::JournalWatch::synced)
     }
 
     fn get_meta(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {

@@ -37,7 +37,7 @@ impl Network for Port {
     ) -> BoxFuture<'_, Result<Bytes, NetworkError>> {
         Box::pin(async move {
             let cut = {
-                let cut_off = self.lan.cut_off.lock().unwrap();
+                let cut_off = self.lan.cut_off.lock().expect("no panic");
                 cut_off.contains(&target) || cut_off.contains(&self.node)
             };
             match self.lan.nodes.get().and_then(|nodes| nodes.get(&target)) {
@@ -73,7 +73,7 @@ async fn cluster(
         };
         let node = ConsensusNode::open(dir.join(id.to_string()), options, Arc::new(Notes))
             .await
-            .unwrap();
+            .expect("the node opens");
         nodes.insert(*id, node);
     }
     assert!(lan.nodes.set(nodes.clone()).is_ok());
