@@ -279,6 +279,59 @@ async fn a_crashed_agent_finds_its_executors_again_and_no_task_is_lost() {
 }
 
 #[actix_rt::test]
+async fn every_task_ends_whenever_the_agent_crashes() {
+    let mut world = World::new().await;
+    let ended = |status: &Value| {
+        matches!(
+            status["state"].as_str(),
+            Some("TASK_FINISHED" | "TASK_FAILED" | "TASK_LOST" | "TASK_KILLED")
+        )
+    };
+    let mut surely = Vec::new();
+    let mut tasks = Vec::new();
+    for (round, delay_ms) in [0, 3, 8, 15, 30, 60, 120, 250].into_iter().enumerate() {
+        let (c, e) = (format!("c{round}"), format!("e{round}"));
+        world
+            .scheduler
+            .launch(&[command(&c, "sleep 0.2"), custom(&e, "executor", "finish")])
+            .await;
+        tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+        world.agent.kill();
+        // Who was seen to run outlives the crash.
+        for task in [&c, &e] {
+            if world
+                .scheduler
+                .states(task)
+                .contains(&"TASK_RUNNING".to_owned())
+            {
+                surely.push(task.clone());
+            }
+        }
+        tasks.extend([c, e]);
+        world.agent.restart();
+    }
+    for task in &tasks {
+        let event = world
+            .scheduler
+            .event(&format!("the end of {task}"), |event| {
+                let status = &event["update"]["status"];
+                status["task_id"]["value"] == *task && ended(status)
+            })
+            .await;
+        if surely.contains(task) {
+            let status = &event["update"]["status"];
+            assert_eq!(status["state"], "TASK_FINISHED", "{status}");
+        }
+    }
+    // The custom executor stays warm; of the commands nothing is left.
+    let agent = &world.agent;
+    until("the end of the command executors", || {
+        (agent.processes().len() <= 1).then_some(())
+    })
+    .await;
+}
+
+#[actix_rt::test]
 async fn a_restarted_master_gets_its_agent_back_with_its_tasks() {
     let mut world = World::new().await;
     world.scheduler.launch(&[custom("t", "e", "late")]).await;

@@ -554,8 +554,10 @@ impl State {
             });
             out.push(Output::Event(stream, Box::new(event)));
         }
-        if !executor.was_used {
-            // All that it was started for was killed meanwhile.
+        let idle_for_ever = executor.run.kind == Kind::Command && executor.tasks.is_empty();
+        if !executor.was_used || idle_for_ever {
+            // All that it was started for was killed meanwhile, or was lost with
+            // a former agent.
             self.shutdown_executor(framework_id, executor_id, now, out);
         }
     }

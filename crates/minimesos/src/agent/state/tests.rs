@@ -933,6 +933,24 @@ fn a_restarted_agent_registers_as_soon_as_its_executors_are_back() {
 }
 
 #[test]
+fn a_command_executor_that_never_got_its_task_is_ended_after_the_crash() {
+    let mut bench = Bench::new();
+    let mut disk = Disk::default();
+    bench.run(command("c"));
+    let container = bench.container();
+    bench.started(&container);
+    disk.apply(&bench.take());
+
+    let mut bench = Bench::recovered(disk.recovered(true));
+    bench.subscribe("c");
+    assert_eq!(names(&bench.events()), ["SUBSCRIBED", "SHUTDOWN"]);
+    bench.register();
+    let update = bench.only_update();
+    assert_eq!(update.state, TaskState::Lost);
+    assert_eq!(update.reason, Some(StatusReason::AgentRestarted));
+}
+
+#[test]
 fn an_executor_that_does_not_come_back_in_two_seconds_is_killed() {
     for (aware, state) in [(false, TaskState::Lost), (true, TaskState::Gone)] {
         let (mut disk, container) = died();
