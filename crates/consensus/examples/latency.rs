@@ -109,6 +109,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         );
     }
 
+    // Let snapshots and compactions of the load come to rest.
+    tokio::time::sleep(Duration::from_secs(5)).await;
     let (idle, before) = (Duration::from_secs(20), cpu()?);
     tokio::time::sleep(idle).await;
     let spent = cpu()? - before;

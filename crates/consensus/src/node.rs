@@ -34,7 +34,7 @@ const MAX_SHARDS: u16 = 1_024;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often the size of the logs is looked at.
-const LOG_CHECK: Duration = Duration::from_secs(1);
+const LOG_CHECK: Duration = Duration::from_secs(2);
 
 /// A node's replicas of all shards, over one data directory.
 ///

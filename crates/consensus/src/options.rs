@@ -137,9 +137,9 @@ impl Timing {
     #[must_use]
     pub const fn alone() -> Self {
         Self {
-            heartbeat: Duration::from_millis(1_000),
-            election_min: Duration::from_millis(2_000),
-            election_max: Duration::from_millis(4_000),
+            heartbeat: Duration::from_millis(2_000),
+            election_min: Duration::from_millis(4_000),
+            election_max: Duration::from_millis(8_000),
         }
     }
 }
