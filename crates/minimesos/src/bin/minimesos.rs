@@ -1,14 +1,13 @@
 //! `minimesos master`, `minimesos agent`: the two halves as programs.
 
-use std::net::IpAddr;
-use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
 use clap::{Parser, Subcommand};
 use minimesos::agent::cli::AgentArgs;
 use minimesos::agent::{self, command_executor};
-use minimesos::master::{self, MasterOptions};
+use minimesos::master;
+use minimesos::master::cli::MasterArgs;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// A small Mesos: one master and its agents.
@@ -30,32 +29,6 @@ enum Role {
     CommandExecutor,
 }
 
-#[derive(Debug, clap::Args)]
-struct MasterArgs {
-    /// The address to serve on
-    #[arg(long, default_value = "127.0.0.1")]
-    ip: IpAddr,
-    /// The port to serve on; 0 takes a free one
-    #[arg(long, default_value_t = 5050)]
-    port: u16,
-    /// The folder of the registry; without it, the registry is kept in memory
-    #[arg(long, value_name = "DIR")]
-    work_dir: Option<PathBuf>,
-    /// Seconds between two pings to an agent
-    #[arg(long, value_name = "SECONDS", default_value_t = 15.0)]
-    agent_ping_timeout: f64,
-    /// So many pings without an answer make an agent unreachable
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    max_agent_ping_timeouts: u32,
-    /// Seconds between two rounds of offers
-    #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
-    allocation_interval: f64,
-}
-
-fn seconds(name: &str, seconds: f64) -> anyhow::Result<Duration> {
-    Duration::try_from_secs_f64(seconds).with_context(|| format!("--{name} {seconds}"))
-}
-
 #[expect(
     clippy::disallowed_methods,
     reason = "a binary is where the machine's clock enters"
@@ -67,16 +40,14 @@ fn wall_clock() -> Duration {
 }
 
 async fn run_master(args: MasterArgs) -> anyhow::Result<()> {
-    let mut options = MasterOptions::new(wall_clock());
-    options.ip = args.ip;
-    options.port = args.port;
-    options.work_dir = args.work_dir;
-    options.agent_ping_timeout = seconds("agent-ping-timeout", args.agent_ping_timeout)?;
-    options.max_agent_ping_timeouts = args.max_agent_ping_timeouts;
-    options.allocation_interval = seconds("allocation-interval", args.allocation_interval)?;
-    let handle = master::start(options).await?;
+    let handle = master::start(args.into_options(wall_clock())).await?;
     println!("ready {}", handle.url());
-    tokio::signal::ctrl_c().await?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
     handle.stop().await;
     Ok(())
 }

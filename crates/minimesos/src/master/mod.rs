@@ -14,6 +14,7 @@
 //! | `tasks` | updates, acknowledgements, KILL, RECONCILE, messages |
 //! | `registry` | what survives a restart |
 //! | `summary` | the answer to `/state` |
+//! | `cli` | the command line |
 //! | `decode`, `http`, `server` | the shell: bytes to calls, streams, timers |
 //!
 //! A call passes through `http` → `decode` → [`Master::handle`]; its outputs go to the
@@ -22,6 +23,7 @@
 mod accept;
 mod agents;
 mod allocator;
+pub mod cli;
 mod decode;
 mod formats;
 mod frameworks;

@@ -5,6 +5,7 @@ mod conservation;
 mod frameworks;
 mod launches;
 mod offers;
+mod replay;
 mod tasks;
 
 use super::{Config, Input, Master, Moment, Output, Registry, Reply, StreamId};
