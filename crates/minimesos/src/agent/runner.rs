@@ -376,7 +376,7 @@ fn input(message: ToAgent) -> Option<Input> {
                 task.executor = executor;
             }
             Input::RunTask {
-                framework: Box::new(framework),
+                framework: framework.into(),
                 task,
             }
         }
@@ -415,7 +415,7 @@ fn input(message: ToAgent) -> Option<Input> {
             executor_id,
         },
         ToAgent::ShutdownFramework { framework_id } => Input::ShutdownFramework(framework_id),
-        ToAgent::UpdateFramework { framework } => Input::UpdateFramework(Box::new(framework)),
+        ToAgent::UpdateFramework { framework } => Input::UpdateFramework(framework.into()),
         // The session deals with these.
         ToAgent::Registered { .. }
         | ToAgent::Reregistered { .. }
