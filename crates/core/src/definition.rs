@@ -307,18 +307,22 @@ impl Definition {
 
     /// The node of the step with this name.
     pub fn step_named(&self, name: &str) -> Option<(NodeId, &Step)> {
-        (0u32..).zip(&self.nodes).find_map(|(id, node)| match &node.kind {
-            NodeKind::Step(step) if step.name == name => Some((NodeId(id), &**step)),
-            _ => None,
-        })
+        (0u32..)
+            .zip(&self.nodes)
+            .find_map(|(id, node)| match &node.kind {
+                NodeKind::Step(step) if step.name == name => Some((NodeId(id), &**step)),
+                _ => None,
+            })
     }
 
     /// All steps in the order of the file's flow.
     pub fn steps(&self) -> impl Iterator<Item = (NodeId, &Step)> {
-        (0u32..).zip(&self.nodes).filter_map(|(id, node)| match &node.kind {
-            NodeKind::Step(step) => Some((NodeId(id), &**step)),
-            _ => None,
-        })
+        (0u32..)
+            .zip(&self.nodes)
+            .filter_map(|(id, node)| match &node.kind {
+                NodeKind::Step(step) => Some((NodeId(id), &**step)),
+                _ => None,
+            })
     }
 }
 

@@ -31,7 +31,9 @@ pub enum IdError {
 pub fn is_name(text: &str) -> bool {
     let mut bytes = text.bytes();
     text.len() <= MAX_NAME_BYTES
-        && bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+        && bytes
+            .next()
+            .is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
         && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
@@ -60,12 +62,20 @@ impl FromStr for RunId {
 
     fn from_str(text: &str) -> Result<Self, IdError> {
         let ok = text.len() <= Self::MAX_BYTES
-            && text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_')
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+            && text
+                .bytes()
+                .next()
+                .is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_')
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
         if ok {
             Ok(Self(text.to_owned()))
         } else {
-            Err(IdError::Name { what: "run", text: text.to_owned() })
+            Err(IdError::Name {
+                what: "run",
+                text: text.to_owned(),
+            })
         }
     }
 }
@@ -122,7 +132,12 @@ impl FromStr for IterPath {
         if text.is_empty() {
             return Ok(Self::default());
         }
-        Ok(Self(text.split('-').map(str::parse).collect::<Result<Vec<_>, _>>()?.into()))
+        Ok(Self(
+            text.split('-')
+                .map(str::parse)
+                .collect::<Result<Vec<_>, _>>()?
+                .into(),
+        ))
     }
 }
 
@@ -214,7 +229,16 @@ mod tests {
 
     #[test]
     fn foreign_task_ids_are_refused() {
-        for text in ["", "a", "a.b", "a.b..1", "a.b.c.1", "a.b.1.x", "a/b.c.1", "a.b.1.2.3"] {
+        for text in [
+            "",
+            "a",
+            "a.b",
+            "a.b..1",
+            "a.b.c.1",
+            "a.b.1.x",
+            "a/b.c.1",
+            "a.b.1.2.3",
+        ] {
             assert!(text.parse::<TaskId>().is_err(), "{text}");
         }
     }

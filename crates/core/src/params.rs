@@ -23,7 +23,9 @@ pub enum ParamError {
         hint: String,
     },
     /// A required one was not given.
-    #[error("workflow {workflow} needs the parameter {name:?} ({wanted}): give it with --param {name}=…")]
+    #[error(
+        "workflow {workflow} needs the parameter {name:?} ({wanted}): give it with --param {name}=…"
+    )]
     Missing {
         /// The workflow.
         workflow: String,
@@ -43,7 +45,9 @@ pub enum ParamError {
         got: String,
     },
     /// All together are too large.
-    #[error("the parameters have {bytes} bytes, at most {MAX_BYTES} are allowed: pass large data as an artifact")]
+    #[error(
+        "the parameters have {bytes} bytes, at most {MAX_BYTES} are allowed: pass large data as an artifact"
+    )]
     TooLarge {
         /// Their size.
         bytes: usize,
@@ -53,12 +57,21 @@ pub enum ParamError {
 /// The values of all parameters of `definition`: what was given, and defaults for the rest.
 ///
 /// Text, as a command line gives it, is read as the parameter's type.
-pub fn bind(definition: &Definition, given: BTreeMap<String, Value>) -> Result<BTreeMap<String, Value>, ParamError> {
-    if let Some(name) = given.keys().find(|name| definition.params.iter().all(|param| param.name != **name)) {
+pub fn bind(
+    definition: &Definition,
+    given: BTreeMap<String, Value>,
+) -> Result<BTreeMap<String, Value>, ParamError> {
+    if let Some(name) = given
+        .keys()
+        .find(|name| definition.params.iter().all(|param| param.name != **name))
+    {
         return Err(ParamError::Unknown {
             workflow: definition.name.clone(),
             name: name.clone(),
-            hint: hint(name, definition.params.iter().map(|param| param.name.as_str())),
+            hint: hint(
+                name,
+                definition.params.iter().map(|param| param.name.as_str()),
+            ),
         });
     }
     let mut given = given;
@@ -92,16 +105,19 @@ fn convert(param: &Param, value: Value) -> Result<Value, ParamError> {
         Value::String(text) => match param.kind {
             ParamType::Bool if text.eq_ignore_ascii_case("true") => Some(Value::Bool(true)),
             ParamType::Bool if text.eq_ignore_ascii_case("false") => Some(Value::Bool(false)),
-            ParamType::Int | ParamType::Float | ParamType::List => serde_json::from_str(text.trim()).ok(),
+            ParamType::Int | ParamType::Float | ParamType::List => {
+                serde_json::from_str(text.trim()).ok()
+            }
             _ => None,
         },
         _ => None,
     };
-    read.filter(|read| param.kind.holds(read)).ok_or_else(|| ParamError::Type {
-        name: param.name.clone(),
-        wanted: param.kind.describe(),
-        got: value.to_string().chars().take(60).collect(),
-    })
+    read.filter(|read| param.kind.holds(read))
+        .ok_or_else(|| ParamError::Type {
+            name: param.name.clone(),
+            wanted: param.kind.describe(),
+            got: value.to_string().chars().take(60).collect(),
+        })
 }
 
 impl ParamType {
@@ -133,9 +149,14 @@ impl ParamType {
 /// `; did you mean "x"?`, or the names there are, or nothing.
 pub(crate) fn hint<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.collect();
-    let nearest = known.iter().map(|other| (distance(name, other), *other)).min();
+    let nearest = known
+        .iter()
+        .map(|other| (distance(name, other), *other))
+        .min();
     match nearest {
-        Some((distance, other)) if distance <= 1 + name.chars().count() / 4 => format!("; did you mean {other:?}?"),
+        Some((distance, other)) if distance <= 1 + name.chars().count() / 4 => {
+            format!("; did you mean {other:?}?")
+        }
         Some(_) if known.len() <= 8 => format!("; there is {}", known.join(", ")),
         _ => String::new(),
     }
@@ -143,7 +164,8 @@ pub(crate) fn hint<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Stri
 
 /// Levenshtein's distance, in characters, of names (at most 64 bytes each matter).
 fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().take(64).collect());
+    let (a, b): (Vec<char>, Vec<char>) =
+        (a.chars().take(64).collect(), b.chars().take(64).collect());
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.iter().enumerate() {
         let mut diagonal = std::mem::replace(&mut row[0], i + 1);
@@ -213,7 +235,13 @@ mod tests {
         assert!(missing.contains("--param cohort="), "{missing}");
         let unknown = bind(&w, given("cohrot", json!(1))).unwrap_err().to_string();
         assert!(unknown.contains("did you mean \"cohort\"?"), "{unknown}");
-        for bad in [json!("seven"), json!(1.5), json!("1.5"), json!(null), json!([])] {
+        for bad in [
+            json!("seven"),
+            json!(1.5),
+            json!("1.5"),
+            json!(null),
+            json!([]),
+        ] {
             let error = bind(&w, given("cohort", bad)).unwrap_err();
             assert!(matches!(error, ParamError::Type { .. }), "{error}");
         }

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::units::Bytes;
 
 /// Processor time in thousandths of a core: Mesos's own precision (docs/resources: three decimals).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct MilliCpus(pub u64);
 
@@ -42,11 +44,20 @@ impl Resources {
     };
 
     /// Nothing at all.
-    pub const ZERO: Self = Self { cpus: MilliCpus(0), mem: Bytes(0), disk: Bytes(0), gpus: 0, stated: true };
+    pub const ZERO: Self = Self {
+        cpus: MilliCpus(0),
+        mem: Bytes(0),
+        disk: Bytes(0),
+        gpus: 0,
+        stated: true,
+    };
 
     /// Whether all of this is there in `room`.
     pub fn fits_in(&self, room: &Self) -> bool {
-        self.cpus <= room.cpus && self.mem <= room.mem && self.disk <= room.disk && self.gpus <= room.gpus
+        self.cpus <= room.cpus
+            && self.mem <= room.mem
+            && self.disk <= room.disk
+            && self.gpus <= room.gpus
     }
 
     /// Both together.

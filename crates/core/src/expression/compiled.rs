@@ -36,16 +36,28 @@ impl Compiled {
         if source.trim().is_empty() {
             return Err(syntax("it is empty".to_owned(), 1));
         }
-        let expr = eval::environment().parser().parse(source).map_err(|errors| {
-            errors.errors.first().map_or_else(
-                || syntax("it is no expression".to_owned(), 1),
-                |error| syntax(error.msg.clone(), usize::try_from(error.pos.1).unwrap_or(1).max(1)),
-            )
-        })?;
+        let expr = eval::environment()
+            .parser()
+            .parse(source)
+            .map_err(|errors| {
+                errors.errors.first().map_or_else(
+                    || syntax("it is no expression".to_owned(), 1),
+                    |error| {
+                        syntax(
+                            error.msg.clone(),
+                            usize::try_from(error.pos.1).unwrap_or(1).max(1),
+                        )
+                    },
+                )
+            })?;
         let mut references = Vec::new();
         collect(&expr, &mut Vec::new(), &mut references);
         let expr = instrument::instrument(expr)?;
-        Ok(Self { source: source.trim().into(), expr, references })
+        Ok(Self {
+            source: source.trim().into(),
+            expr,
+            references,
+        })
     }
 
     /// The source, without the blanks around it.
@@ -70,7 +82,9 @@ impl Compiled {
     /// Whether it is true; a value that is no bool is an error.
     pub fn holds(&self, context: &Value) -> Result<bool, EvalError> {
         let value = self.evaluate(context)?;
-        value.as_bool().ok_or_else(|| self.wrong_type(&value, "true or false"))
+        value
+            .as_bool()
+            .ok_or_else(|| self.wrong_type(&value, "true or false"))
     }
 
     /// Its value, which must be a list.
@@ -90,7 +104,11 @@ impl Compiled {
             Value::Array(_) => "a list",
             Value::Object(_) => "a map",
         };
-        EvalError::WrongType { expression: self.source.to_string(), got, wanted }
+        EvalError::WrongType {
+            expression: self.source.to_string(),
+            got,
+            wanted,
+        }
     }
 }
 
@@ -104,8 +122,12 @@ fn chain(expr: &IdedExpr) -> Option<(&str, Vec<String>)> {
             Some((root, path))
         }
         Expr::Call(call) if call.func_name == operators::INDEX => {
-            let [operand, index] = &call.args[..] else { return None };
-            let Expr::Literal(LiteralValue::String(field)) = &index.expr else { return None };
+            let [operand, index] = &call.args[..] else {
+                return None;
+            };
+            let Expr::Literal(LiteralValue::String(field)) = &index.expr else {
+                return None;
+            };
             let (root, mut path) = chain(operand)?;
             path.push(field.inner().to_owned());
             Some((root, path))
@@ -116,7 +138,11 @@ fn chain(expr: &IdedExpr) -> Option<(&str, Vec<String>)> {
 
 fn collect(expr: &IdedExpr, bound: &mut Vec<String>, found: &mut Vec<Reference>) {
     let mut note = |root: &str, path: Vec<String>, test: bool, bound: &[String]| {
-        let reference = Reference { root: root.trim_start_matches('.').to_owned(), path, test };
+        let reference = Reference {
+            root: root.trim_start_matches('.').to_owned(),
+            path,
+            test,
+        };
         if !bound.iter().any(|name| *name == reference.root) && !found.contains(&reference) {
             found.push(reference);
         }
@@ -145,12 +171,19 @@ fn collect(expr: &IdedExpr, bound: &mut Vec<String>, found: &mut Vec<Reference>)
             bound.push(comprehension.accu_var.clone());
             bound.push(comprehension.iter_var.clone());
             bound.extend(comprehension.iter_var2.clone());
-            for part in [&comprehension.loop_cond, &comprehension.loop_step, &comprehension.result] {
+            for part in [
+                &comprehension.loop_cond,
+                &comprehension.loop_step,
+                &comprehension.result,
+            ] {
                 collect(part, bound, found);
             }
             bound.truncate(outer);
         }
-        Expr::List(list) => list.elements.iter().for_each(|element| collect(element, bound, found)),
+        Expr::List(list) => list
+            .elements
+            .iter()
+            .for_each(|element| collect(element, bound, found)),
         Expr::Map(map) => {
             for entry in &map.entries {
                 if let EntryExpr::MapEntry(entry) = &entry.expr {

@@ -4,7 +4,10 @@ use super::limits;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExpressionError {
     /// The source is too long.
-    #[error("expression of {bytes} bytes: at most {} are allowed; move the logic into a step", limits::SOURCE_BYTES)]
+    #[error(
+        "expression of {bytes} bytes: at most {} are allowed; move the logic into a step",
+        limits::SOURCE_BYTES
+    )]
     TooLong {
         /// Its length.
         bytes: usize,
@@ -19,13 +22,22 @@ pub enum ExpressionError {
         bytes: usize,
     },
     /// The template has too many expressions.
-    #[error("text with more than {} expressions; compute what it needs in a step", limits::TEMPLATE_EXPRESSIONS)]
+    #[error(
+        "text with more than {} expressions; compute what it needs in a step",
+        limits::TEMPLATE_EXPRESSIONS
+    )]
     TooManyExpressions,
     /// Brackets are nested too deep.
-    #[error("brackets nested deeper than {} levels; split the expression over steps", limits::NESTING)]
+    #[error(
+        "brackets nested deeper than {} levels; split the expression over steps",
+        limits::NESTING
+    )]
     TooDeep,
     /// There are too many operators.
-    #[error("more than {} operators and accesses in one expression; split it over steps", limits::OPERATORS)]
+    #[error(
+        "more than {} operators and accesses in one expression; split it over steps",
+        limits::OPERATORS
+    )]
     TooManyOperators,
     /// It is no CEL.
     #[error("cannot parse `{source_text}`: {reason} (column {column})")]
@@ -46,7 +58,9 @@ pub enum ExpressionError {
         remedy: &'static str,
     },
     /// `${{` without its `}}`.
-    #[error("`${{{{` at byte {offset} is never closed by `}}}}`; write `$${{{{` if it is meant as text")]
+    #[error(
+        "`${{{{` at byte {offset} is never closed by `}}}}`; write `$${{{{` if it is meant as text"
+    )]
     Unterminated {
         /// Where it begins.
         offset: usize,
@@ -76,7 +90,10 @@ pub enum EvalError {
         reason: String,
     },
     /// It needs more than [`limits::FUEL`] steps.
-    #[error("`{expression}` takes more than {} steps; compute it in a step of the workflow", limits::FUEL)]
+    #[error(
+        "`{expression}` takes more than {} steps; compute it in a step of the workflow",
+        limits::FUEL
+    )]
     TooExpensive {
         /// The source.
         expression: String,

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use cel::common::types::{
-    CelBool, CelBytes, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelOptional, CelString, CelUInt,
-    DYN_TYPE, Type,
+    CelBool, CelBytes, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelOptional,
+    CelString, CelUInt, DYN_TYPE, Type,
 };
 use cel::common::value::{CowVal, StaticVal, Val};
 use cel::{Context, Env, ExecutionError};
@@ -24,13 +24,38 @@ static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
     let mut env = Env::stdlib();
     // Declaring a function fails only if its name is taken, and no standard name begins with `@`.
     let declared = [
-        env.add_overload(instrument::ITERATE, "iterate", vec![DYN_TYPE, DYN_TYPE, DYN_TYPE], iterate),
+        env.add_overload(
+            instrument::ITERATE,
+            "iterate",
+            vec![DYN_TYPE, DYN_TYPE, DYN_TYPE],
+            iterate,
+        ),
         env.add_overload(instrument::WEIGH, "weigh", vec![DYN_TYPE, DYN_TYPE], weigh),
-        env.add_overload(instrument::MATCH, "match", vec![DYN_TYPE, DYN_TYPE, DYN_TYPE], charge_match),
+        env.add_overload(
+            instrument::MATCH,
+            "match",
+            vec![DYN_TYPE, DYN_TYPE, DYN_TYPE],
+            charge_match,
+        ),
         env.add_overload("@add", "add", vec![DYN_TYPE, DYN_TYPE, DYN_TYPE], add),
-        env.add_overload("@subtract", "subtract", vec![DYN_TYPE, DYN_TYPE, DYN_TYPE], subtract),
-        env.add_overload("@multiply", "multiply", vec![DYN_TYPE, DYN_TYPE, DYN_TYPE], multiply),
-        env.add_overload("@divide", "divide", vec![DYN_TYPE, DYN_TYPE, DYN_TYPE], divide),
+        env.add_overload(
+            "@subtract",
+            "subtract",
+            vec![DYN_TYPE, DYN_TYPE, DYN_TYPE],
+            subtract,
+        ),
+        env.add_overload(
+            "@multiply",
+            "multiply",
+            vec![DYN_TYPE, DYN_TYPE, DYN_TYPE],
+            multiply,
+        ),
+        env.add_overload(
+            "@divide",
+            "divide",
+            vec![DYN_TYPE, DYN_TYPE, DYN_TYPE],
+            divide,
+        ),
     ];
     debug_assert!(declared.iter().all(Result::is_ok));
     Arc::new(env)
@@ -58,18 +83,30 @@ pub(super) fn evaluate(compiled: &Compiled, context: &Value) -> Result<Value, Ev
     let expression = || compiled.source().to_owned();
     let result = cel::Value::resolve_val(compiled.expr(), &cel).map_err(|error| match error {
         ExecutionError::FunctionError { function, .. } if function == EXHAUSTED => {
-            EvalError::TooExpensive { expression: expression() }
+            EvalError::TooExpensive {
+                expression: expression(),
+            }
         }
-        other => EvalError::Failed { expression: expression(), reason: cut(&reason(&other)) },
+        other => EvalError::Failed {
+            expression: expression(),
+            reason: cut(&reason(&other)),
+        },
     })?;
     // `||` and `&&` forgive an error on one side; an empty tank is not forgiven.
     if fuel.0.load(Ordering::Relaxed) == 0 {
-        return Err(EvalError::TooExpensive { expression: expression() });
+        return Err(EvalError::TooExpensive {
+            expression: expression(),
+        });
     }
     let mut room = limits::RESULT_BYTES;
     to_json(result.as_ref(), &mut room).map_err(|unfit| match unfit {
-        Unfit::TooLarge => EvalError::TooLarge { expression: expression() },
-        Unfit::NoJson(reason) => EvalError::Failed { expression: expression(), reason: reason.to_owned() },
+        Unfit::TooLarge => EvalError::TooLarge {
+            expression: expression(),
+        },
+        Unfit::NoJson(reason) => EvalError::Failed {
+            expression: expression(),
+            reason: reason.to_owned(),
+        },
     })
 }
 
@@ -81,13 +118,19 @@ fn reason(error: &ExecutionError) -> String {
         ExecutionError::UnsupportedBinaryOperator(operator, a, b) => {
             format!("cannot {operator} {} and {}", a.type_of(), b.type_of())
         }
-        ExecutionError::ValuesNotComparable(a, b) => format!("cannot compare {} to {}", a.type_of(), b.type_of()),
+        ExecutionError::ValuesNotComparable(a, b) => {
+            format!("cannot compare {} to {}", a.type_of(), b.type_of())
+        }
         other => other.to_string(),
     }
 }
 
 fn cut(text: &str) -> String {
-    let end = text.char_indices().map(|(at, _)| at).find(|&at| at >= 500).unwrap_or(text.len());
+    let end = text
+        .char_indices()
+        .map(|(at, _)| at)
+        .find(|&at| at >= 500)
+        .unwrap_or(text.len());
     text[..end].to_owned()
 }
 
@@ -119,7 +162,10 @@ impl StaticVal for Fuel {}
 
 impl Fuel {
     fn charge(&self, price: u64) -> Result<(), ExecutionError> {
-        let left = self.0.load(Ordering::Relaxed).saturating_sub(price.saturating_add(1));
+        let left = self
+            .0
+            .load(Ordering::Relaxed)
+            .saturating_sub(price.saturating_add(1));
         self.0.store(left, Ordering::Relaxed);
         if left == 0 { Err(exhausted()) } else { Ok(()) }
     }
@@ -134,26 +180,40 @@ type Answer<'b, 'v> = Result<CowVal<'b, 'v>, ExecutionError>;
 
 fn take<'b, 'v, const N: usize>(args: Args<'b, 'v>) -> Result<[CowVal<'b, 'v>; N], ExecutionError> {
     let actual = args.len();
-    args.try_into().map_err(|_| ExecutionError::invalid_argument_count(N, actual))
+    args.try_into()
+        .map_err(|_| ExecutionError::invalid_argument_count(N, actual))
 }
 
 fn charge(fuel: &CowVal<'_, '_>, price: u64) -> Result<(), ExecutionError> {
-    fuel.downcast_ref::<Fuel>().ok_or_else(exhausted)?.charge(price)
+    fuel.downcast_ref::<Fuel>()
+        .ok_or_else(exhausted)?
+        .charge(price)
 }
 
 fn iterate<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
     let [fuel, price, range] = take(args)?;
-    let price = price.downcast_ref::<CelInt>().map_or(1, |price| u64::try_from(*price.inner()).unwrap_or(1));
+    let price = price
+        .downcast_ref::<CelInt>()
+        .map_or(1, |price| u64::try_from(*price.inner()).unwrap_or(1));
     if let Some(map) = range.downcast_ref::<CelMap>() {
         charge(&fuel, price.saturating_mul(map.inner().len() as u64))?;
         let mut keys: Vec<CelMapKey<'v>> = map.inner().keys().cloned().collect();
         keys.sort_by(|a, b| key_text(a).cmp(&key_text(b)));
-        let keys = keys.into_iter().map(|key| -> Box<dyn Val + 'v> { key.inner().clone_as_boxed() });
+        let keys = keys
+            .into_iter()
+            .map(|key| -> Box<dyn Val + 'v> { key.inner().clone_as_boxed() });
         return Ok(CowVal::owned(CelList::from(keys.collect::<Vec<_>>())));
     }
-    let len = range.downcast_ref::<CelList>().map_or(1, |list| list.inner().len() as u64);
+    let len = range
+        .downcast_ref::<CelList>()
+        .map_or(1, |list| list.inner().len() as u64);
     // An item is copied when it is bound to the loop's variable.
-    charge(&fuel, price.saturating_mul(len).saturating_add(weight(range.as_ref())))?;
+    charge(
+        &fuel,
+        price
+            .saturating_mul(len)
+            .saturating_add(weight(range.as_ref())),
+    )?;
     Ok(range)
 }
 
@@ -165,14 +225,24 @@ fn weigh<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
 
 fn charge_match<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
     let [fuel, text, pattern] = take(args)?;
-    let len = |value: &CowVal<'_, '_>| value.downcast_ref::<CelString>().map_or(1, |text| text.inner().len());
+    let len = |value: &CowVal<'_, '_>| {
+        value
+            .downcast_ref::<CelString>()
+            .map_or(1, |text| text.inner().len())
+    };
     if len(&pattern) > limits::REGEX_BYTES {
-        let message = format!("regular expressions have at most {} bytes", limits::REGEX_BYTES);
+        let message = format!(
+            "regular expressions have at most {} bytes",
+            limits::REGEX_BYTES
+        );
         return Err(ExecutionError::function_error("matches", message));
     }
     // Compiling costs by the pattern, matching by both (at worst) and compiled states by
     // counted repetitions, which the regex crate limits itself.
-    charge(&fuel, (len(&pattern) as u64 + 1).saturating_mul(len(&text) as u64 / 64 + 20))?;
+    charge(
+        &fuel,
+        (len(&pattern) as u64 + 1).saturating_mul(len(&text) as u64 / 64 + 20),
+    )?;
     Ok(text)
 }
 
@@ -208,9 +278,17 @@ fn mixed(left: &dyn Val, right: &dyn Val) -> Option<(f64, f64)> {
         value
             .downcast_ref::<CelInt>()
             .map(|int| *int.inner() as f64)
-            .or_else(|| value.downcast_ref::<CelUInt>().map(|uint| *uint.inner() as f64))
+            .or_else(|| {
+                value
+                    .downcast_ref::<CelUInt>()
+                    .map(|uint| *uint.inner() as f64)
+            })
     };
-    let fraction = |value: &dyn Val| value.downcast_ref::<CelDouble>().map(|double| *double.inner());
+    let fraction = |value: &dyn Val| {
+        value
+            .downcast_ref::<CelDouble>()
+            .map(|double| *double.inner())
+    };
     match (fraction(left), fraction(right)) {
         (Some(left), None) => Some((left, whole(right)?)),
         (None, Some(right)) => Some((whole(left)?, right)),
@@ -224,11 +302,19 @@ fn weight(value: &dyn Val) -> u64 {
     if let Some(string) = value.downcast_ref::<CelString>() {
         text(string.inner().len())
     } else if let Some(list) = value.downcast_ref::<CelList>() {
-        list.inner().iter().map(|item| 1 + weight(item.as_ref())).sum()
+        list.inner()
+            .iter()
+            .map(|item| 1 + weight(item.as_ref()))
+            .sum()
     } else if let Some(map) = value.downcast_ref::<CelMap>() {
-        map.inner().values().map(|item| 2 + weight(item.as_ref())).sum()
+        map.inner()
+            .values()
+            .map(|item| 2 + weight(item.as_ref()))
+            .sum()
     } else {
-        value.downcast_ref::<CelBytes>().map_or(0, |bytes| text(bytes.inner().len()))
+        value
+            .downcast_ref::<CelBytes>()
+            .map_or(0, |bytes| text(bytes.inner().len()))
     }
 }
 
@@ -255,10 +341,14 @@ fn to_cel<'v>(value: &'v Value) -> Box<dyn Val + 'v> {
             }
         }
         Value::String(text) => Box::new(CelString::from(text.as_str())),
-        Value::Array(items) => Box::new(CelList::from(items.iter().map(to_cel).collect::<Vec<_>>())),
+        Value::Array(items) => {
+            Box::new(CelList::from(items.iter().map(to_cel).collect::<Vec<_>>()))
+        }
         Value::Object(fields) => {
-            let fields: HashMap<CelMapKey<'v>, Box<dyn Val + 'v>> =
-                fields.iter().map(|(key, value)| (CelMapKey::from(key.as_str()), to_cel(value))).collect();
+            let fields: HashMap<CelMapKey<'v>, Box<dyn Val + 'v>> = fields
+                .iter()
+                .map(|(key, value)| (CelMapKey::from(key.as_str()), to_cel(value)))
+                .collect();
             Box::new(CelMap::from(fields))
         }
     }
@@ -286,14 +376,23 @@ fn to_json(value: &dyn Val, room: &mut usize) -> Result<Value, Unfit> {
         Ok(Value::Number((*uint.inner()).into()))
     } else if let Some(double) = value.downcast_ref::<CelDouble>() {
         let number = Number::from_f64(*double.inner());
-        number.map(Value::Number).ok_or(Unfit::NoJson("the result is no finite number"))
+        number
+            .map(Value::Number)
+            .ok_or(Unfit::NoJson("the result is no finite number"))
     } else if value.downcast_ref::<CelNull>().is_some() {
         Ok(Value::Null)
     } else if let Some(list) = value.downcast_ref::<CelList>() {
-        list.inner().iter().map(|item| to_json(item.as_ref(), room)).collect::<Result<_, _>>().map(Value::Array)
+        list.inner()
+            .iter()
+            .map(|item| to_json(item.as_ref(), room))
+            .collect::<Result<_, _>>()
+            .map(Value::Array)
     } else if let Some(map) = value.downcast_ref::<CelMap>() {
-        let mut entries: Vec<(String, &dyn Val)> =
-            map.inner().iter().map(|(key, value)| (key_text(key), value.as_ref())).collect();
+        let mut entries: Vec<(String, &dyn Val)> = map
+            .inner()
+            .iter()
+            .map(|(key, value)| (key_text(key), value.as_ref()))
+            .collect();
         entries.sort_by(|a, b| a.0.cmp(&b.0));
         let mut fields = Map::new();
         for (key, value) in entries {
@@ -302,8 +401,12 @@ fn to_json(value: &dyn Val, room: &mut usize) -> Result<Value, Unfit> {
         }
         Ok(Value::Object(fields))
     } else if let Some(optional) = value.downcast_ref::<CelOptional>() {
-        optional.option().map_or(Ok(Value::Null), |value| to_json(value, room))
+        optional
+            .option()
+            .map_or(Ok(Value::Null), |value| to_json(value, room))
     } else {
-        Err(Unfit::NoJson("the result is neither a number, text, true, false, null, a list nor a map"))
+        Err(Unfit::NoJson(
+            "the result is neither a number, text, true, false, null, a list nor a map",
+        ))
     }
 }

@@ -7,7 +7,9 @@
 //! * Arithmetic goes to our own operators, which turn `1 * 0.5` into `1.0 * 0.5` where CEL
 //!   sees two types and refuses: JSON knows one kind of number, and R writes `1` for `1.0`.
 
-use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators};
+use cel::common::ast::{
+    CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators,
+};
 use cel::common::types::CelInt;
 
 use super::error::ExpressionError;
@@ -54,9 +56,15 @@ pub(super) fn instrument(expr: IdedExpr) -> Result<IdedExpr, ExpressionError> {
     let IdedExpr { id, expr } = expr;
     let expr = match expr {
         Expr::Call(call) => self::call(call)?,
-        Expr::Comprehension(comprehension) => Expr::Comprehension(Box::new(self::comprehension(*comprehension)?)),
+        Expr::Comprehension(comprehension) => {
+            Expr::Comprehension(Box::new(self::comprehension(*comprehension)?))
+        }
         Expr::List(mut list) => {
-            list.elements = list.elements.into_iter().map(instrument).collect::<Result<_, _>>()?;
+            list.elements = list
+                .elements
+                .into_iter()
+                .map(instrument)
+                .collect::<Result<_, _>>()?;
             Expr::List(list)
         }
         Expr::Map(mut map) => {
@@ -86,7 +94,10 @@ pub(super) fn instrument(expr: IdedExpr) -> Result<IdedExpr, ExpressionError> {
 fn call(mut call: CallExpr) -> Result<Expr, ExpressionError> {
     // `@result + [x]` is how `map` and `filter` collect; the interpreter does that in place
     // as long as it recognises it, and the iterations have paid for it.
-    let collects = call.args.first().is_some_and(|arg| matches!(&arg.expr, Expr::Ident(name) if name.starts_with('@')));
+    let collects = call
+        .args
+        .first()
+        .is_some_and(|arg| matches!(&arg.expr, Expr::Ident(name) if name.starts_with('@')));
     let operator = call.func_name.starts_with(['_', '!', '@', '-']);
     if !operator && !FUNCTIONS.contains(&call.func_name.as_str()) {
         return Err(ExpressionError::Unavailable {
@@ -94,13 +105,27 @@ fn call(mut call: CallExpr) -> Result<Expr, ExpressionError> {
             remedy: ": there are size, contains, startsWith, endsWith, matches, string, int, uint, double, bool, bytes, type, has, all, exists, exists_one, map, filter",
         });
     }
-    call.args = call.args.into_iter().map(instrument).collect::<Result<_, _>>()?;
-    call.target = call.target.map(|target| instrument(*target).map(Box::new)).transpose()?;
+    call.args = call
+        .args
+        .into_iter()
+        .map(instrument)
+        .collect::<Result<_, _>>()?;
+    call.target = call
+        .target
+        .map(|target| instrument(*target).map(Box::new))
+        .transpose()?;
 
-    if let Some((_, own)) = ARITHMETIC.iter().find(|(name, _)| *name == call.func_name && !collects) {
+    if let Some((_, own)) = ARITHMETIC
+        .iter()
+        .find(|(name, _)| *name == call.func_name && !collects)
+    {
         let mut args = vec![ident(FUEL)];
         args.append(&mut call.args);
-        return Ok(Expr::Call(CallExpr { func_name: (*own).to_owned(), target: None, args }));
+        return Ok(Expr::Call(CallExpr {
+            func_name: (*own).to_owned(),
+            target: None,
+            args,
+        }));
     }
     match call.func_name.as_str() {
         // These look at one value, or at none as a whole.
@@ -122,10 +147,17 @@ fn call(mut call: CallExpr) -> Result<Expr, ExpressionError> {
                 _ => return Ok(Expr::Call(call)),
             };
             let charged = vec![ident(FUEL), std::mem::take(text), pattern.clone()];
-            *text = node(Expr::Call(CallExpr { func_name: MATCH.to_owned(), target: None, args: charged }));
+            *text = node(Expr::Call(CallExpr {
+                func_name: MATCH.to_owned(),
+                target: None,
+                args: charged,
+            }));
         }
         _ => {
-            let namespace = call.target.as_ref().is_some_and(|t| matches!(&t.expr, Expr::Ident(n) if n == "optional"));
+            let namespace = call
+                .target
+                .as_ref()
+                .is_some_and(|t| matches!(&t.expr, Expr::Ident(n) if n == "optional"));
             if !namespace {
                 call.target = call.target.map(|target| Box::new(weigh(*target)));
             }
@@ -137,14 +169,21 @@ fn call(mut call: CallExpr) -> Result<Expr, ExpressionError> {
 
 fn comprehension(mut c: ComprehensionExpr) -> Result<ComprehensionExpr, ExpressionError> {
     let body = nodes(&c.loop_cond) + nodes(&c.loop_step);
-    let price = node(Expr::Literal(LiteralValue::Int(CelInt::from(i64::from(body)))));
+    let price = node(Expr::Literal(LiteralValue::Int(CelInt::from(i64::from(
+        body,
+    )))));
     let range = instrument(std::mem::take(&mut c.iter_range))?;
     c.iter_range = node(Expr::Call(CallExpr {
         func_name: ITERATE.to_owned(),
         target: None,
         args: vec![ident(FUEL), price, range],
     }));
-    for part in [&mut c.accu_init, &mut c.loop_cond, &mut c.loop_step, &mut c.result] {
+    for part in [
+        &mut c.accu_init,
+        &mut c.loop_cond,
+        &mut c.loop_step,
+        &mut c.result,
+    ] {
         *part = instrument(std::mem::take(part))?;
     }
     Ok(c)
@@ -154,7 +193,12 @@ fn comprehension(mut c: ComprehensionExpr) -> Result<ComprehensionExpr, Expressi
 /// pay for themselves each time they run.
 fn nodes(expr: &IdedExpr) -> u32 {
     1 + match &expr.expr {
-        Expr::Call(call) => call.target.iter().map(|t| nodes(t)).chain(call.args.iter().map(nodes)).sum(),
+        Expr::Call(call) => call
+            .target
+            .iter()
+            .map(|t| nodes(t))
+            .chain(call.args.iter().map(nodes))
+            .sum(),
         Expr::List(list) => list.elements.iter().map(nodes).sum(),
         Expr::Map(map) => map
             .entries
@@ -174,7 +218,11 @@ fn weigh(expr: IdedExpr) -> IdedExpr {
     if matches!(expr.expr, Expr::Literal(_)) {
         return expr;
     }
-    node(Expr::Call(CallExpr { func_name: WEIGH.to_owned(), target: None, args: vec![ident(FUEL), expr] }))
+    node(Expr::Call(CallExpr {
+        func_name: WEIGH.to_owned(),
+        target: None,
+        args: vec![ident(FUEL), expr],
+    }))
 }
 
 fn ident(name: &str) -> IdedExpr {

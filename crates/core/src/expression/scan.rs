@@ -22,7 +22,13 @@ pub(super) struct Code {
 
 impl<'a> Scanner<'a> {
     pub(super) fn new(source: &'a str) -> Self {
-        Self { rest: source.as_bytes(), position: 0, quote: None, raw: false, previous: 0 }
+        Self {
+            rest: source.as_bytes(),
+            position: 0,
+            quote: None,
+            raw: false,
+            previous: 0,
+        }
     }
 }
 
@@ -52,7 +58,11 @@ impl Iterator for Scanner<'_> {
                 }
                 None => {
                     let previous = std::mem::replace(&mut self.previous, byte);
-                    return Some(Code { byte, position, previous });
+                    return Some(Code {
+                        byte,
+                        position,
+                        previous,
+                    });
                 }
             }
         }
@@ -63,7 +73,9 @@ impl Iterator for Scanner<'_> {
 /// Refuses what would make the parser recurse too deep.
 pub(super) fn check(source: &str) -> Result<(), ExpressionError> {
     if source.len() > limits::SOURCE_BYTES {
-        return Err(ExpressionError::TooLong { bytes: source.len() });
+        return Err(ExpressionError::TooLong {
+            bytes: source.len(),
+        });
     }
     let (mut depth, mut operators) = (0usize, 0usize);
     for code in Scanner::new(source) {
@@ -74,9 +86,11 @@ pub(super) fn check(source: &str) -> Result<(), ExpressionError> {
             }
             b')' | b']' | b'}' => depth = depth.saturating_sub(1),
             // The second byte of `==`, `&&`, … belongs to the first.
-            b'=' | b'&' | b'|' if matches!(code.previous, b'=' | b'!' | b'<' | b'>' | b'&' | b'|') => {}
+            b'=' | b'&' | b'|'
+                if matches!(code.previous, b'=' | b'!' | b'<' | b'>' | b'&' | b'|') => {}
             b'.' if code.previous.is_ascii_digit() => {}
-            b'+' | b'-' | b'*' | b'/' | b'%' | b'!' | b'<' | b'>' | b'=' | b'&' | b'|' | b'?' | b'.' => {
+            b'+' | b'-' | b'*' | b'/' | b'%' | b'!' | b'<' | b'>' | b'=' | b'&' | b'|' | b'?'
+            | b'.' => {
                 operators += 1;
             }
             b'n' if code.previous == b'i' => operators += 1,

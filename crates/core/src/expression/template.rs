@@ -23,7 +23,9 @@ const ESCAPED: &str = "$${{";
 impl CompiledTemplate {
     pub(super) fn new(source: &str) -> Result<Self, ExpressionError> {
         if source.len() > limits::TEMPLATE_BYTES {
-            return Err(ExpressionError::TemplateTooLong { bytes: source.len() });
+            return Err(ExpressionError::TemplateTooLong {
+                bytes: source.len(),
+            });
         }
         let mut parts = Vec::new();
         let mut text = String::new();
@@ -42,8 +44,12 @@ impl CompiledTemplate {
             let begin = open + OPEN.len();
             let length = scan::end_of_expression(&source[begin..])
                 .ok_or(ExpressionError::Unterminated { offset: open })?;
-            let compiled = Compiled::new(&source[begin..begin + length])
-                .map_err(|error| ExpressionError::At { offset: open, error: Box::new(error) })?;
+            let compiled = Compiled::new(&source[begin..begin + length]).map_err(|error| {
+                ExpressionError::At {
+                    offset: open,
+                    error: Box::new(error),
+                }
+            })?;
             expressions += 1;
             if expressions > limits::TEMPLATE_EXPRESSIONS {
                 return Err(ExpressionError::TooManyExpressions);
@@ -102,8 +108,13 @@ impl CompiledTemplate {
                 }
             }
             if text.len() > limits::RESULT_BYTES {
-                let last = self.expressions().last().map(|last| last.source().to_owned());
-                return Err(EvalError::TooLarge { expression: last.unwrap_or_default() });
+                let last = self
+                    .expressions()
+                    .last()
+                    .map(|last| last.source().to_owned());
+                return Err(EvalError::TooLarge {
+                    expression: last.unwrap_or_default(),
+                });
             }
         }
         if !text.is_empty() {
@@ -128,12 +139,19 @@ impl CompiledTemplate {
     /// As plain text; an artifact in it is an error.
     pub fn text(&self, context: &Value) -> Result<String, EvalError> {
         let resolved = self.resolve(context)?;
-        resolved.as_text().map(str::to_owned).ok_or_else(|| self.no_path_here())
+        resolved
+            .as_text()
+            .map(str::to_owned)
+            .ok_or_else(|| self.no_path_here())
     }
 
     fn no_path_here(&self) -> EvalError {
         EvalError::WrongType {
-            expression: self.expressions().map(Compiled::source).collect::<Vec<_>>().join(" "),
+            expression: self
+                .expressions()
+                .map(Compiled::source)
+                .collect::<Vec<_>>()
+                .join(" "),
             got: "an artifact, whose path only the agent knows",
             wanted: "plain text",
         }

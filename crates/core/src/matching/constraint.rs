@@ -41,16 +41,25 @@ impl Constraints {
     /// does not hold; a requirement that cannot is a refusal that says so.
     pub(super) fn check(&mut self, shape: &Shape, offer: &Offer, keep_gpus: bool) -> Eligibility {
         if keep_gpus && shape.resources.gpus == 0 && offer.total.gpus > 0 {
-            return Eligibility::Refused("the agent's GPUs are kept for steps that ask for some".to_owned());
+            return Eligibility::Refused(
+                "the agent's GPUs are kept for steps that ask for some".to_owned(),
+            );
         }
         if let Some(require) = &shape.require {
             match self.holds(require, offer) {
                 Ok(true) => {}
-                Ok(false) => return Eligibility::Refused(format!("where: {} does not hold", require.0)),
-                Err(error) => return Eligibility::Refused(format!("where: {}: {error}", require.0)),
+                Ok(false) => {
+                    return Eligibility::Refused(format!("where: {} does not hold", require.0));
+                }
+                Err(error) => {
+                    return Eligibility::Refused(format!("where: {}: {error}", require.0));
+                }
             }
         }
-        let preferred = shape.prefer.as_ref().is_some_and(|prefer| self.holds(prefer, offer) == Ok(true));
+        let preferred = shape
+            .prefer
+            .as_ref()
+            .is_some_and(|prefer| self.holds(prefer, offer) == Ok(true));
         Eligibility::Allowed { preferred }
     }
 
@@ -65,7 +74,9 @@ impl Constraints {
             "region": offer.region,
             "zone": offer.zone,
         });
-        let answer = expression.holds(&context).map_err(|error| error.to_string());
+        let answer = expression
+            .holds(&context)
+            .map_err(|error| error.to_string());
         if self.known.len() >= MAX_KNOWN {
             self.known.clear();
         }

@@ -91,7 +91,11 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { packing: Packing::Pack, keep_gpus: true, protect_after: Duration::from_secs(30) }
+        Self {
+            packing: Packing::Pack,
+            keep_gpus: true,
+            protect_after: Duration::from_secs(30),
+        }
     }
 }
 

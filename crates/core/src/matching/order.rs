@@ -34,7 +34,12 @@ impl<'a> Queue<'a> {
         for queue in &mut waiting {
             queue.sort_unstable_by_key(|&index| {
                 let request = &problem.requests[index];
-                Reverse((request.deadline.is_none(), request.deadline, request.since, index))
+                Reverse((
+                    request.deadline.is_none(),
+                    request.deadline,
+                    request.since,
+                    index,
+                ))
             });
         }
         let held: Vec<Resources> = problem.owners.iter().map(|owner| owner.held).collect();
@@ -42,7 +47,13 @@ impl<'a> Queue<'a> {
         for amount in problem.offers.iter().map(|offer| &offer.free).chain(&held) {
             total = total.plus(amount);
         }
-        let mut queue = Self { requests: problem.requests, waiting, held, total, heap: BinaryHeap::new() };
+        let mut queue = Self {
+            requests: problem.requests,
+            waiting,
+            held,
+            total,
+            heap: BinaryHeap::new(),
+        };
         for owner in 0..queue.waiting.len() {
             queue.offer_turn(owner);
         }
@@ -70,7 +81,10 @@ impl<'a> Queue<'a> {
 
     fn offer_turn(&mut self, owner: usize) {
         if !self.waiting[owner].is_empty() {
-            self.heap.push(Reverse((dominant_share(&self.held[owner], &self.total), owner)));
+            self.heap.push(Reverse((
+                dominant_share(&self.held[owner], &self.total),
+                owner,
+            )));
         }
     }
 }
@@ -78,7 +92,8 @@ impl<'a> Queue<'a> {
 fn dominant_share(held: &Resources, total: &Resources) -> Share {
     let share = |held: u64, total: u64| match total {
         0 => 0,
-        _ => Share::try_from(u128::from(held) * 1_000_000_000 / u128::from(total)).unwrap_or(Share::MAX),
+        _ => Share::try_from(u128::from(held) * 1_000_000_000 / u128::from(total))
+            .unwrap_or(Share::MAX),
     };
     share(held.cpus.0, total.cpus.0)
         .max(share(held.mem.0, total.mem.0))

@@ -33,7 +33,11 @@ impl<'p, 'c> Pass<'p, 'c> {
         Self {
             left: problem.offers.iter().map(|offer| offer.free).collect(),
             protected: vec![false; problem.offers.len()],
-            shapes: problem.shapes.iter().map(|_| ShapeState::default()).collect(),
+            shapes: problem
+                .shapes
+                .iter()
+                .map(|_| ShapeState::default())
+                .collect(),
             matching: Matching::default(),
             problem,
             constraints,
@@ -58,8 +62,9 @@ impl<'p, 'c> Pass<'p, 'c> {
                 }
             }
         }
-        self.matching.protected =
-            (0..self.protected.len()).filter(|&offer| self.protected[offer]).collect();
+        self.matching.protected = (0..self.protected.len())
+            .filter(|&offer| self.protected[offer])
+            .collect();
         self.matching
     }
 
@@ -82,7 +87,9 @@ impl<'p, 'c> Pass<'p, 'c> {
         }
         (0..eligible.len())
             .filter(|&offer| {
-                eligible[offer].allowed() && !self.protected[offer] && wanted.fits_in(&self.left[offer])
+                eligible[offer].allowed()
+                    && !self.protected[offer]
+                    && wanted.fits_in(&self.left[offer])
             })
             .min_by_key(|&offer| self.score(offer, &eligible[offer]))
     }
@@ -94,14 +101,23 @@ impl<'p, 'c> Pass<'p, 'c> {
             Packing::Pack => left,
             Packing::Spread => u64::MAX - left,
         };
-        (!eligibility.preferred(), !self.problem.offers[offer].warm, fullness, offer)
+        (
+            !eligibility.preferred(),
+            !self.problem.offers[offer].warm,
+            fullness,
+            offer,
+        )
     }
 
     fn evaluate(&mut self, shape: usize) {
         if self.shapes[shape].eligible.is_none() {
             let keep_gpus = self.problem.policy.keep_gpus;
             let wanted = &self.problem.shapes[shape];
-            let all = self.problem.offers.iter().map(|offer| self.constraints.check(wanted, offer, keep_gpus));
+            let all = self
+                .problem
+                .offers
+                .iter()
+                .map(|offer| self.constraints.check(wanted, offer, keep_gpus));
             self.shapes[shape].eligible = Some(all.collect());
         }
     }
@@ -109,7 +125,9 @@ impl<'p, 'c> Pass<'p, 'c> {
     /// Notes why, once per shape and pass, and keeps an agent free if the request waited long.
     fn refuse(&mut self, request: usize, shape: usize) {
         let since = self.problem.requests[request].since;
-        if self.problem.now.since(since) >= self.problem.policy.protect_after && !self.shapes[shape].exhausted {
+        if self.problem.now.since(since) >= self.problem.policy.protect_after
+            && !self.shapes[shape].exhausted
+        {
             self.protect(shape);
         }
         if self.shapes[shape].exhausted {
@@ -118,14 +136,18 @@ impl<'p, 'c> Pass<'p, 'c> {
         self.shapes[shape].exhausted = true;
         let wanted = &self.problem.shapes[shape];
         let eligible = self.shapes[shape].eligible.as_deref().unwrap_or_default();
-        let rejections = eligible.iter().enumerate().map(|(index, eligibility)| match eligibility {
-            Eligibility::Refused(predicate) => Rejection::Constraint(predicate),
-            Eligibility::Allowed { .. } => Rejection::Room {
-                left: self.left[index],
-                total: self.problem.offers[index].total,
-                protected: self.protected[index],
-            },
-        });
+        let rejections =
+            eligible
+                .iter()
+                .enumerate()
+                .map(|(index, eligibility)| match eligibility {
+                    Eligibility::Refused(predicate) => Rejection::Constraint(predicate),
+                    Eligibility::Allowed { .. } => Rejection::Room {
+                        left: self.left[index],
+                        total: self.problem.offers[index].total,
+                        protected: self.protected[index],
+                    },
+                });
         let misfit = reason::explain(&wanted.resources, rejections);
         self.matching.misfits.insert(shape, misfit);
     }
@@ -140,7 +162,12 @@ impl<'p, 'c> Pass<'p, 'c> {
                     && !self.protected[offer]
                     && wanted.fits_in(&self.problem.offers[offer].total)
             })
-            .max_by_key(|&offer| (free_share(&self.problem.offers[offer], &self.left[offer]), std::cmp::Reverse(offer)));
+            .max_by_key(|&offer| {
+                (
+                    free_share(&self.problem.offers[offer], &self.left[offer]),
+                    std::cmp::Reverse(offer),
+                )
+            });
         if let Some(offer) = best {
             self.protected[offer] = true;
         }
@@ -149,6 +176,10 @@ impl<'p, 'c> Pass<'p, 'c> {
 
 /// Share of the agent that is left, in millionths: the scarcer of processors and memory.
 fn free_share(offer: &Offer, left: &Resources) -> u64 {
-    let share = |left: u64, total: u64| left.saturating_mul(1_000_000).checked_div(total).unwrap_or(0);
+    let share = |left: u64, total: u64| {
+        left.saturating_mul(1_000_000)
+            .checked_div(total)
+            .unwrap_or(0)
+    };
     share(left.cpus.0, offer.total.cpus.0).min(share(left.mem.0 >> 20, offer.total.mem.0 >> 20))
 }

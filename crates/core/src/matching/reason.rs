@@ -34,10 +34,17 @@ pub(super) enum Rejection<'a> {
     /// A predicate other than room failed.
     Constraint(&'a str),
     /// Too little room.
-    Room { left: Resources, total: Resources, protected: bool },
+    Room {
+        left: Resources,
+        total: Resources,
+        protected: bool,
+    },
 }
 
-pub(super) fn explain<'a>(wanted: &Resources, rejections: impl Iterator<Item = Rejection<'a>>) -> Misfit {
+pub(super) fn explain<'a>(
+    wanted: &Resources,
+    rejections: impl Iterator<Item = Rejection<'a>>,
+) -> Misfit {
     let mut constraints: BTreeMap<String, u32> = BTreeMap::new();
     // Per first shortage: how many agents, and the most that one of them has left and in all.
     let mut rooms: BTreeMap<Shortage, (u32, Resources, Resources)> = BTreeMap::new();
@@ -51,7 +58,11 @@ pub(super) fn explain<'a>(wanted: &Resources, rejections: impl Iterator<Item = R
                 *constraints.entry(predicate.to_owned()).or_default() += 1;
                 continue;
             }
-            Rejection::Room { left, total, protected } => (left, total, protected),
+            Rejection::Room {
+                left,
+                total,
+                protected,
+            } => (left, total, protected),
         };
         fits_when_drained |= wanted.fits_in(&total);
         let short = shortages(wanted, &left);
@@ -71,18 +82,39 @@ pub(super) fn explain<'a>(wanted: &Resources, rejections: impl Iterator<Item = R
     let mut reasons: Vec<(String, u32)> = constraints.into_iter().collect();
     reasons.extend(rooms.iter().map(|(shortage, (agents, left, total))| {
         let (name, wants) = shortage.of(wanted);
-        (format!("{name}: wants {wants}, at most {} free of {}", shortage.of(left).1, shortage.of(total).1), *agents)
+        (
+            format!(
+                "{name}: wants {wants}, at most {} free of {}",
+                shortage.of(left).1,
+                shortage.of(total).1
+            ),
+            *agents,
+        )
     }));
     if protected_agents > 0 {
-        reasons.push(("kept free for a bigger step that has waited longer".to_owned(), protected_agents));
+        reasons.push((
+            "kept free for a bigger step that has waited longer".to_owned(),
+            protected_agents,
+        ));
     }
     reasons.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
 
-    let mut changes: Vec<_> = changes.into_iter().filter(|(_, (_, best))| best.cpus.0 > 0 && best.mem.0 > 0).collect();
+    let mut changes: Vec<_> = changes
+        .into_iter()
+        .filter(|(_, (_, best))| best.cpus.0 > 0 && best.mem.0 > 0)
+        .collect();
     // Fewest changes first, then the one that opens most agents.
     changes.sort_by_key(|(short, (agents, _))| (short.len(), std::cmp::Reverse(*agents)));
-    let would_fit = changes.into_iter().take(3).map(|(short, (_, best))| suggestion(&short, &best)).collect();
-    Misfit { reasons, would_fit, fits_when_drained }
+    let would_fit = changes
+        .into_iter()
+        .take(3)
+        .map(|(short, (_, best))| suggestion(&short, &best))
+        .collect();
+    Misfit {
+        reasons,
+        would_fit,
+        fits_when_drained,
+    }
 }
 
 fn shortages(wanted: &Resources, left: &Resources) -> Vec<Shortage> {
@@ -121,7 +153,11 @@ impl Shortage {
 }
 
 fn cpus(cpus: MilliCpus) -> String {
-    if cpus.0.is_multiple_of(1000) { (cpus.0 / 1000).to_string() } else { format!("{:.3}", cpus.0 as f64 / 1000.0) }
+    if cpus.0.is_multiple_of(1000) {
+        (cpus.0 / 1000).to_string()
+    } else {
+        format!("{:.3}", cpus.0 as f64 / 1000.0)
+    }
 }
 
 /// Rounded down to whole mebibytes, so that what it suggests does fit.

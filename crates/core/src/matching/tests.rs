@@ -6,11 +6,19 @@ use crate::resources::MilliCpus;
 use crate::units::Bytes;
 
 fn amount(cpus: u64, mem_gib: u64) -> Resources {
-    Resources { cpus: MilliCpus(cpus * 1000), mem: Bytes::from_mib(mem_gib << 10), ..Resources::ZERO }
+    Resources {
+        cpus: MilliCpus(cpus * 1000),
+        mem: Bytes::from_mib(mem_gib << 10),
+        ..Resources::ZERO
+    }
 }
 
 fn shape(cpus: u64, mem_gib: u64) -> Shape {
-    Shape { resources: amount(cpus, mem_gib), require: None, prefer: None }
+    Shape {
+        resources: amount(cpus, mem_gib),
+        require: None,
+        prefer: None,
+    }
 }
 
 fn agent(name: &str, cpus: u64, mem_gib: u64) -> Offer {
@@ -26,7 +34,12 @@ fn agent(name: &str, cpus: u64, mem_gib: u64) -> Offer {
 }
 
 fn request(shape: usize, owner: usize, since: u64) -> Request {
-    Request { shape, owner, deadline: None, since: Timestamp(since) }
+    Request {
+        shape,
+        owner,
+        deadline: None,
+        since: Timestamp(since),
+    }
 }
 
 #[derive(Debug)]
@@ -41,8 +54,19 @@ struct Case {
 
 impl Case {
     fn new(shapes: Vec<Shape>, requests: Vec<Request>, offers: Vec<Offer>) -> Self {
-        let owners = requests.iter().map(|r| r.owner).max().map_or(0, |most| most + 1);
-        Self { shapes, owners: vec![Owner::default(); owners], requests, offers, policy: Policy::default(), now: 0 }
+        let owners = requests
+            .iter()
+            .map(|r| r.owner)
+            .max()
+            .map_or(0, |most| most + 1);
+        Self {
+            shapes,
+            owners: vec![Owner::default(); owners],
+            requests,
+            offers,
+            policy: Policy::default(),
+            now: 0,
+        }
     }
 
     fn solve(&self) -> Matching {
@@ -65,8 +89,17 @@ fn packing_fills_one_agent_before_the_next() {
         (0..3).map(|i| request(0, 0, i)).collect(),
         vec![agent("a", 8, 8), agent("b", 2, 8)],
     );
-    let places: Vec<usize> = case.solve().placements.iter().map(|&(_, offer)| offer).collect();
-    assert_eq!(places, [0, 0, 0], "agents equally empty: the first is filled");
+    let places: Vec<usize> = case
+        .solve()
+        .placements
+        .iter()
+        .map(|&(_, offer)| offer)
+        .collect();
+    assert_eq!(
+        places,
+        [0, 0, 0],
+        "agents equally empty: the first is filled"
+    );
 }
 
 #[test]
@@ -77,16 +110,29 @@ fn spreading_takes_the_emptiest() {
         vec![agent("a", 2, 8), agent("b", 2, 8)],
     );
     case.policy.packing = Packing::Spread;
-    let places: Vec<usize> = case.solve().placements.iter().map(|&(_, offer)| offer).collect();
+    let places: Vec<usize> = case
+        .solve()
+        .placements
+        .iter()
+        .map(|&(_, offer)| offer)
+        .collect();
     assert_eq!(places, [0, 1, 0, 1]);
 }
 
 #[test]
 fn an_earlier_deadline_goes_first_and_then_age() {
-    let mut case =
-        Case::new(vec![shape(1, 1)], vec![request(0, 0, 1), request(0, 0, 0), request(0, 0, 2)], vec![agent("a", 3, 8)]);
+    let mut case = Case::new(
+        vec![shape(1, 1)],
+        vec![request(0, 0, 1), request(0, 0, 0), request(0, 0, 2)],
+        vec![agent("a", 3, 8)],
+    );
     case.requests[2].deadline = Some(Timestamp(500));
-    let order: Vec<usize> = case.solve().placements.iter().map(|&(request, _)| request).collect();
+    let order: Vec<usize> = case
+        .solve()
+        .placements
+        .iter()
+        .map(|&(request, _)| request)
+        .collect();
     assert_eq!(order, [2, 1, 0]);
 }
 
@@ -98,23 +144,45 @@ fn owners_share_by_what_they_hold() {
         vec![agent("a", 4, 64)],
     );
     case.owners[0].held = amount(2, 2);
-    let owners: Vec<usize> =
-        case.solve().placements.iter().map(|&(request, _)| case.requests[request].owner).collect();
-    assert_eq!(owners.iter().filter(|&&owner| owner == 1).count(), 3, "{owners:?}");
+    let owners: Vec<usize> = case
+        .solve()
+        .placements
+        .iter()
+        .map(|&(request, _)| case.requests[request].owner)
+        .collect();
+    assert_eq!(
+        owners.iter().filter(|&&owner| owner == 1).count(),
+        3,
+        "{owners:?}"
+    );
     assert_eq!(owners[0], 1, "who holds nothing goes first");
 }
 
 #[test]
 fn a_requirement_that_fails_is_told_in_its_own_words() {
-    let mut case = Case::new(vec![shape(1, 1)], vec![request(0, 0, 0)], vec![agent("a", 4, 4), agent("b", 4, 4)]);
+    let mut case = Case::new(
+        vec![shape(1, 1)],
+        vec![request(0, 0, 0)],
+        vec![agent("a", 4, 4), agent("b", 4, 4)],
+    );
     case.shapes[0].require = Some(Expression("attributes.disk == 'ssd'".to_owned()));
-    case.offers[0].attributes.insert("disk".to_owned(), json!("hdd"));
-    case.offers[1].attributes.insert("disk".to_owned(), json!("ssd"));
+    case.offers[0]
+        .attributes
+        .insert("disk".to_owned(), json!("hdd"));
+    case.offers[1]
+        .attributes
+        .insert("disk".to_owned(), json!("ssd"));
     assert_eq!(case.solve().placements, [(0, 1)]);
 
     case.offers.pop();
     let misfit = &case.solve().misfits[&0];
-    assert_eq!(misfit.reasons, [("where: attributes.disk == 'ssd' does not hold".to_owned(), 1)]);
+    assert_eq!(
+        misfit.reasons,
+        [(
+            "where: attributes.disk == 'ssd' does not hold".to_owned(),
+            1
+        )]
+    );
 }
 
 #[test]
@@ -130,7 +198,11 @@ fn a_preference_chooses_but_does_not_exclude() {
 
 #[test]
 fn agents_with_gpus_are_kept_for_who_asks_for_some() {
-    let mut case = Case::new(vec![shape(1, 1)], vec![request(0, 0, 0)], vec![agent("g", 4, 4)]);
+    let mut case = Case::new(
+        vec![shape(1, 1)],
+        vec![request(0, 0, 0)],
+        vec![agent("g", 4, 4)],
+    );
     case.offers[0].free.gpus = 1;
     case.offers[0].total.gpus = 1;
     assert!(case.solve().placements.is_empty());
@@ -165,7 +237,11 @@ fn a_big_request_that_waited_long_is_not_starved_by_small_ones() {
         vec![agent("a", 4, 8)],
     );
     case.offers[0].free = amount(2, 4);
-    assert_eq!(case.solve().placements, [(1, 0)], "it has not waited long yet");
+    assert_eq!(
+        case.solve().placements,
+        [(1, 0)],
+        "it has not waited long yet"
+    );
 
     case.now = 60_000;
     let matching = case.solve();

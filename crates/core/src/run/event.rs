@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::input::Failure;
-use super::record::{CodecError, Group, ItemsList, KillReason, Loop, RunState, StepState, Todo, decode, encode};
+use super::record::{
+    CodecError, Group, ItemsList, KillReason, Loop, RunState, StepState, Todo, decode, encode,
+};
 use crate::ids::{Attempt, Instance, NodeId};
 use crate::units::Timestamp;
 

@@ -75,12 +75,20 @@ impl Family {
 impl Scan {
     /// All records of a family.
     pub fn all(family: Family) -> Self {
-        Self { family, node: None, prefix: IterPath::default() }
+        Self {
+            family,
+            node: None,
+            prefix: IterPath::default(),
+        }
     }
 
     /// Those of one node below a path.
     pub fn below(family: Family, node: NodeId, prefix: IterPath) -> Self {
-        Self { family, node: Some(node), prefix }
+        Self {
+            family,
+            node: Some(node),
+            prefix,
+        }
     }
 
     /// The first bytes that the keys of these records, and no others, have.
@@ -95,7 +103,10 @@ impl Scan {
 
     /// The smallest key that may belong to these records.
     pub fn first_key(&self) -> RecordKey {
-        self.family.key(Instance { node: self.node.unwrap_or(NodeId(0)), path: self.prefix.clone() })
+        self.family.key(Instance {
+            node: self.node.unwrap_or(NodeId(0)),
+            path: self.prefix.clone(),
+        })
     }
 
     /// Whether `key` is the name of one of these records.
@@ -107,7 +118,8 @@ impl Scan {
             | (Family::Todo, RecordKey::Todo(instance)) => instance,
             _ => return false,
         };
-        self.node.is_none_or(|node| node == instance.node && instance.path.0.starts_with(&self.prefix.0))
+        self.node
+            .is_none_or(|node| node == instance.node && instance.path.0.starts_with(&self.prefix.0))
     }
 }
 
@@ -164,12 +176,17 @@ impl RecordKey {
         if rest.len() % 4 != 0 {
             return None;
         }
-        let mut numbers: Vec<u32> =
-            rest.chunks_exact(4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let mut numbers: Vec<u32> = rest
+            .chunks_exact(4)
+            .map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]))
+            .collect();
         let bare = numbers.is_empty();
         let instance = |numbers: Vec<u32>| {
             let (&node, path) = numbers.split_first()?;
-            Some(Instance { node: NodeId(node), path: IterPath(path.into()) })
+            Some(Instance {
+                node: NodeId(node),
+                path: IterPath(path.into()),
+            })
         };
         match tag {
             0 if bare => Some(Self::Header),
@@ -194,7 +211,10 @@ mod tests {
     use super::*;
 
     fn instance(node: u32, path: &[u32]) -> Instance {
-        Instance { node: NodeId(node), path: IterPath(path.into()) }
+        Instance {
+            node: NodeId(node),
+            path: IterPath(path.into()),
+        }
     }
 
     fn some() -> Vec<RecordKey> {
@@ -202,7 +222,12 @@ mod tests {
         for node in [0, 1, 255, 256, 70_000] {
             keys.push(RecordKey::Summary(NodeId(node)));
             for index in [0, 1, 255, 256, 30_000] {
-                for family in [Family::Instance, Family::Outputs, Family::Live, Family::Todo] {
+                for family in [
+                    Family::Instance,
+                    Family::Outputs,
+                    Family::Live,
+                    Family::Todo,
+                ] {
                     keys.push(family.key(instance(node, &[index, 3])));
                 }
                 keys.push(RecordKey::Items(instance(node, &[index]), index));
@@ -220,7 +245,10 @@ mod tests {
         let mut bytes: Vec<Vec<u8>> = keys.iter().map(RecordKey::encode).collect();
         keys.sort();
         bytes.sort();
-        assert_eq!(keys.iter().map(RecordKey::encode).collect::<Vec<_>>(), bytes);
+        assert_eq!(
+            keys.iter().map(RecordKey::encode).collect::<Vec<_>>(),
+            bytes
+        );
     }
 
     #[test]
@@ -228,14 +256,26 @@ mod tests {
         let scan = Scan::below(Family::Live, NodeId(256), IterPath([255].into()));
         let prefix = scan.prefix_bytes();
         for key in some() {
-            assert_eq!(scan.contains(&key), key.encode().starts_with(&prefix), "{key:?}");
+            assert_eq!(
+                scan.contains(&key),
+                key.encode().starts_with(&prefix),
+                "{key:?}"
+            );
         }
         assert!(scan.contains(&RecordKey::Live(instance(256, &[255, 3]))));
     }
 
     #[test]
     fn foreign_bytes_are_no_key() {
-        for bytes in [&[][..], &[9], &[3], &[4], &[4, 0, 0], &[0, 0, 0, 0, 1], &[6, 0, 0, 0, 1]] {
+        for bytes in [
+            &[][..],
+            &[9],
+            &[3],
+            &[4],
+            &[4, 0, 0],
+            &[0, 0, 0, 0, 1],
+            &[6, 0, 0, 0, 1],
+        ] {
             assert_eq!(RecordKey::decode(bytes), None, "{bytes:?}");
         }
     }

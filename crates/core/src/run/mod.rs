@@ -25,16 +25,30 @@
 //!   view::iterations(&Plan, &dyn Records, NodeId, Option<&IterPath>, usize) -> IterationPage
 //! ```
 
+mod apply;
+mod decide;
 pub mod effect;
+mod effects;
 pub mod event;
 pub mod input;
 pub mod key;
+mod launch;
+pub mod limits;
+mod plan;
 pub mod record;
 pub mod records;
+mod scope;
+mod state;
+pub mod view;
 
+pub use apply::{apply, create};
+pub use decide::{Rejected, back_off, decide};
 pub use effect::{Effect, LaunchKind, LaunchSpec, ResolvedArtifact};
+pub use effects::{effects, recover};
 pub use event::{Event, Late};
 pub use input::{Failure, FailureClass, Input, Outcome};
 pub use key::{Family, RecordKey, Scan};
+pub use launch::launch_spec;
+pub use plan::Plan;
 pub use record::{Record, RunHeader, RunState, RunStatus, StepState};
 pub use records::{MemoryRecords, Overlay, Records, RecordsMut};

@@ -291,8 +291,8 @@ pub struct StepRecord {
     pub spent: [u16; 3],
     /// Why the newest attempt is to be killed, if it is.
     pub kill: Option<KillReason>,
-    /// Whether the newest attempt is over and the next one waits for [`timer`](Self::timer).
-    pub backing_off: bool,
+    /// What it is about.
+    pub phase: Phase,
     /// When it was entered.
     pub entered_at: Timestamp,
     /// When the newest attempt began to run.
@@ -305,6 +305,19 @@ pub struct StepRecord {
     pub place: Option<Box<Place>>,
     /// Why the last attempt that failed did.
     pub failure: Option<Box<Failure>>,
+}
+
+/// What a step instance is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Phase {
+    /// The registry was asked for its artifacts.
+    LookUp,
+    /// The newest attempt is under way.
+    Attempt,
+    /// The newest attempt failed; the next one waits for [`StepRecord::timer`].
+    BackOff,
+    /// It is over.
+    Ended,
 }
 
 /// Where an attempt is.
@@ -435,7 +448,9 @@ pub enum Work {
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
     /// A version that this program does not know.
-    #[error("cannot read a {what} of format {found}: this program knows format {FORMAT}; upgrade it")]
+    #[error(
+        "cannot read a {what} of format {found}: this program knows format {FORMAT}; upgrade it"
+    )]
     Format {
         /// Record or event.
         what: &'static str,
@@ -468,14 +483,20 @@ pub enum CodecError {
 
 pub(super) fn encode<T: Serialize>(what: &'static str, value: &T) -> Result<Vec<u8>, CodecError> {
     let mut bytes = vec![FORMAT];
-    rmp_serde::encode::write(&mut bytes, value).map_err(|error| CodecError::Encode { what, error })?;
+    rmp_serde::encode::write(&mut bytes, value)
+        .map_err(|error| CodecError::Encode { what, error })?;
     Ok(bytes)
 }
 
-pub(super) fn decode<T: for<'de> Deserialize<'de>>(what: &'static str, bytes: &[u8]) -> Result<T, CodecError> {
+pub(super) fn decode<T: for<'de> Deserialize<'de>>(
+    what: &'static str,
+    bytes: &[u8],
+) -> Result<T, CodecError> {
     match bytes.split_first() {
         None => Err(CodecError::Empty { what }),
-        Some((&FORMAT, rest)) => rmp_serde::from_slice(rest).map_err(|error| CodecError::Decode { what, error }),
+        Some((&FORMAT, rest)) => {
+            rmp_serde::from_slice(rest).map_err(|error| CodecError::Decode { what, error })
+        }
         Some((&found, _)) => Err(CodecError::Format { what, found }),
     }
 }

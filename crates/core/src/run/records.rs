@@ -13,7 +13,12 @@ pub trait Records {
     fn get(&self, key: &RecordKey) -> Option<Cow<'_, Record>>;
 
     /// At most `limit` of the records of `scan`, in order, beginning after `after`.
-    fn scan(&self, scan: &Scan, after: Option<&RecordKey>, limit: usize) -> Vec<(RecordKey, Record)>;
+    fn scan(
+        &self,
+        scan: &Scan,
+        after: Option<&RecordKey>,
+        limit: usize,
+    ) -> Vec<(RecordKey, Record)>;
 }
 
 /// The records of one run, to write.
@@ -55,7 +60,9 @@ impl MemoryRecords {
 
 impl FromIterator<(RecordKey, Record)> for MemoryRecords {
     fn from_iter<I: IntoIterator<Item = (RecordKey, Record)>>(records: I) -> Self {
-        Self { records: records.into_iter().collect() }
+        Self {
+            records: records.into_iter().collect(),
+        }
     }
 }
 
@@ -72,7 +79,12 @@ impl Records for MemoryRecords {
         self.records.get(key).map(Cow::Borrowed)
     }
 
-    fn scan(&self, scan: &Scan, after: Option<&RecordKey>, limit: usize) -> Vec<(RecordKey, Record)> {
+    fn scan(
+        &self,
+        scan: &Scan,
+        after: Option<&RecordKey>,
+        limit: usize,
+    ) -> Vec<(RecordKey, Record)> {
         self.records
             .range((beginning(scan, after), Bound::Unbounded))
             .take_while(|(key, _)| scan.contains(key))
@@ -102,7 +114,10 @@ pub struct Overlay<'a> {
 impl<'a> Overlay<'a> {
     /// No changes yet.
     pub fn new(base: &'a dyn Records) -> Self {
-        Self { base, changes: BTreeMap::new() }
+        Self {
+            base,
+            changes: BTreeMap::new(),
+        }
     }
 
     /// What changed, in order; none: removed.
@@ -119,7 +134,12 @@ impl Records for Overlay<'_> {
         }
     }
 
-    fn scan(&self, scan: &Scan, after: Option<&RecordKey>, limit: usize) -> Vec<(RecordKey, Record)> {
+    fn scan(
+        &self,
+        scan: &Scan,
+        after: Option<&RecordKey>,
+        limit: usize,
+    ) -> Vec<(RecordKey, Record)> {
         let mut found: BTreeMap<RecordKey, Record> = self
             .changes
             .range((beginning(scan, after), Bound::Unbounded))

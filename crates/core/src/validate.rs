@@ -1,1 +1,0 @@
-//! Finds what is wrong with a definition, before anything runs.
