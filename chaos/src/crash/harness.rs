@@ -23,10 +23,10 @@ use super::{
 };
 
 /// How often everything is compared, in rounds.
-const FULL_COMPARISON: u32 = 25;
+const FULL_COMPARISON: u32 = 10;
 
 /// How long a directory is used, in rounds; then a new one, so that first starts are killed too.
-const ROUNDS_PER_DIRECTORY: u32 = 50;
+const ROUNDS_PER_DIRECTORY: u32 = 25;
 
 /// A child that is not ready by then hangs.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
