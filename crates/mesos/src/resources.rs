@@ -478,7 +478,7 @@ mod tests {
         #[test]
         fn a_scalar_sum_minus_one_term_is_the_other(a in 0i64..1_000_000, b in 0i64..1_000_000) {
             let (a, b) = (Resource::scalar("cpus", from_fixed(a)), Resource::scalar("cpus", from_fixed(b)));
-            let mut total = sum(&[&[a.clone()], &[b.clone()]]);
+            let mut total = sum(&[std::slice::from_ref(&a), std::slice::from_ref(&b)]);
             prop_assert!(subtract(&mut total, &[b]));
             prop_assert!(equivalent(&total, &[a]));
         }

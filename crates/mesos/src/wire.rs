@@ -28,6 +28,7 @@ macro_rules! tagged_union {
         #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
         #[serde(try_from = $path, into = $path)]
         #[non_exhaustive]
+        #[allow(clippy::large_enum_variant, reason = "one lives at a time, and a box would be in everybody's way")]
         pub enum $Name {
             $($(#[$vmeta])* $Variant($Ty),)*
             $($(#[$umeta])* $Unit,)*

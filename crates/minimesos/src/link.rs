@@ -79,6 +79,10 @@ pub struct RunningTask {
 /// What the master says to an agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "SCREAMING_SNAKE_CASE")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "launches are what it is mostly used for, and it travels boxed"
+)]
 pub enum ToAgent {
     /// Welcome. The agent keeps its id for ever (in its work folder).
     Registered {

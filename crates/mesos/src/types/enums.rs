@@ -57,8 +57,10 @@ macro_rules! text_enum {
 
 text_enum! {
     /// Where a task is in its life (`TaskState` in `mesos.proto`).
+    #[derive(Default)]
     TaskState {
         /// Known to the master or agent; the executor has not said anything yet.
+        #[default]
         Staging = "TASK_STAGING",
         /// The executor has it.
         Starting = "TASK_STARTING",
@@ -106,12 +108,6 @@ impl TaskState {
                 | Self::Dropped
                 | Self::Gone
         )
-    }
-}
-
-impl Default for TaskState {
-    fn default() -> Self {
-        Self::Staging
     }
 }
 
@@ -227,8 +223,10 @@ text_enum! {
 
 text_enum! {
     /// Which arm of a value is set.
+    #[derive(Default)]
     ValueType {
         /// A number.
+        #[default]
         Scalar = "SCALAR",
         /// Ranges of integers, both ends included.
         Ranges = "RANGES",
@@ -236,12 +234,6 @@ text_enum! {
         Set = "SET",
         /// A text.
         Text = "TEXT",
-    }
-}
-
-impl Default for ValueType {
-    fn default() -> Self {
-        Self::Scalar
     }
 }
 

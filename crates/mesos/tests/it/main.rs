@@ -1,5 +1,7 @@
 //! The types against recordings of a real master and agent, and the clients against
 //! servers that misbehave as the real ones do.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod clients;
 mod transcripts;

@@ -86,21 +86,26 @@ fn header_text<'a>(request: &'a HttpRequest, name: &str) -> Option<&'a str> {
         .and_then(|value| value.to_str().ok())
 }
 
-/// The checks that come before the body is looked at.
-fn check_headers(request: &HttpRequest) -> Result<(), HttpResponse> {
+/// What is wrong before the body is looked at, as status and text.
+fn check_headers(request: &HttpRequest) -> Result<(), (StatusCode, &'static str)> {
     match header_text(request, header::CONTENT_TYPE.as_str()) {
-        None => return Err(bad_request("Expecting 'Content-Type' to be present")),
+        None => {
+            return Err((
+                StatusCode::BAD_REQUEST,
+                "Expecting 'Content-Type' to be present",
+            ));
+        }
         // Exactly this: the real one refuses a charset too.
         Some("application/json") => {}
         Some("application/x-protobuf") => {
-            return Err(text(
+            return Err((
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "minimesos speaks application/json only",
             ));
         }
         Some(_) => {
             let message = "Expecting 'Content-Type' of application/json or application/x-protobuf";
-            return Err(text(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+            return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         }
     }
     let accepts = |accept: &str| {
@@ -112,7 +117,7 @@ fn check_headers(request: &HttpRequest) -> Result<(), HttpResponse> {
             .any(|kind| matches!(kind, "application/json" | "application/*" | "*/*"))
     };
     match header_text(request, header::ACCEPT.as_str()) {
-        Some(accept) if !accepts(accept) => Err(text(
+        Some(accept) if !accepts(accept) => Err((
             StatusCode::NOT_ACCEPTABLE,
             "Expecting 'Accept' to allow 'application/x-protobuf' or 'application/json'",
         )),
@@ -121,8 +126,8 @@ fn check_headers(request: &HttpRequest) -> Result<(), HttpResponse> {
 }
 
 async fn scheduler(request: HttpRequest, body: Bytes, shared: web::Data<Shared>) -> HttpResponse {
-    if let Err(refusal) = check_headers(&request) {
-        return refusal;
+    if let Err((status, message)) = check_headers(&request) {
+        return text(status, message);
     }
     let envelope = match decode::call(&body) {
         Ok(envelope) => envelope,

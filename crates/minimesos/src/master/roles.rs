@@ -73,7 +73,7 @@ pub(super) fn validate_framework(
     }
     // Durations of Mesos are nanoseconds in 64 bits with a sign.
     if let Some(seconds) = info.failover_timeout
-        && !(seconds.abs() < 9_223_372_036.0)
+        && (seconds.is_nan() || seconds.abs() >= 9_223_372_036.0)
     {
         let shown = if seconds.is_finite() {
             format!("{seconds:e}").replace('e', "e+")

@@ -515,7 +515,7 @@ impl State {
                 executor_id,
             } => self.shutdown_executor(&framework_id, &executor_id, now, &mut out),
             Input::ShutdownFramework(id) => self.shutdown_framework(&id, now, &mut out),
-            Input::UpdateFramework(info) => self.update_framework(*info, &mut out),
+            Input::UpdateFramework(info) => self.update_framework(*info, now, &mut out),
             Input::Acknowledge {
                 framework_id,
                 task_id,
@@ -631,7 +631,9 @@ impl State {
         }
     }
 
-    fn update_framework(&mut self, info: FrameworkInfo, out: &mut Out) {
+    /// A framework has changed, or its scheduler is back: what it may have missed is sent
+    /// again at once, whatever the back-off.
+    fn update_framework(&mut self, info: FrameworkInfo, now: Time, out: &mut Out) {
         if let Some(id) = &info.id {
             self.note(&id.clone(), &info);
         }
@@ -643,7 +645,8 @@ impl State {
             info,
         });
         out.push(Output::SaveFramework(Arc::clone(&record)));
-        framework.record = record;
+        framework.record = Arc::clone(&record);
+        self.send_all_of(Some(&record.id), now, out);
     }
 
     /// Forgets a framework of which nothing is left.

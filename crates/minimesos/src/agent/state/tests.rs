@@ -822,6 +822,17 @@ fn nothing_is_sent_without_a_master_and_everything_upon_its_return() {
 }
 
 #[test]
+fn a_scheduler_that_is_back_gets_at_once_what_it_may_have_missed() {
+    let (mut bench, ..) = Bench::with_running_task();
+    bench.update("e", status("t", TaskState::Killed, 3));
+    bench.pass(seconds(100));
+    bench.take();
+    let framework = bench.framework();
+    bench.input(Input::UpdateFramework(Box::new(framework)));
+    assert_eq!(bench.told(), [("t".to_owned(), TaskState::Killed)]);
+}
+
+#[test]
 fn a_leaving_agent_unregisters_shuts_down_and_is_gone_when_nothing_is_left() {
     let (mut bench, container, _) = Bench::with_running_task();
     bench.input(Input::Leave);

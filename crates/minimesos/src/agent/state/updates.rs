@@ -357,9 +357,15 @@ impl State {
 
     /// Sends the oldest pending update of every task, after a registration.
     pub(super) fn send_all(&mut self, now: Time, out: &mut Out) {
+        self.send_all_of(None, now, out);
+    }
+
+    /// Sends the oldest pending update of every task of one framework, or of all.
+    pub(super) fn send_all_of(&mut self, only: Option<&FrameworkId>, now: Time, out: &mut Out) {
         let waiting: Vec<(FrameworkId, TaskId)> = self
             .frameworks
             .iter()
+            .filter(|(id, _)| only.is_none_or(|only| only == *id))
             .flat_map(|(id, framework)| {
                 framework
                     .tasks

@@ -48,7 +48,7 @@ fn answer_pings(bench: &mut Bench, agent: &TestAgent, seconds: u32) -> Vec<Outpu
         let outputs = bench.seconds(0.1);
         for message in to_agent(&outputs, agent) {
             if let ToAgent::Ping { sequence } = message {
-                bench.from_agent(agent, FromAgent::Pong { sequence });
+                bench.agent_says(agent, FromAgent::Pong { sequence });
             }
         }
         all.extend(outputs);
@@ -239,7 +239,7 @@ fn a_kill_for_an_agent_that_is_away_waits_for_it() {
 fn an_agent_that_leaves_loses_its_tasks_for_aware_frameworks_too() {
     let mut bench = Bench::new();
     let (scheduler, agent, _) = bench.running(aware(), |agent| task("t", agent, 1.0));
-    let outputs = bench.from_agent(&agent, FromAgent::Unregister);
+    let outputs = bench.agent_says(&agent, FromAgent::Unregister);
     let told = &updates(&outputs, &scheduler)[0];
     assert_eq!(
         (&told.state, told.message.as_deref()),
@@ -288,11 +288,11 @@ fn a_call_on_an_old_stream_of_an_agent_is_refused() {
         stream: old.stream.clone()
     }));
     assert!(matches!(
-        reply(&bench.from_agent(&old, FromAgent::Pong { sequence: 1 })),
+        reply(&bench.agent_says(&old, FromAgent::Pong { sequence: 1 })),
         Reply::Conflict(_)
     ));
     assert_eq!(
-        reply(&bench.from_agent(&new, FromAgent::Pong { sequence: 1 })),
+        reply(&bench.agent_says(&new, FromAgent::Pong { sequence: 1 })),
         Reply::Accepted
     );
 }

@@ -224,7 +224,7 @@ impl World {
                 bench.input(Input::AgentGone { stream })
             }
             Step::Unregister { agent } => {
-                bench.from_agent(&pick(&self.agents, agent)?, FromAgent::Unregister)
+                bench.agent_says(&pick(&self.agents, agent)?, FromAgent::Unregister)
             }
             Step::MarkGone { agent } => {
                 let agent_id = pick(&self.agents, agent)?.id;
@@ -312,7 +312,7 @@ impl World {
                     status: Box::new(status),
                     latest_state: state,
                 };
-                bench.from_agent(&agent, call)
+                bench.agent_says(&agent, call)
             }
             Step::Acknowledge { task } => {
                 let (framework_id, agent_id, task) = pick(&self.launched, task)?;
@@ -361,7 +361,7 @@ impl World {
                     status: 0,
                     is_command_executor: false,
                 };
-                bench.from_agent(&agent, call)
+                bench.agent_says(&agent, call)
             }
             Step::Pass { tenths } => bench.seconds(f64::from(tenths) / 10.0),
         })

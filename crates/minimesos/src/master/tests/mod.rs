@@ -316,7 +316,7 @@ impl Bench {
         self.hello(hello(machine())).0
     }
 
-    fn from_agent(&mut self, agent: &TestAgent, call: FromAgent) -> Vec<Output> {
+    fn agent_says(&mut self, agent: &TestAgent, call: FromAgent) -> Vec<Output> {
         let input = Input::AgentCall {
             agent_id: agent.id.clone(),
             stream: agent.stream.clone(),
@@ -333,7 +333,7 @@ impl Bench {
     ) -> Vec<Output> {
         let latest_state = status.state.clone();
         let framework_id = scheduler.id.clone();
-        self.from_agent(
+        self.agent_says(
             agent,
             FromAgent::StatusUpdate {
                 framework_id,

@@ -97,7 +97,7 @@ fn resources_of_an_ended_task_are_free_before_its_update_is_through() {
         status: Box::new(status("t", TaskState::Running, "0123456789abcdef")),
         latest_state: TaskState::Finished,
     };
-    bench.from_agent(&agent, held_back);
+    bench.agent_says(&agent, held_back);
     let offer = offers(&bench.seconds(1.0), &scheduler).remove(0);
     assert!((cpus(&offer) - 4.0).abs() < 1e-9);
     let outputs = bench.accepted(&scheduler, ask("t", None));
@@ -209,7 +209,7 @@ fn messages_pass_both_ways() {
         executor_id: "e".into(),
         data: "hello".into(),
     };
-    let outputs = bench.from_agent(&agent, back);
+    let outputs = bench.agent_says(&agent, back);
     assert_eq!(events(&outputs, &scheduler), [Event::Message(message)]);
 }
 
@@ -235,7 +235,7 @@ fn the_end_of_a_custom_executor_is_a_failure_event_and_of_a_command_executor_non
             status: 9,
             is_command_executor,
         };
-        let outputs = bench.from_agent(&agent, call);
+        let outputs = bench.agent_says(&agent, call);
         events(&outputs, &scheduler)
     };
     assert!(matches!(&ended(false)[..], [Event::Failure(failure)] if failure.status == Some(9)));
