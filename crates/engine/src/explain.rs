@@ -1,0 +1,277 @@
+//! Why is this step not running? From a run's records, as far as they tell; what the broker
+//! knows is added by the facade.
+
+use meson_core::definition::{Definition, NodeKind, StepKind};
+use meson_core::ids::{Instance, IterPath, NodeId, TaskId};
+use meson_core::run::record::{Group, GroupRecord, GroupState, Phase, StepRecord, Summary};
+use meson_core::run::{Family, Plan, Record, RecordKey, Records, RunHeader, RunState, Scan, StepState};
+
+use crate::error::EngineError;
+
+/// Predecessors that are named.
+const NAMED: usize = 3;
+
+/// A step, or one of its instances, and what it waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StepNow {
+    pub(crate) step: String,
+    pub(crate) state: StepState,
+    /// One sentence.
+    pub(crate) summary: String,
+    /// Where to ask on: the attempt waits in this pool's queue.
+    pub(crate) queued: Option<(String, TaskId)>,
+}
+
+pub(crate) fn step_now(
+    plan: &Plan,
+    records: &dyn Records,
+    header: &RunHeader,
+    node: NodeId,
+    iteration: Option<IterPath>,
+) -> Result<StepNow, EngineError> {
+    let Some(step) = plan.step(node) else {
+        return Err(EngineError::Internal {
+            action: "explain the step",
+            reason: "its name leads to no step".to_owned(),
+        });
+    };
+    let depth = plan.loops(node).len();
+    let path = match iteration {
+        Some(path) if path.0.len() == depth => path,
+        Some(path) => {
+            return Err(EngineError::IterationNotFound {
+                run: header.id.clone(),
+                step: step.name.clone(),
+                iteration: path.to_string(),
+            });
+        }
+        None => interesting(records, node).unwrap_or_default(),
+    };
+    let instance = Instance { node, path };
+    let known = match records.get(&RecordKey::Instance(instance.clone())).as_deref() {
+        Some(Record::Step(record)) => Some(record.clone()),
+        _ => None,
+    };
+    let prefix = if instance.path.0.is_empty() {
+        String::new()
+    } else {
+        format!("iteration {}: ", instance.path)
+    };
+    let Some(record) = known else {
+        let (state, text) = not_entered(plan, records, &instance);
+        let summary = format!("{prefix}{text}");
+        return Ok(StepNow { step: step.name.clone(), state, summary, queued: None });
+    };
+    let text = entered(&record, &step.kind, !step.produces.is_empty());
+    let waits = matches!(record.state, StepState::Requested | StepState::Ready)
+        && record.phase == Phase::Attempt
+        && record.attempt.0 > 0
+        && !matches!(step.kind, StepKind::Noop | StepKind::Workflow { .. });
+    let task = TaskId {
+        run: header.id.clone(),
+        step: step.name.clone(),
+        path: instance.path.clone(),
+        attempt: record.attempt,
+    };
+    Ok(StepNow {
+        step: step.name.clone(),
+        state: record.state,
+        summary: format!("{prefix}{text}"),
+        queued: waits.then(|| (step.pool.clone(), task)),
+    })
+}
+
+/// The instance that says most about a step when none was asked for: one that goes on, or else
+/// the first.
+fn interesting(records: &dyn Records, node: NodeId) -> Option<IterPath> {
+    let below = |family| Scan::below(family, node, IterPath::default());
+    let first = |family| records.scan(&below(family), None, 1).into_iter().next();
+    let (key, _) = first(Family::Live).or_else(|| first(Family::Instance))?;
+    Some(key.instance()?.path.clone())
+}
+
+/// A sentence about a step that was entered.
+fn entered(record: &StepRecord, kind: &StepKind, produces: bool) -> String {
+    let failure = record.failure.as_deref();
+    let host = record.place.as_deref().map_or("an agent", |place| place.host.as_str());
+    if let (Phase::BackOff, Some(at), Some(failure)) = (record.phase, record.timer, failure) {
+        return format!(
+            "attempt {} failed ({}); the next one begins at {}",
+            record.attempt.0,
+            failure.message,
+            at.to_rfc3339()
+        );
+    }
+    if record.kill.is_some() && !record.state.is_ended() {
+        return "it is being killed".to_owned();
+    }
+    match record.state {
+        StepState::Ready if produces && record.phase == Phase::LookUp => {
+            "it asks whether its artifacts exist".to_owned()
+        }
+        StepState::Waiting | StepState::Activated | StepState::Ready => {
+            "it is about to be asked of the broker".to_owned()
+        }
+        StepState::Requested if matches!(kind, StepKind::Workflow { .. }) => {
+            "its run is being started".to_owned()
+        }
+        StepState::Requested => "it waits in the broker's queue for a place".to_owned(),
+        StepState::Launching => format!("it is being launched on {host}"),
+        StepState::Running => match record.started_at {
+            Some(at) => format!("it runs on {host} since {}", at.to_rfc3339()),
+            None => format!("it runs on {host}"),
+        },
+        StepState::Unreachable => format!("{host} is out of sight; it may come back"),
+        StepState::Succeeded => "it is done".to_owned(),
+        StepState::Memoized => "its artifacts existed, so it was not run".to_owned(),
+        StepState::Skipped => "it is on a branch that was not taken".to_owned(),
+        StepState::Killed => "it was ended because nobody wants it any more".to_owned(),
+        StepState::UpstreamFailed => "something before it failed".to_owned(),
+        StepState::Failed | StepState::TimedOut => match failure {
+            Some(failure) => format!("it failed: {}", failure.message),
+            None => "it failed".to_owned(),
+        },
+    }
+}
+
+/// A sentence about a step that was not entered: what stands before it.
+fn not_entered(plan: &Plan, records: &dyn Records, instance: &Instance) -> (StepState, String) {
+    if let Some(Record::Status(status)) = records.get(&RecordKey::Status).as_deref() {
+        if status.state != RunState::Running {
+            let text = format!("the run {} before it was reached", status.state.name());
+            return (StepState::UpstreamFailed, text);
+        }
+        if status.cancelling.is_some() {
+            return (StepState::Waiting, "the run is being cancelled".to_owned());
+        }
+    }
+    let definition = plan.definition();
+    let mut child = instance.node;
+    while let Some(parent) = definition.node(child).parent {
+        let depth = plan.loops(parent).len();
+        let at = Instance { node: parent, path: instance.path.prefix(depth) };
+        let group = match records.get(&RecordKey::Instance(at)).as_deref() {
+            Some(Record::Group(group)) => Some(group.clone()),
+            _ => None,
+        };
+        if let Some(group) = group {
+            return behind(plan, records, &definition.node(parent).kind, &group, child, instance);
+        }
+        child = parent;
+    }
+    (StepState::Waiting, "the run has not begun".to_owned())
+}
+
+/// Why `child` of an entered node was not entered.
+fn behind(
+    plan: &Plan,
+    records: &dyn Records,
+    kind: &NodeKind,
+    group: &GroupRecord,
+    child: NodeId,
+    instance: &Instance,
+) -> (StepState, String) {
+    let waiting = |text: String| (StepState::Waiting, text);
+    if let GroupState::Failed(reason) = &group.state {
+        return (StepState::UpstreamFailed, format!("something before it failed: {reason}"));
+    }
+    match (kind, &group.kind) {
+        (NodeKind::Sequence(children), _) => {
+            let before = children.iter().position(|node| *node == child).unwrap_or(0);
+            // The last one before it that was entered is the one that goes on.
+            let on = children[..before].iter().rev().find(|node| was_entered(plan, records, **node, instance));
+            match on.or(children[..before].last()) {
+                Some(node) => {
+                    let (some_done, names) = unfinished(plan.definition(), records, *node);
+                    let state =
+                        if some_done { StepState::Activated } else { StepState::Waiting };
+                    if names.is_empty() {
+                        (state, "it waits for what is before it".to_owned())
+                    } else {
+                        (state, format!("it waits for {}", names.join(", ")))
+                    }
+                }
+                None => waiting("it is about to begin".to_owned()),
+            }
+        }
+        (NodeKind::ForEach { max_parallel, .. }, Group::ForEach(progress)) => {
+            let total = progress.total.unwrap_or(0);
+            match (max_parallel, instance.path.0.get(plan.loops(child).len().saturating_sub(1))) {
+                (_, Some(index)) if *index >= total => {
+                    waiting(format!("the loop has {total} iterations only"))
+                }
+                (Some(limit), _) => waiting(format!(
+                    "it waits for its turn: {} of {total} iterations are done, {} run, \
+                     max_parallel is {limit}",
+                    progress.succeeded + progress.failed,
+                    progress.running
+                )),
+                (None, _) => waiting(format!(
+                    "its turn is near: {} of {total} iterations were started",
+                    progress.next
+                )),
+            }
+        }
+        (NodeKind::When { .. }, Group::When { taken: Some(_) }) => {
+            (StepState::Skipped, "it is on a branch that was not taken".to_owned())
+        }
+        _ => waiting("it is about to begin".to_owned()),
+    }
+}
+
+fn was_entered(plan: &Plan, records: &dyn Records, node: NodeId, near: &Instance) -> bool {
+    let path = near.path.prefix(plan.loops(node).len());
+    records.get(&RecordKey::Instance(Instance { node, path })).is_some()
+}
+
+/// The steps below a node that are not done, the first few; and whether others are.
+fn unfinished(
+    definition: &Definition,
+    records: &dyn Records,
+    node: NodeId,
+) -> (bool, Vec<String>) {
+    let mut some_done = false;
+    let mut names = Vec::new();
+    for leaf in leaves(definition, node) {
+        let Some(step) = definition.step(leaf) else { continue };
+        let summary = match records.get(&RecordKey::Summary(leaf)).as_deref() {
+            Some(Record::Summary(summary)) => (**summary).clone(),
+            _ => Summary::default(),
+        };
+        let total: u32 = summary.counts.iter().sum();
+        let ended: u32 = StepState::ALL
+            .into_iter()
+            .filter(|state| state.is_ended())
+            .map(|state| summary.count(state))
+            .sum();
+        if total > 0 && ended == total {
+            some_done = true;
+            continue;
+        }
+        let busy = StepState::ALL
+            .into_iter()
+            .rev()
+            .find(|state| !state.is_ended() && summary.count(*state) > 0)
+            .unwrap_or(StepState::Waiting);
+        names.push(format!("{} ({})", step.name, busy.name()));
+    }
+    if names.len() > NAMED {
+        let more = names.len() - NAMED;
+        names.truncate(NAMED);
+        names.push(format!("and {more} more"));
+    }
+    (some_done, names)
+}
+
+fn leaves(definition: &Definition, node: NodeId) -> Vec<NodeId> {
+    let mut found = Vec::new();
+    let mut open = vec![node];
+    while let Some(node) = open.pop() {
+        let children = definition.node(node).kind.children();
+        if children.is_empty() {
+            found.push(node);
+        }
+        open.extend(children.into_iter().rev());
+    }
+    found
+}

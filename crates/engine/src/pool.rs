@@ -1,0 +1,221 @@
+//! Brokers as the rest of the engine sees them: how one is started, and how it is found.
+//!
+//! The guardian of the shard that a pool's place hashes to starts the pool's broker through a
+//! [`BrokerFactory`]. The broker's current incarnation is published under the pool's name; step
+//! actors watch that name, so nobody holds the address of a dead broker for long.
+
+use std::sync::Arc;
+
+use actix::prelude::*;
+use dashmap::DashMap;
+use meson_actors::{ChildRef, Phase, Supervisor};
+use meson_consensus::{Consistency, Shard, Term};
+use meson_core::ids::TaskId;
+use tokio::sync::watch;
+
+use crate::broker::messages::{Acknowledge, Adopt, Confirm, Enqueue, Explain, Kill};
+use crate::clock::SharedClock;
+use crate::error::EngineError;
+use crate::machine::{self, Command, Response};
+use crate::metrics::Metrics;
+
+/// Where to send a broker's messages: one incarnation of it, or a stand-in that forwards them.
+#[derive(Clone)]
+pub struct BrokerLink {
+    /// See [`Enqueue`].
+    pub enqueue: Recipient<Enqueue>,
+    /// See [`Confirm`].
+    pub confirm: Recipient<Confirm>,
+    /// See [`Adopt`].
+    pub adopt: Recipient<Adopt>,
+    /// See [`Kill`].
+    pub kill: Recipient<Kill>,
+    /// See [`Acknowledge`].
+    pub acknowledge: Recipient<Acknowledge>,
+    /// See [`Explain`].
+    pub explain: Recipient<Explain>,
+}
+
+impl BrokerLink {
+    /// A link to this actor.
+    pub fn to<A>(addr: &Addr<A>) -> Self
+    where
+        A: Actor<Context = Context<A>>
+            + Handler<Enqueue>
+            + Handler<Confirm>
+            + Handler<Adopt>
+            + Handler<Kill>
+            + Handler<Acknowledge>
+            + Handler<Explain>,
+    {
+        Self {
+            enqueue: addr.clone().recipient(),
+            confirm: addr.clone().recipient(),
+            adopt: addr.clone().recipient(),
+            kill: addr.clone().recipient(),
+            acknowledge: addr.clone().recipient(),
+            explain: addr.clone().recipient(),
+        }
+    }
+}
+
+/// Which broker serves which pool, now and from now on. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct BrokerDirectory {
+    pools: Arc<DashMap<String, watch::Sender<Option<BrokerLink>>>>,
+}
+
+impl BrokerDirectory {
+    /// The broker of this pool, `None` while there is none.
+    #[must_use]
+    pub fn watch(&self, pool: &str) -> watch::Receiver<Option<BrokerLink>> {
+        if let Some(sender) = self.pools.get(pool) {
+            return sender.subscribe();
+        }
+        self.pools.entry(pool.to_owned()).or_insert_with(|| watch::Sender::new(None)).subscribe()
+    }
+
+    /// The broker of this pool at this moment.
+    #[must_use]
+    pub fn current(&self, pool: &str) -> Option<BrokerLink> {
+        self.pools.get(pool)?.borrow().clone()
+    }
+
+    /// Tells everybody who serves the pool.
+    pub fn publish(&self, pool: &str, link: Option<BrokerLink>) {
+        if let Some(sender) = self.pools.get(pool) {
+            sender.send_replace(link);
+            return;
+        }
+        self.pools
+            .entry(pool.to_owned())
+            .or_insert_with(|| watch::Sender::new(None))
+            .send_replace(link);
+    }
+}
+
+/// Starts brokers. Given to the engine by the binary, which knows the pools and their masters.
+pub trait BrokerFactory: Send + Sync + 'static {
+    /// The pools that there are. All coordinators of a cluster are configured with the same ones.
+    fn pools(&self) -> Vec<String>;
+
+    /// Starts the broker of `context.pool` as a child of `supervisor`, on the current thread, and
+    /// hands the child to [`BrokerContext::publish`].
+    ///
+    /// # Errors
+    /// Whatever keeps it from starting; it is tried again under the shard's next leader.
+    fn start(
+        &self,
+        supervisor: &Supervisor,
+        context: BrokerContext,
+    ) -> Result<(), meson_actors::BoxError>;
+}
+
+/// What a broker gets from the engine.
+#[derive(Clone)]
+pub struct BrokerContext {
+    /// The pool that it serves.
+    pub pool: String,
+    /// The term of its shard: the fence of all that it commits.
+    pub term: Term,
+    /// Wall time.
+    pub clock: SharedClock,
+    /// To count in.
+    pub metrics: Metrics,
+    pub(crate) shard: Shard,
+    pub(crate) directory: BrokerDirectory,
+    pub(crate) wanted: Arc<dyn WantedTasks>,
+}
+
+/// Whether an attempt is still of interest.
+#[async_trait::async_trait]
+pub(crate) trait WantedTasks: Send + Sync {
+    /// Whether the attempt lives, or may live, in the eyes of its run. An error: nobody can tell.
+    async fn is_wanted(&self, task: &TaskId) -> Result<bool, EngineError>;
+}
+
+impl BrokerContext {
+    /// Publishes the child's current incarnation under the pool's name, until it ends.
+    /// Must be called on the child's thread.
+    pub fn publish<A>(&self, child: &ChildRef<A>)
+    where
+        A: Actor<Context = Context<A>>
+            + Handler<Enqueue>
+            + Handler<Confirm>
+            + Handler<Adopt>
+            + Handler<Kill>
+            + Handler<Acknowledge>
+            + Handler<Explain>,
+    {
+        let mut phases = child.watch();
+        let (pool, directory, metrics) =
+            (self.pool.clone(), self.directory.clone(), self.metrics.clone());
+        // It ends with the child, and has no state that a panic could lose.
+        tokio::task::spawn_local(async move {
+            loop {
+                let (link, gone) = match &*phases.borrow_and_update() {
+                    Phase::Running { addr, incarnation } => {
+                        if *incarnation > 1 {
+                            metrics.restarted("broker");
+                        }
+                        (Some(BrokerLink::to(addr)), false)
+                    }
+                    Phase::Starting { .. } | Phase::Down => (None, false),
+                    Phase::Gone(_) => (None, true),
+                };
+                directory.publish(&pool, link);
+                if gone || phases.changed().await.is_err() {
+                    break;
+                }
+            }
+            directory.publish(&pool, None);
+        });
+    }
+
+    /// The FrameworkID under which the pool knows us, if it does.
+    ///
+    /// # Errors
+    /// The shard cannot be read here.
+    pub async fn framework_id(&self) -> Result<Option<String>, EngineError> {
+        let action = "read the pool's FrameworkID";
+        let view = self
+            .shard
+            .read(Consistency::Linearizable)
+            .await
+            .map_err(|error| unavailable(action, &error))?;
+        let stored = view
+            .get(&machine::keys::framework(&self.pool))
+            .map_err(|error| unavailable(action, &error))?;
+        Ok(stored.map(|id| String::from_utf8_lossy(&id).into_owned()))
+    }
+
+    /// Makes a FrameworkID durable, before anything is launched under it (MESOS.md 2). Unless
+    /// `replace` is given, an id that is stored already stays; what is stored is returned.
+    ///
+    /// # Errors
+    /// It could not be committed: somebody else leads the shard, and runs the broker.
+    pub async fn set_framework_id(&self, id: &str, replace: bool) -> Result<String, EngineError> {
+        let command = Command::SetFrameworkId {
+            pool: self.pool.clone(),
+            id: id.to_owned(),
+            replace,
+        };
+        match machine::propose(&self.shard, self.term, &command).await? {
+            Response::FrameworkId(stored) => Ok(stored),
+            other => Err(other.unexpected("store the pool's FrameworkID")),
+        }
+    }
+
+    /// Whether an attempt that the resource manager knows and the broker does not is still of
+    /// interest: one that is not is to be killed (no task runs on that no run knows of).
+    ///
+    /// # Errors
+    /// Nobody can tell now: the task has to be left alone.
+    pub async fn is_wanted(&self, task: &TaskId) -> Result<bool, EngineError> {
+        self.wanted.is_wanted(task).await
+    }
+}
+
+fn unavailable(action: &'static str, error: &dyn std::fmt::Display) -> EngineError {
+    EngineError::Unavailable { action, reason: error.to_string() }
+}

@@ -1,0 +1,24 @@
+//! The actor of one live attempt.
+//!
+//! ```text
+//!   WorkflowActor ── starts ──► StepActor ◄── signals ── BrokerActor
+//!        ▲                         │  │
+//!        └──── reports (commit) ───┘  └── requests, confirmations, acknowledgements ──► broker
+//! ```
+//!
+//! * [`state`]: what it decides, as plain values.
+//! * [`actor`]: mailbox, timers, broker.
+//! * [`result`]: what a terminal update says about the outcome.
+//! * [`child_run`]: the other kind of attempt, a run of another workflow.
+
+mod actor;
+mod child_run;
+mod result;
+mod state;
+#[cfg(test)]
+mod state_tests;
+
+#[cfg(test)]
+pub(crate) use self::actor::PanicStep;
+pub(crate) use self::actor::{AttemptNow, KillStep, StepActor, StepSeed, child};
+pub(crate) use self::child_run::{ChildRunActor, child_run};

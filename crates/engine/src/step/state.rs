@@ -1,0 +1,500 @@
+//! What a step actor decides, as plain values: no clock, no mailbox, no broker.
+//!
+//! ```text
+//!            ┌──────── placement lost, another one offered ────────┐
+//!            ▼                                                      │
+//!   Asking ──► Placing ── committed ──► Launched ── terminal update ──► Ending ── committed ──► Over
+//!     │  (Placed)        (Confirm)     (Adopt, if found so)            (Ended)                (Stop)
+//!     └── kill: Withdrawn, or nobody has it ────────────────────────────►┘
+//! ```
+//!
+//! Two rules hold throughout. Whatever is reported to the run is acknowledged to the broker only
+//! after the run committed it (MESOS.md 9). And an attempt that was ever reported as placed is
+//! never enqueued again, only adopted: at most one process per attempt.
+
+use std::collections::VecDeque;
+
+use meson_core::ids::{Attempt, Instance, TaskId};
+use meson_core::run::{Failure, FailureClass, Input, Outcome};
+
+use super::result;
+use crate::broker::messages::{AttemptState, Signal, Update};
+
+/// How often an attempt of which nobody has said a word is reconciled before it counts as lost.
+pub(crate) const MAX_UNANSWERED: u32 = 3;
+
+/// Something that happens to a step actor.
+#[derive(Debug, Clone)]
+pub(crate) enum Event {
+    /// A broker can be reached; it is another one than the last.
+    BrokerUp,
+    /// The broker is gone.
+    BrokerGone,
+    /// The broker says something.
+    Signal(Signal),
+    /// The oldest report that was not yet committed now is.
+    Committed,
+    /// The time that [`Action::WatchLaunch`] asked for is over.
+    LaunchOverdue,
+    /// The time that [`Action::AwaitResult`] asked for is over.
+    ResultOverdue,
+    /// The time that [`Action::WatchKill`] asked for is over.
+    KillOverdue,
+    /// The run does not want the attempt any more.
+    Kill,
+}
+
+/// Something for the step actor to do.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Action {
+    /// Ask the broker for a place.
+    Enqueue,
+    /// Ask the broker to find out about the attempt on this agent.
+    Adopt {
+        /// The agent's id.
+        agent: String,
+    },
+    /// Tell the broker that the placement is durable.
+    Confirm,
+    /// Ask the broker to end it.
+    Kill {
+        /// Where it is, if anybody knows.
+        agent: Option<String>,
+    },
+    /// Hand this to the run; [`Event::Committed`] follows, in order.
+    Report(Input),
+    /// Let the resource manager forget an update.
+    Acknowledge {
+        /// Who sent it.
+        agent: String,
+        /// Its id.
+        uuid: Vec<u8>,
+    },
+    /// [`Event::LaunchOverdue`] after the launch timeout, counted anew.
+    WatchLaunch,
+    /// [`Event::ResultOverdue`] after a while.
+    AwaitResult,
+    /// [`Event::KillOverdue`] after a while.
+    WatchKill,
+    /// Note unreliable progress.
+    Progress {
+        /// 0 to 100.
+        percent: u8,
+        /// What it does.
+        message: String,
+        /// A page to look at.
+        url: Option<String>,
+    },
+    /// Nothing is left to do.
+    Stop,
+}
+
+/// Where the attempt is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Phase {
+    /// Nobody has it, or it is in the broker's queue.
+    Asking { reported: bool },
+    /// The run is told where it will be; nothing is launched yet.
+    Placing { agent: String, superseded: Option<(String, String)> },
+    /// It may be running on this agent.
+    Launched { agent: String, heard: bool, unanswered: u32, running: Option<Option<String>> },
+    /// Its end is reported.
+    Ending,
+    /// Its end is committed.
+    Over,
+}
+
+/// A report under way, and what follows its commit.
+#[derive(Debug, Clone, PartialEq)]
+struct Pending {
+    acknowledge: Option<(String, Vec<u8>)>,
+    then: Then,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    Nothing,
+    Placed,
+    Over,
+}
+
+/// The state of one live attempt.
+#[derive(Debug, Clone)]
+pub(crate) struct StepState {
+    task: TaskId,
+    instance: Instance,
+    phase: Phase,
+    pending: VecDeque<Pending>,
+    broker: bool,
+    killed: bool,
+    awaiting_result: bool,
+}
+
+impl StepState {
+    /// An attempt that starts now or, with `launched_on`, was placed before and is to be found.
+    pub(crate) fn new(task: TaskId, instance: Instance, launched_on: Option<String>) -> Self {
+        let phase = match launched_on {
+            None => Phase::Asking { reported: false },
+            Some(agent) => {
+                Phase::Launched { agent, heard: false, unanswered: 0, running: None }
+            }
+        };
+        Self {
+            task,
+            instance,
+            phase,
+            pending: VecDeque::new(),
+            broker: false,
+            killed: false,
+            awaiting_result: false,
+        }
+    }
+
+    /// The attempt is not wanted: it is ended as soon as a broker can be asked to.
+    pub(crate) fn to_be_killed(&mut self) {
+        self.killed = true;
+    }
+
+    /// The attempt.
+    pub(crate) fn task(&self) -> &TaskId {
+        &self.task
+    }
+
+    /// Whether it waits for a place.
+    pub(crate) fn is_waiting(&self) -> bool {
+        matches!(self.phase, Phase::Asking { .. })
+    }
+
+    fn attempt(&self) -> Attempt {
+        self.task.attempt
+    }
+
+    /// What follows from `event`.
+    pub(crate) fn on(&mut self, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if self.phase == Phase::Over {
+            // A terminal update that comes once more, because its acknowledgement was lost.
+            if let Event::Signal(Signal::Update(update)) = event {
+                actions.extend(acknowledgement(&update).map(acknowledge));
+            }
+            return actions;
+        }
+        match event {
+            Event::BrokerUp => self.broker_up(&mut actions),
+            Event::BrokerGone => self.broker = false,
+            Event::Signal(signal) => self.signal(signal, &mut actions),
+            Event::Committed => self.committed(&mut actions),
+            Event::LaunchOverdue => self.launch_overdue(&mut actions),
+            Event::ResultOverdue => {
+                if self.awaiting_result && !matches!(self.phase, Phase::Ending) {
+                    self.end(
+                        platform("the task ended well, but the update with its outputs never came"),
+                        None,
+                        &mut actions,
+                    );
+                }
+            }
+            Event::Kill => {
+                if !self.killed {
+                    self.killed = true;
+                    self.kill(&mut actions);
+                }
+            }
+            Event::KillOverdue => self.kill(&mut actions),
+        }
+        actions
+    }
+
+    /// The attempt cannot even be described: it ends with this report instead.
+    pub(crate) fn give_up(&mut self, ended: Input) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if self.is_waiting() {
+            self.phase = Phase::Ending;
+            self.report(ended, None, Then::Over, &mut actions);
+        }
+        actions
+    }
+
+    fn broker_up(&mut self, actions: &mut Vec<Action>) {
+        self.broker = true;
+        match &self.phase {
+            Phase::Asking { .. } if self.killed => self.kill(actions),
+            Phase::Asking { .. } => actions.push(Action::Enqueue),
+            // The placement dies with the broker that held the offer, and so far it is only
+            // being made durable: once it is, the new broker finds out that it never ran.
+            Phase::Placing { .. } | Phase::Ending | Phase::Over => {}
+            Phase::Launched { agent, .. } => {
+                actions.push(Action::Adopt { agent: agent.clone() });
+                self.watch_launch(actions);
+                if self.killed {
+                    self.kill(actions);
+                }
+            }
+        }
+    }
+
+    fn signal(&mut self, signal: Signal, actions: &mut Vec<Action>) {
+        match signal {
+            Signal::Queued { .. } => {
+                if let Phase::Asking { reported } = &mut self.phase {
+                    if self.killed {
+                        self.kill(actions);
+                    } else if !std::mem::replace(reported, true) {
+                        let input = Input::Requested {
+                            instance: self.instance.clone(),
+                            attempt: self.attempt(),
+                        };
+                        self.report(input, None, Then::Nothing, actions);
+                    }
+                }
+            }
+            Signal::Placed { agent, host, .. } => self.placed(agent, host, actions),
+            Signal::Update(update) => self.update(*update, actions),
+            Signal::Withdrawn { .. } => match self.phase {
+                Phase::Ending | Phase::Over => {}
+                _ if self.killed => self.end(Outcome::Killed, None, actions),
+                // Nobody of us asked for it: the broker does not have it any more.
+                Phase::Asking { .. } if self.broker => actions.push(Action::Enqueue),
+                _ => {}
+            },
+            Signal::Progress { percent, message, url, .. } => {
+                if !matches!(self.phase, Phase::Ending) {
+                    actions.push(Action::Progress { percent, message, url });
+                }
+            }
+        }
+    }
+
+    fn placed(&mut self, agent: String, host: String, actions: &mut Vec<Action>) {
+        match &mut self.phase {
+            Phase::Asking { .. } if self.killed => self.kill(actions),
+            Phase::Asking { .. } => self.place(agent, host, actions),
+            // The hold was over before the commit was: the offer is another one now, and the
+            // run must know of it before anything is launched.
+            Phase::Placing { agent: placing, superseded } => {
+                *superseded = (*placing != agent).then_some((agent, host));
+            }
+            Phase::Launched { agent: at, heard: false, .. } => {
+                if *at == agent {
+                    actions.push(Action::Confirm);
+                } else {
+                    self.place(agent, host, actions);
+                }
+            }
+            Phase::Launched { .. } | Phase::Ending | Phase::Over => {}
+        }
+    }
+
+    fn place(&mut self, agent: String, host: String, actions: &mut Vec<Action>) {
+        self.phase = Phase::Placing { agent: agent.clone(), superseded: None };
+        let input = Input::Launching {
+            instance: self.instance.clone(),
+            attempt: self.attempt(),
+            agent,
+            host,
+        };
+        self.report(input, None, Then::Placed, actions);
+    }
+
+    fn update(&mut self, update: Update, actions: &mut Vec<Action>) {
+        let ack = acknowledgement(&update);
+        if matches!(self.phase, Phase::Ending) {
+            // A repetition: the commit under way acknowledges it.
+            return;
+        }
+        let known = match &self.phase {
+            Phase::Launched { agent, .. } | Phase::Placing { agent, .. } => agent.clone(),
+            _ => String::new(),
+        };
+        let at = update.agent.clone().filter(|agent| !agent.is_empty()).unwrap_or(known);
+        let was_running = match &self.phase {
+            Phase::Launched { running, .. } => running.clone(),
+            _ => None,
+        };
+        let (instance, attempt) = (self.instance.clone(), self.attempt());
+        let mut launched = |running| {
+            self.phase = Phase::Launched { agent: at.clone(), heard: true, unanswered: 0, running };
+        };
+        match update.state {
+            AttemptState::Launching | AttemptState::Killing => {
+                launched(was_running);
+                // It says nothing that is not durable already.
+                actions.extend(ack.map(acknowledge));
+                if !self.is_running() {
+                    self.watch_launch(actions);
+                }
+            }
+            AttemptState::Running { url } => {
+                let news = was_running.as_ref() != Some(&url);
+                launched(Some(url.clone()));
+                if news {
+                    let input = Input::Running { instance, attempt, url };
+                    self.report(input, ack, Then::Nothing, actions);
+                } else {
+                    actions.extend(ack.map(acknowledge));
+                }
+            }
+            AttemptState::Unreachable => {
+                // Once it is back it is news that it runs.
+                launched(None);
+                self.report(Input::Unreachable { instance, attempt }, ack, Then::Nothing, actions);
+            }
+            AttemptState::Finished { data } if data.is_empty() && ack.is_none() => {
+                // An answer to a reconciliation: outputs come only with the agent's own update,
+                // which it repeats until it is acknowledged (MESOS.md 9, 15).
+                launched(was_running);
+                if !std::mem::replace(&mut self.awaiting_result, true) {
+                    actions.push(Action::AwaitResult);
+                }
+            }
+            AttemptState::Finished { data } => {
+                self.end(result::finished(&data), ack, actions);
+            }
+            AttemptState::Failed { class, message, data } => {
+                self.end(result::failed(class, &message, &data), ack, actions);
+            }
+            AttemptState::Killed if self.killed => self.end(Outcome::Killed, ack, actions),
+            AttemptState::Killed => {
+                self.end(platform("it was killed, and not by its run"), ack, actions);
+            }
+        }
+    }
+
+    fn is_running(&self) -> bool {
+        matches!(self.phase, Phase::Launched { running: Some(_), .. })
+    }
+
+    fn committed(&mut self, actions: &mut Vec<Action>) {
+        let Some(done) = self.pending.pop_front() else { return };
+        actions.extend(done.acknowledge.map(acknowledge));
+        match done.then {
+            Then::Nothing => {}
+            Then::Placed => {
+                let Phase::Placing { agent, superseded } = &mut self.phase else { return };
+                if let Some((agent, host)) = superseded.take() {
+                    if self.killed {
+                        self.kill(actions);
+                    } else {
+                        self.place(agent, host, actions);
+                    }
+                    return;
+                }
+                let agent = std::mem::take(agent);
+                self.phase =
+                    Phase::Launched { agent, heard: false, unanswered: 0, running: None };
+                if self.killed {
+                    self.kill(actions);
+                } else {
+                    if self.broker {
+                        actions.push(Action::Confirm);
+                    }
+                    self.watch_launch(actions);
+                }
+            }
+            Then::Over => {
+                self.phase = Phase::Over;
+                actions.push(Action::Stop);
+            }
+        }
+    }
+
+    fn launch_overdue(&mut self, actions: &mut Vec<Action>) {
+        let Phase::Launched { agent, heard, unanswered, running: None } = &mut self.phase else {
+            return;
+        };
+        if !self.broker {
+            // Nobody could have answered. The next broker starts the watch again.
+            return;
+        }
+        if std::mem::replace(heard, false) {
+            *unanswered = 0;
+        }
+        *unanswered += 1;
+        let agent = agent.clone();
+        if *unanswered > MAX_UNANSWERED {
+            // It may run all the same; its fencing token is void from here on (D6).
+            actions.push(Action::Kill { agent: Some(agent) });
+            self.end(
+                platform("it was launched, and nobody has heard of it since"),
+                None,
+                actions,
+            );
+        } else {
+            actions.push(Action::Adopt { agent });
+            self.watch_launch(actions);
+        }
+    }
+
+    fn watch_launch(&self, actions: &mut Vec<Action>) {
+        if matches!(self.phase, Phase::Launched { .. }) {
+            actions.push(Action::WatchLaunch);
+        }
+    }
+
+    /// Asks for its end, again and again until it has ended.
+    fn kill(&mut self, actions: &mut Vec<Action>) {
+        if !self.killed {
+            return;
+        }
+        match &self.phase {
+            // No broker has it: the queue it was in, if any, died with its broker.
+            Phase::Asking { .. } if !self.broker => self.end(Outcome::Killed, None, actions),
+            Phase::Asking { .. } => {
+                actions.push(Action::Kill { agent: None });
+                actions.push(Action::WatchKill);
+            }
+            // Decided once the commit is done; until then nothing is launched.
+            Phase::Placing { .. } if self.pending.iter().any(|p| p.then == Then::Placed) => {}
+            Phase::Placing { agent, .. } | Phase::Launched { agent, .. } => {
+                if self.broker {
+                    actions.push(Action::Kill { agent: Some(agent.clone()) });
+                }
+                actions.push(Action::WatchKill);
+            }
+            Phase::Ending | Phase::Over => {}
+        }
+    }
+
+    fn end(
+        &mut self,
+        outcome: Outcome,
+        acknowledge: Option<(String, Vec<u8>)>,
+        actions: &mut Vec<Action>,
+    ) {
+        self.phase = Phase::Ending;
+        let input = Input::Ended {
+            instance: self.instance.clone(),
+            attempt: self.attempt(),
+            outcome,
+        };
+        self.report(input, acknowledge, Then::Over, actions);
+    }
+
+    fn report(
+        &mut self,
+        input: Input,
+        acknowledge: Option<(String, Vec<u8>)>,
+        then: Then,
+        actions: &mut Vec<Action>,
+    ) {
+        self.pending.push_back(Pending { acknowledge, then });
+        actions.push(Action::Report(input));
+    }
+}
+
+fn platform(message: &str) -> Outcome {
+    Outcome::Failed(Failure {
+        class: FailureClass::Platform,
+        message: message.to_owned(),
+        retryable: true,
+    })
+}
+
+/// What an update has to be acknowledged with, if it wants to be.
+fn acknowledgement(update: &Update) -> Option<(String, Vec<u8>)> {
+    Some((update.agent.clone()?, update.uuid.clone()?))
+}
+
+fn acknowledge((agent, uuid): (String, Vec<u8>)) -> Action {
+    Action::Acknowledge { agent, uuid }
+}

@@ -1,0 +1,304 @@
+//! One test per rule of [`super::state`], and a property over all orders of events.
+
+use bytes::Bytes;
+use meson_core::ids::{Attempt, Instance, IterPath, NodeId, TaskId};
+use meson_core::run::{FailureClass, Input, Outcome};
+use meson_protocol::task::TaskResult;
+use proptest::prelude::*;
+
+use super::state::{Action, Event, MAX_UNANSWERED, StepState};
+use crate::broker::messages::{AttemptState, Signal, Update};
+
+fn task() -> TaskId {
+    "w-1.train.1".parse().unwrap()
+}
+
+fn step(launched_on: Option<&str>) -> StepState {
+    let instance = Instance { node: NodeId(1), path: IterPath::default() };
+    StepState::new(task(), instance, launched_on.map(str::to_owned))
+}
+
+fn placed(agent: &str) -> Event {
+    let (agent, host) = (agent.to_owned(), format!("{agent}.host"));
+    Event::Signal(Signal::Placed { task: task(), agent, host })
+}
+
+fn update(state: AttemptState, uuid: Option<u8>) -> Event {
+    Event::Signal(Signal::Update(Box::new(Update {
+        task: task(),
+        agent: Some("a1".to_owned()),
+        uuid: uuid.map(|n| vec![n]),
+        state,
+    })))
+}
+
+fn running(uuid: u8) -> Event {
+    update(AttemptState::Running { url: None }, Some(uuid))
+}
+
+fn finished(uuid: u8) -> Event {
+    let data = TaskResult::default().encode().unwrap();
+    update(AttemptState::Finished { data: data.into() }, Some(uuid))
+}
+
+fn ack(uuid: u8) -> Action {
+    Action::Acknowledge { agent: "a1".to_owned(), uuid: vec![uuid] }
+}
+
+fn reported(actions: &[Action]) -> Option<&Input> {
+    actions.iter().find_map(|action| match action {
+        Action::Report(input) => Some(input),
+        _ => None,
+    })
+}
+
+fn outcome(actions: &[Action]) -> Option<&Outcome> {
+    match reported(actions) {
+        Some(Input::Ended { outcome, .. }) => Some(outcome),
+        _ => None,
+    }
+}
+
+/// An attempt that was placed on `a1` and confirmed.
+fn launched() -> StepState {
+    let mut step = step(None);
+    step.on(Event::BrokerUp);
+    step.on(placed("a1"));
+    step.on(Event::Committed);
+    step
+}
+
+#[test]
+fn a_new_attempt_is_asked_of_the_broker_once_there_is_one() {
+    let mut step = step(None);
+    assert_eq!(step.on(Event::BrokerUp), [Action::Enqueue]);
+    let actions = step.on(Event::Signal(Signal::Queued { task: task() }));
+    assert!(matches!(reported(&actions), Some(Input::Requested { attempt: Attempt(1), .. })));
+    assert!(step.on(Event::Signal(Signal::Queued { task: task() })).is_empty(), "told once");
+}
+
+#[test]
+fn nothing_is_confirmed_before_the_placement_is_committed() {
+    let mut step = step(None);
+    step.on(Event::BrokerUp);
+    let actions = step.on(placed("a1"));
+    assert!(matches!(reported(&actions), Some(Input::Launching { agent, .. }) if agent == "a1"));
+    assert!(!actions.contains(&Action::Confirm));
+    assert_eq!(step.on(Event::Committed), [Action::Confirm, Action::WatchLaunch]);
+}
+
+#[test]
+fn a_placement_that_moved_meanwhile_is_committed_before_it_is_confirmed() {
+    let mut step = step(None);
+    step.on(Event::BrokerUp);
+    step.on(placed("a1"));
+    assert!(step.on(placed("a2")).is_empty());
+    let actions = step.on(Event::Committed);
+    assert!(matches!(reported(&actions), Some(Input::Launching { agent, .. }) if agent == "a2"));
+    assert!(step.on(Event::Committed).contains(&Action::Confirm));
+}
+
+#[test]
+fn an_attempt_with_an_agent_is_adopted_and_never_enqueued() {
+    let mut step = step(Some("a1"));
+    let adopt = Action::Adopt { agent: "a1".to_owned() };
+    assert_eq!(step.on(Event::BrokerUp), [adopt.clone(), Action::WatchLaunch]);
+    step.on(Event::BrokerGone);
+    assert_eq!(step.on(Event::BrokerUp), [adopt, Action::WatchLaunch]);
+}
+
+#[test]
+fn an_update_is_acknowledged_after_its_commit_and_not_before() {
+    let mut step = launched();
+    let actions = step.on(running(1));
+    assert!(matches!(actions[..], [Action::Report(Input::Running { .. })]));
+    let actions = step.on(finished(2));
+    assert!(matches!(outcome(&actions), Some(Outcome::Succeeded { .. })));
+    assert_eq!(step.on(Event::Committed), [ack(1)]);
+    assert_eq!(step.on(Event::Committed), [ack(2), Action::Stop]);
+    assert_eq!(step.on(finished(3)), [ack(3)], "it comes again: the acknowledgement was lost");
+}
+
+#[test]
+fn a_repeated_update_is_acknowledged_without_another_commit() {
+    let mut step = launched();
+    step.on(running(1));
+    step.on(Event::Committed);
+    assert_eq!(step.on(running(2)), [ack(2)]);
+}
+
+#[test]
+fn back_from_out_of_sight_it_runs_again() {
+    let mut step = launched();
+    step.on(running(1));
+    step.on(Event::Committed);
+    let actions = step.on(update(AttemptState::Unreachable, None));
+    assert!(matches!(reported(&actions), Some(Input::Unreachable { .. })));
+    assert!(matches!(reported(&step.on(running(2))), Some(Input::Running { .. })));
+}
+
+#[test]
+fn a_launch_that_nobody_hears_of_is_reconciled_and_then_given_up() {
+    let mut step = launched();
+    for _ in 0..MAX_UNANSWERED {
+        let actions = step.on(Event::LaunchOverdue);
+        assert_eq!(actions, [Action::Adopt { agent: "a1".to_owned() }, Action::WatchLaunch]);
+    }
+    let actions = step.on(Event::LaunchOverdue);
+    assert_eq!(actions[0], Action::Kill { agent: Some("a1".to_owned()) });
+    let Some(Outcome::Failed(failure)) = outcome(&actions) else { panic!("{actions:?}") };
+    assert_eq!(failure.class, FailureClass::Platform);
+}
+
+#[test]
+fn an_answer_to_the_reconciliation_gives_it_time_again() {
+    let mut step = launched();
+    for _ in 0..3 * MAX_UNANSWERED {
+        assert!(outcome(&step.on(Event::LaunchOverdue)).is_none());
+        step.on(update(AttemptState::Launching, None));
+    }
+}
+
+#[test]
+fn a_launch_is_not_given_up_while_there_is_no_broker_to_ask() {
+    let mut step = launched();
+    step.on(Event::BrokerGone);
+    for _ in 0..10 {
+        assert!(step.on(Event::LaunchOverdue).is_empty());
+    }
+}
+
+#[test]
+fn an_end_without_outputs_waits_for_the_update_that_carries_them() {
+    let empty = || update(AttemptState::Finished { data: Bytes::new() }, None);
+    let mut step = step(Some("a1"));
+    step.on(Event::BrokerUp);
+    assert_eq!(step.on(empty()), [Action::AwaitResult]);
+    assert!(step.on(empty()).is_empty(), "one wait is enough");
+    let mut other = step.clone();
+    assert!(matches!(outcome(&step.on(finished(1))), Some(Outcome::Succeeded { .. })));
+    assert!(step.on(Event::ResultOverdue).is_empty());
+    let actions = other.on(Event::ResultOverdue);
+    let Some(Outcome::Failed(failure)) = outcome(&actions) else { panic!("{actions:?}") };
+    assert_eq!(failure.class, FailureClass::Platform);
+}
+
+#[test]
+fn an_attempt_in_the_queue_is_withdrawn_when_it_is_not_wanted() {
+    let mut step = step(None);
+    step.on(Event::BrokerUp);
+    assert_eq!(step.on(Event::Kill), [Action::Kill { agent: None }, Action::WatchKill]);
+    let actions = step.on(Event::Signal(Signal::Withdrawn { task: task() }));
+    assert_eq!(outcome(&actions), Some(&Outcome::Killed));
+}
+
+#[test]
+fn an_attempt_that_no_broker_has_is_over_at_once_when_it_is_not_wanted() {
+    assert_eq!(outcome(&step(None).on(Event::Kill)), Some(&Outcome::Killed));
+}
+
+#[test]
+fn an_attempt_killed_while_its_placement_is_committed_is_never_confirmed() {
+    let mut step = step(None);
+    step.on(Event::BrokerUp);
+    step.on(placed("a1"));
+    assert!(step.on(Event::Kill).is_empty());
+    let actions = step.on(Event::Committed);
+    assert_eq!(actions, [Action::Kill { agent: Some("a1".to_owned()) }, Action::WatchKill]);
+}
+
+#[test]
+fn a_kill_is_repeated_until_it_is_answered() {
+    let mut step = launched();
+    step.on(running(1));
+    let kill = Action::Kill { agent: Some("a1".to_owned()) };
+    assert!(step.on(Event::Kill).contains(&kill));
+    assert!(step.on(Event::KillOverdue).contains(&kill));
+    let actions = step.on(update(AttemptState::Killed, Some(2)));
+    assert_eq!(outcome(&actions), Some(&Outcome::Killed));
+    assert!(step.on(Event::KillOverdue).is_empty());
+}
+
+#[test]
+fn a_kill_that_we_did_not_ask_for_costs_the_platform() {
+    let actions = launched().on(update(AttemptState::Killed, Some(1)));
+    let Some(Outcome::Failed(failure)) = outcome(&actions) else { panic!("{actions:?}") };
+    assert_eq!((failure.class, failure.retryable), (FailureClass::Platform, true));
+}
+
+#[test]
+fn an_attempt_that_a_queue_lost_is_asked_again() {
+    let mut step = step(None);
+    step.on(Event::BrokerUp);
+    let withdrawn = Event::Signal(Signal::Withdrawn { task: task() });
+    assert_eq!(step.on(withdrawn), [Action::Enqueue]);
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        3 => Just(Event::Committed),
+        2 => Just(Event::BrokerUp),
+        Just(Event::BrokerGone),
+        Just(Event::Kill),
+        Just(Event::KillOverdue),
+        Just(Event::LaunchOverdue),
+        Just(Event::ResultOverdue),
+        Just(Event::Signal(Signal::Queued { task: task() })),
+        Just(Event::Signal(Signal::Withdrawn { task: task() })),
+        2 => (1..4u8).prop_map(|n| placed(&format!("a{n}"))),
+        Just(update(AttemptState::Launching, Some(1))),
+        Just(running(2)),
+        Just(update(AttemptState::Unreachable, None)),
+        Just(update(AttemptState::Finished { data: Bytes::new() }, None)),
+        Just(finished(3)),
+        Just(update(AttemptState::Killed, Some(4))),
+    ]
+}
+
+proptest! {
+    /// Whatever comes in whatever order: it ends once, is never enqueued after it was placed,
+    /// confirms only what is committed, and acknowledges an end only after its commit.
+    #[test]
+    fn the_rules_hold_in_every_order(events in prop::collection::vec(any_event(), 0..60)) {
+        let mut step = step(None);
+        let (mut ends, mut placements, mut outstanding) = (0, 0, 0u32);
+        let mut end_committed = false;
+        let mut unconfirmed: Option<String> = None;
+        for event in events {
+            if matches!(event, Event::Committed) {
+                if outstanding == 0 {
+                    continue; // the run answers what it was told, and nothing else
+                }
+                outstanding -= 1;
+                end_committed |= ends == 1 && outstanding == 0;
+            }
+            for action in step.on(event.clone()) {
+                match action {
+                    Action::Report(input) => {
+                        prop_assert_eq!(ends, 0, "nothing follows the end");
+                        outstanding += 1;
+                        match input {
+                            Input::Launching { agent, .. } => {
+                                placements += 1;
+                                unconfirmed = Some(agent);
+                            }
+                            Input::Ended { .. } => ends += 1,
+                            _ => {}
+                        }
+                    }
+                    Action::Enqueue => prop_assert_eq!(placements, 0, "placed, then enqueued"),
+                    Action::Confirm => {
+                        prop_assert!(unconfirmed.is_some());
+                        prop_assert!(matches!(event, Event::Committed | Event::Signal(Signal::Placed { .. })));
+                    }
+                    Action::Stop => prop_assert!(end_committed),
+                    Action::Acknowledge { uuid, .. } if uuid == [3] || uuid == [4] => {
+                        prop_assert!(end_committed, "an end is acknowledged once it is durable");
+                    }
+                    _ => {}
+                }
+            }
+        }
+        prop_assert!(ends <= 1);
+    }
+}

@@ -1,0 +1,142 @@
+//! What people see of a run, read from its records: the core's views, with what is only known
+//! here and now (progress, hosts) beside them.
+
+use meson_core::ids::{Attempt, Instance, IterPath, RunId, TaskId};
+use meson_core::run::view::{self, RunView};
+pub use meson_core::run::view::{IterationPage, IterationView};
+use meson_core::run::{Family, Record, RecordKey, Records, Scan};
+use meson_core::units::Timestamp;
+use serde::Serialize;
+
+use crate::error::EngineError;
+use crate::explain::{self, StepNow};
+use crate::local::{find_step, header};
+use crate::machine::Reader;
+use crate::node::Node;
+use crate::progress::Progress;
+
+/// Live attempts that are shown with a run; the rest is found among its iterations.
+const LIVE_SHOWN: usize = 100;
+
+/// A run with what goes on in it.
+#[derive(Debug, Clone, Serialize)]
+pub struct RunDetail {
+    /// The run.
+    #[serde(flatten)]
+    pub run: RunView,
+    /// What goes on, at most a hundred attempts of it.
+    pub live: Vec<LiveAttempt>,
+}
+
+/// An attempt that goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LiveAttempt {
+    /// The step.
+    pub step: String,
+    /// Which iteration of the loops around it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub iteration: Option<String>,
+    /// Which attempt.
+    pub attempt: u32,
+    /// The step's state.
+    pub state: &'static str,
+    /// When the attempt began to run, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<String>,
+    /// The host that it runs on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// A page to look at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// 0 to 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub percent: Option<u8>,
+    /// What it is doing.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+/// A run as people see it.
+pub(crate) fn run(node: &Node, reader: &Reader, run: &RunId) -> Result<RunDetail, EngineError> {
+    let header = header(reader, run)?;
+    let plan = reader.plan(&header.definition, node.definitions())?;
+    let records = reader.records(run);
+    let view = view::run(&plan, &records)
+        .ok_or_else(|| EngineError::RunNotFound { run: run.to_string() })?;
+    let live = records
+        .scan(&Scan::all(Family::Live), None, LIVE_SHOWN)
+        .into_iter()
+        .filter_map(|(key, _)| {
+            let instance = key.instance()?;
+            let name = plan.step(instance.node)?.name.clone();
+            live_attempt(node, run, name, instance, &records)
+        })
+        .collect();
+    Ok(RunDetail { run: view, live })
+}
+
+fn live_attempt(
+    node: &Node,
+    run: &RunId,
+    step: String,
+    instance: &Instance,
+    records: &dyn Records,
+) -> Option<LiveAttempt> {
+    let record = records.get(&RecordKey::Instance(instance.clone()))?;
+    let Record::Step(record) = &*record else { return None };
+    let task = TaskId {
+        run: run.clone(),
+        step: step.clone(),
+        path: instance.path.clone(),
+        attempt: record.attempt,
+    };
+    let Progress { percent, message, url, host } = node.progress().get(&task).unwrap_or_default();
+    let Attempt(attempt) = record.attempt;
+    let place = record.place.as_deref();
+    Some(LiveAttempt {
+        step,
+        iteration: iteration(&instance.path),
+        attempt,
+        state: record.state.name(),
+        started_at: record.started_at.map(Timestamp::to_rfc3339),
+        host: place.map(|place| place.host.clone()).filter(|host| !host.is_empty()).or(host),
+        url: place.and_then(|place| place.url.clone()).or(url),
+        percent,
+        message,
+    })
+}
+
+/// A step's iterations after one of them.
+pub(crate) fn iterations(
+    node: &Node,
+    reader: &Reader,
+    run: &RunId,
+    step: &str,
+    after: Option<&IterPath>,
+    limit: usize,
+) -> Result<IterationPage, EngineError> {
+    let header = header(reader, run)?;
+    let plan = reader.plan(&header.definition, node.definitions())?;
+    let at = find_step(&plan, run, step)?;
+    Ok(view::iterations(&plan, &reader.records(run), at, after, limit))
+}
+
+/// A step, or one of its iterations, with what it waits for.
+pub(crate) fn step_now(
+    node: &Node,
+    reader: &Reader,
+    run: &RunId,
+    step: &str,
+    iteration: Option<IterPath>,
+) -> Result<StepNow, EngineError> {
+    let header = header(reader, run)?;
+    let plan = reader.plan(&header.definition, node.definitions())?;
+    let at = find_step(&plan, run, step)?;
+    explain::step_now(&plan, &reader.records(run), &header, at, iteration)
+}
+
+/// A path as the API writes it; none outside of loops.
+pub(crate) fn iteration(path: &IterPath) -> Option<String> {
+    (!path.0.is_empty()).then(|| path.to_string())
+}
