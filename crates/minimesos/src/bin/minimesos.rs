@@ -1,5 +1,6 @@
 //! `minimesos master`, `minimesos agent`: the two halves as programs.
 
+use std::ffi::OsString;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
@@ -52,8 +53,17 @@ async fn run_master(args: MasterArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The real ones' flags have underscores (`--work_dir`); both spellings are understood.
+fn with_dashes(argument: OsString) -> OsString {
+    let Some(text) = argument.to_str().filter(|text| text.starts_with("--")) else {
+        return argument;
+    };
+    let (flag, value) = text.split_at(text.find('=').unwrap_or(text.len()));
+    format!("{}{value}", flag.replace('_', "-")).into()
+}
+
 fn main() -> anyhow::Result<()> {
-    let role = Program::parse().role;
+    let role = Program::parse_from(std::env::args_os().map(with_dashes)).role;
     if matches!(role, Role::CommandExecutor) {
         // Its output is the task's: it logs nothing and ends quickly.
         return Ok(command_executor::run()?);

@@ -370,3 +370,93 @@ async fn a_restarted_master_knows_its_agents_from_the_registry() {
     );
     master.stop().await;
 }
+
+/// The messages that an agent gets, read from its stream.
+struct AgentStream {
+    body: futures::stream::BoxStream<'static, reqwest::Result<bytes::Bytes>>,
+    decoder: meson_mesos::recordio::Decoder,
+}
+
+impl AgentStream {
+    async fn open(master: &MasterHandle) -> Self {
+        use futures::StreamExt;
+        let url = format!("{}{}", master.url(), minimesos::link::STREAM_PATH);
+        let response = http()
+            .post(url)
+            .body(an_agent().to_string())
+            .send()
+            .await
+            .unwrap();
+        Self {
+            body: response.bytes_stream().boxed(),
+            decoder: meson_mesos::recordio::Decoder::default(),
+        }
+    }
+
+    async fn next(&mut self) -> minimesos::link::ToAgent {
+        use futures::StreamExt;
+        loop {
+            if let Some(record) = self.decoder.next_record().unwrap() {
+                return serde_json::from_slice(&record).unwrap();
+            }
+            let chunk = timeout(DEADLINE, self.body.next())
+                .await
+                .expect("a message in time");
+            self.decoder
+                .push(&chunk.expect("the stream goes on").unwrap());
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_launch_reaches_the_agent_in_milliseconds() {
+    use meson_mesos::scheduler::Accept;
+    use meson_mesos::types::{CommandInfo, Filters, Operation, Resource, TaskInfo};
+    let master = master().await;
+    let (session, mut events) = client(&master).subscribe(info(), None).await.unwrap();
+    let mut agent = AgentStream::open(&master).await;
+    assert!(matches!(
+        agent.next().await,
+        minimesos::link::ToAgent::Registered { .. }
+    ));
+    let (mut launches, mut revives) = (Vec::new(), Vec::new());
+    for round in 0..20 {
+        let Event::Offers(offers) = news(&mut events).await else {
+            panic!("no offers")
+        };
+        let offer = &offers.offers[0];
+        let task = TaskInfo {
+            name: "t".into(),
+            task_id: format!("t-{round}").into(),
+            agent_id: offer.agent_id.clone(),
+            resources: vec![Resource::scalar("cpus", 0.1)],
+            command: Some(CommandInfo::shell("true")),
+            ..TaskInfo::default()
+        };
+        let accept = Accept {
+            offer_ids: vec![offer.id.clone()],
+            operations: vec![Operation::launch(vec![task])],
+            filters: Some(Filters::refuse(3600.0)),
+        };
+        let start = Instant::now();
+        let (called, message) = tokio::join!(session.call(Call::Accept(accept)), agent.next());
+        called.unwrap();
+        assert!(
+            matches!(message, minimesos::link::ToAgent::RunTask { .. }),
+            "{message:?}"
+        );
+        launches.push(start.elapsed());
+        let start = Instant::now();
+        session.call(Call::Revive(Roles::default())).await.unwrap();
+        revives.push(start.elapsed());
+    }
+    launches.sort();
+    revives.sort();
+    println!(
+        "median of ACCEPT to agent {:?}, of REVIVE {:?}",
+        launches[10], revives[10]
+    );
+    // A generous bound: tests share their machine.
+    assert!(launches[10] < Duration::from_millis(50), "{launches:?}");
+    master.stop().await;
+}
