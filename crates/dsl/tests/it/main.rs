@@ -1,0 +1,10 @@
+//! Whole files through the compiler.
+
+mod diagnostics;
+mod equality;
+mod examples;
+mod language;
+mod limits;
+mod reference;
+mod support;
+mod warnings;
