@@ -1,0 +1,106 @@
+//! Where the files of an attempt are, on the agent and as the process sees them.
+//!
+//! ```text
+//!   tasks/<task id>/
+//!     work/        the bundle; the process's working directory
+//!     in/          inputs, each in a folder of its own
+//!     out/         artifacts that the process leaves behind
+//!     output, progress
+//!     stdout, stderr (and .1: what was rotated away)
+//! ```
+
+use std::path::{Path, PathBuf};
+
+/// The root of an attempt's folder inside a container.
+pub const CONTAINER_ROOT: &str = "/meson";
+
+/// An attempt's folder.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    /// On the agent.
+    root: PathBuf,
+    /// As the process sees it; the same, except in a container.
+    seen: PathBuf,
+}
+
+impl Layout {
+    /// The folder `root`, seen by the process at the same path.
+    pub fn on_host(root: PathBuf) -> Self {
+        Self { seen: root.clone(), root }
+    }
+
+    /// The same folder, mounted at [`CONTAINER_ROOT`].
+    pub fn in_container(&self) -> Self {
+        Self { root: self.root.clone(), seen: PathBuf::from(CONTAINER_ROOT) }
+    }
+
+    /// The folder on the agent.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Working directory.
+    pub fn work(&self) -> PathBuf {
+        self.root.join("work")
+    }
+
+    /// Where inputs go.
+    pub fn inputs(&self) -> PathBuf {
+        self.root.join("in")
+    }
+
+    /// Where the process leaves its artifacts.
+    pub fn artifacts(&self) -> PathBuf {
+        self.root.join("out")
+    }
+
+    /// Where the process leaves this artifact.
+    pub fn artifact(&self, name: &str) -> PathBuf {
+        self.artifacts().join(name)
+    }
+
+    /// The file behind `MESON_OUTPUT`.
+    pub fn output(&self) -> PathBuf {
+        self.root.join("output")
+    }
+
+    /// The file behind `MESON_PROGRESS`.
+    pub fn progress(&self) -> PathBuf {
+        self.root.join("progress")
+    }
+
+    /// How the process calls a path of the agent.
+    pub fn seen(&self, path: &Path) -> PathBuf {
+        path.strip_prefix(&self.root).map_or_else(|_| path.to_owned(), |inside| self.seen.join(inside))
+    }
+
+    /// Where a path that the process told is on the agent; relative ones start from its
+    /// working directory. None: the process told a path that only its container has.
+    pub fn on_agent(&self, path: &Path) -> Option<PathBuf> {
+        if path.is_relative() {
+            return Some(self.work().join(path));
+        }
+        match path.strip_prefix(&self.seen) {
+            Ok(inside) => Some(self.root.join(inside)),
+            Err(_) if self.seen == self.root => Some(path.to_owned()),
+            Err(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_sees_the_folder_at_its_own_root() {
+        let host = Layout::on_host("/s/tasks/t".into());
+        let inside = host.in_container();
+        assert_eq!(inside.seen(&inside.output()), Path::new("/meson/output"));
+        assert_eq!(inside.seen(Path::new("/etc/hosts")), Path::new("/etc/hosts"));
+        assert_eq!(inside.on_agent(Path::new("/meson/out/m")).unwrap(), Path::new("/s/tasks/t/out/m"));
+        assert_eq!(inside.on_agent(Path::new("m.bin")).unwrap(), Path::new("/s/tasks/t/work/m.bin"));
+        assert_eq!(inside.on_agent(Path::new("/tmp/m")), None);
+        assert_eq!(host.on_agent(Path::new("/tmp/m")).unwrap(), Path::new("/tmp/m"));
+    }
+}
