@@ -1,0 +1,16 @@
+//! Tests of the core as its users see it.
+//!
+//! `flow` builds definitions, `world` plays everybody around a run (broker, agents, clock,
+//! crashes) from a seed; the other files hold the tests.
+
+mod control;
+mod expressions;
+mod flow;
+mod flows;
+mod outputs;
+mod properties;
+mod retries;
+mod validation;
+mod views;
+mod width;
+mod world;

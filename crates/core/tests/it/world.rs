@@ -1,0 +1,404 @@
+//! Everybody around a run: broker, agents, clock, registry, and crashes, all from one seed.
+//! Checks after every transition what must always be true.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use meson_core::definition::{Definition, Join, NodeKind};
+use meson_core::ids::{Attempt, Instance, IterPath, NodeId};
+use meson_core::params::bind;
+use meson_core::run::record::{Group, GroupRecord, GroupState, StepRecord};
+use meson_core::run::{
+    Effect, Event, Failure, FailureClass, Family, Input, MemoryRecords, Outcome, Plan, Record, RecordKey, Records,
+    RecordsMut, Rejected, RunHeader, RunState, RunStatus, Scan, apply, create, decide, effects, recover,
+};
+use meson_core::units::Timestamp;
+use serde_json::{Value, json};
+
+pub(crate) struct World {
+    pub(crate) plan: Plan,
+    pub(crate) records: MemoryRecords,
+    pub(crate) log: Vec<Event>,
+    pub(crate) now: Timestamp,
+    pub(crate) ended: bool,
+    /// What actors still have to do.
+    pub(crate) pending: Vec<Effect>,
+    started: BTreeSet<(Instance, Attempt)>,
+    first: MemoryRecords,
+}
+
+/// SplitMix64.
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    pub(crate) fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((z ^ (z >> 31)) % sides as u64).unwrap()
+    }
+}
+
+pub(crate) fn outputs(value: Value) -> BTreeMap<String, Value> {
+    BTreeMap::from([("out".to_owned(), value)])
+}
+
+pub(crate) fn at(node: u32, path: &[u32]) -> Instance {
+    Instance { node: NodeId(node), path: IterPath(path.into()) }
+}
+
+impl World {
+    pub(crate) fn new(definition: Definition) -> Self {
+        Self::with(definition, |_| {})
+    }
+
+    pub(crate) fn with(definition: Definition, change: impl FnOnce(&mut RunHeader)) -> Self {
+        let plan = Plan::new(Arc::new(definition)).unwrap();
+        let params = bind(plan.definition(), BTreeMap::new()).unwrap();
+        let id = "w-1".parse().unwrap();
+        let mut header = RunHeader::new(id, plan.definition(), "digest", params, Timestamp(1_000));
+        change(&mut header);
+        let first: MemoryRecords = create(header).into_iter().collect();
+        Self {
+            plan,
+            records: first.clone(),
+            log: Vec::new(),
+            now: Timestamp(1_000),
+            ended: false,
+            pending: Vec::new(),
+            started: BTreeSet::new(),
+            first,
+        }
+    }
+
+    /// A world whose run was started.
+    pub(crate) fn begin(definition: Definition) -> Self {
+        let mut world = Self::new(definition);
+        world.feed(Input::Start);
+        world
+    }
+
+    pub(crate) fn try_feed(&mut self, input: Input) -> Result<Vec<Event>, Rejected> {
+        let events = decide(&self.plan, &self.records, &input, self.now)?;
+        for event in &events {
+            match event {
+                Event::AttemptStarted { instance, attempt, .. } => {
+                    let newest = self.started.iter().filter(|(i, _)| i == instance).map(|(_, a)| a.0).max();
+                    assert_eq!(attempt.0, newest.unwrap_or(0) + 1, "attempts count: {instance:?}");
+                    assert!(self.started.insert((instance.clone(), *attempt)));
+                }
+                Event::RunEnded { .. } => {
+                    assert!(!self.ended, "a run ends once");
+                    self.ended = true;
+                }
+                Event::Retried { .. } => self.ended = false,
+                _ => {}
+            }
+            apply(&mut self.records, event);
+            if let Event::AttemptStarted { instance, .. } | Event::StepReady { instance, .. } = event {
+                self.check_dependencies(instance);
+            }
+        }
+        self.pending.extend(effects(&self.plan, &self.records, &events));
+        self.log.extend(events.iter().cloned());
+        Ok(events)
+    }
+
+    pub(crate) fn feed(&mut self, input: Input) -> Vec<Event> {
+        self.try_feed(input).unwrap()
+    }
+
+    pub(crate) fn status(&self) -> RunStatus {
+        match self.records.get(&RecordKey::Status).map(|record| record.into_owned()) {
+            Some(Record::Status(status)) => *status,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn state(&self) -> RunState {
+        self.status().state
+    }
+
+    pub(crate) fn step_record(&self, instance: &Instance) -> Option<StepRecord> {
+        match self.records.get(&RecordKey::Instance(instance.clone()))?.into_owned() {
+            Record::Step(step) => Some(step),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn group_record(&self, instance: &Instance) -> Option<GroupRecord> {
+        match self.records.get(&RecordKey::Instance(instance.clone()))?.into_owned() {
+            Record::Group(group) => Some(group),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn node(&self, step: &str) -> NodeId {
+        self.plan.step_named(step).unwrap()
+    }
+
+    /// Attempts under way, by the step's name and the iteration.
+    pub(crate) fn live(&self) -> Vec<(String, String, Attempt)> {
+        self.records
+            .scan(&Scan::all(Family::Live), None, usize::MAX)
+            .into_iter()
+            .map(|(key, _)| {
+                let instance = key.instance().unwrap().clone();
+                let name = self.plan.step(instance.node).unwrap().name.clone();
+                (name, instance.path.to_string(), self.step_record(&instance).unwrap().attempt)
+            })
+            .collect()
+    }
+
+    pub(crate) fn live_names(&self) -> Vec<String> {
+        self.live().into_iter().map(|(name, path, _)| if path.is_empty() { name } else { format!("{name}:{path}") }).collect()
+    }
+
+    fn find(&self, place: &str) -> (Instance, Attempt) {
+        let (name, path) = place.split_once(':').unwrap_or((place, ""));
+        let instance = Instance { node: self.node(name), path: path.parse().unwrap() };
+        let attempt = self.step_record(&instance).map_or(Attempt(0), |record| record.attempt);
+        (instance, attempt)
+    }
+
+    pub(crate) fn succeed(&mut self, place: &str) -> Vec<Event> {
+        self.succeed_with(place, json!(1))
+    }
+
+    pub(crate) fn succeed_with(&mut self, place: &str, out: Value) -> Vec<Event> {
+        let (instance, attempt) = self.find(place);
+        self.feed(Input::Ended { instance, attempt, outcome: Outcome::Succeeded { outputs: outputs(out) } })
+    }
+
+    pub(crate) fn end(&mut self, place: &str, outcome: Outcome) -> Vec<Event> {
+        let (instance, attempt) = self.find(place);
+        self.feed(Input::Ended { instance, attempt, outcome })
+    }
+
+    pub(crate) fn fail(&mut self, place: &str, class: FailureClass) -> Vec<Event> {
+        let failure = Failure { class, message: "exit code 1".to_owned(), retryable: true };
+        self.end(place, Outcome::Failed(failure))
+    }
+
+    pub(crate) fn run_on(&mut self, place: &str) {
+        let (instance, attempt) = self.find(place);
+        self.feed(Input::Running { instance, attempt, url: None });
+    }
+
+    pub(crate) fn fire(&mut self, place: &str) -> Vec<Event> {
+        let (instance, attempt) = self.find(place);
+        self.now = self.step_record(&instance).and_then(|record| record.timer).expect("a timer").max(self.now);
+        self.feed(Input::Timer { instance, attempt })
+    }
+
+    /// Whether a node is done, told from the steps and the ways taken, not from counters.
+    pub(crate) fn is_done(&self, node: NodeId, path: &IterPath) -> bool {
+        let instance = Instance { node, path: path.clone() };
+        match &self.plan.definition().node(node).kind {
+            NodeKind::Step(_) => self.step_record(&instance).is_some_and(|record| record.state.is_success()),
+            NodeKind::Sequence(children) => children.iter().all(|child| self.is_done(*child, path)),
+            NodeKind::Parallel { branches, join: Join::All } => branches.iter().all(|b| self.is_done(*b, path)),
+            NodeKind::Parallel { branches, join: Join::Any } => branches.iter().any(|b| self.is_done(*b, path)),
+            NodeKind::When { then, otherwise, .. } => match self.group_record(&instance).map(|group| group.kind) {
+                Some(Group::When { taken: Some(true) }) => self.is_done(*then, path),
+                Some(Group::When { taken: Some(false) }) => otherwise.is_none_or(|other| self.is_done(other, path)),
+                _ => false,
+            },
+            NodeKind::ForEach { body, tolerate, .. } => match self.group_record(&instance).map(|group| group.kind) {
+                Some(Group::ForEach(progress)) => progress.total.is_some_and(|total| {
+                    let undone = (0..total).filter(|index| !self.is_done(*body, &path.child(*index))).count();
+                    undone as f64 <= tolerate * f64::from(total) + 1e-9
+                }),
+                _ => false,
+            },
+            NodeKind::Repeat { body, .. } => match self.group_record(&instance).map(|group| group.kind) {
+                Some(Group::Repeat { round, .. }) => self.is_done(*body, &path.child(round)),
+                _ => false,
+            },
+        }
+    }
+
+    /// All that stands before it in a sequence around it is done.
+    fn check_dependencies(&self, instance: &Instance) {
+        let definition = self.plan.definition();
+        let (mut below, mut path) = (instance.node, instance.path.clone());
+        while let Some(above) = definition.node(below).parent {
+            let kind = &definition.node(above).kind;
+            if kind.is_loop() {
+                path = path.prefix(path.0.len() - 1);
+            }
+            if let NodeKind::Sequence(children) = kind {
+                for before in children.iter().take_while(|child| **child != below) {
+                    assert!(self.is_done(*before, &path), "{instance:?} began before {before:?} was done");
+                }
+            }
+            below = above;
+        }
+    }
+
+    /// What must be true between any two transitions.
+    pub(crate) fn check(&self) {
+        let status = self.status();
+        let live = self.records.scan(&Scan::all(Family::Live), None, usize::MAX);
+        assert_eq!(live.len(), status.live as usize);
+        assert_eq!(self.records.scan(&Scan::all(Family::Todo), None, usize::MAX).len(), status.todo as usize);
+        for (key, record) in self.records.iter() {
+            let (RecordKey::Instance(instance), Record::Group(group)) = (key, record) else { continue };
+            let NodeKind::ForEach { max_parallel: Some(most), .. } = &self.plan.definition().node(instance.node).kind
+            else {
+                continue;
+            };
+            if let Group::ForEach(progress) = group.kind {
+                assert!(progress.running <= *most);
+            }
+            let level = instance.path.0.len();
+            let busy: BTreeSet<u32> = live
+                .iter()
+                .filter_map(|(key, _)| key.instance())
+                // What lost to another branch is being killed, and its iteration is over.
+                .filter(|i| self.step_record(i).is_some_and(|record| record.kill.is_none()))
+                .filter(|i| self.plan.loops(i.node).get(level) == Some(&instance.node) && i.path.prefix(level) == instance.path)
+                .map(|i| i.path.0[level])
+                .collect();
+            assert!(busy.len() <= *most as usize, "{} iterations at once, at most {most}", busy.len());
+        }
+        if self.ended {
+            let root = self.plan.definition().root;
+            let done = self.is_done(root, &IterPath::default());
+            match status.state {
+                RunState::Succeeded => assert!(done),
+                RunState::Failed => {
+                    let group = self.group_record(&at(root.0, &[]));
+                    assert!(!done || group.is_some_and(|g| matches!(g.state, GroupState::Failed(_))));
+                }
+                RunState::Cancelled => {}
+                RunState::Running => panic!("it ended"),
+            }
+            assert_eq!(status.live, 0);
+        }
+    }
+
+    /// The records that the log alone gives, by way of the wire.
+    pub(crate) fn replayed(&self) -> MemoryRecords {
+        let mut records = self.first.clone();
+        for event in &self.log {
+            apply(&mut records, &Event::decode(&event.encode().unwrap()).unwrap());
+        }
+        let mut again = MemoryRecords::new();
+        for (key, record) in records.iter() {
+            again.put(RecordKey::decode(&key.encode()).unwrap(), Record::decode(&record.encode().unwrap()).unwrap());
+        }
+        again
+    }
+
+    /// The coordinator dies: what was pending is forgotten, and found again from the records.
+    pub(crate) fn crash(&mut self) {
+        self.pending = recover(&self.plan, &self.records);
+    }
+
+    fn outcome(&self, dice: &mut Dice, unlucky: usize) -> Outcome {
+        if dice.roll(100) < unlucky {
+            let class = [FailureClass::Step, FailureClass::Step, FailureClass::Platform][dice.roll(3)];
+            return Outcome::Failed(Failure { class, message: "bad luck".to_owned(), retryable: dice.roll(8) > 0 });
+        }
+        let value = match dice.roll(12) {
+            0 => json!([1, 2]),
+            n => json!(n),
+        };
+        Outcome::Succeeded { outputs: outputs(value) }
+    }
+
+    /// Does one pending thing, or lets something happen, by chance.
+    pub(crate) fn tick(&mut self, dice: &mut Dice, unlucky: usize) {
+        if unlucky > 0 && dice.roll(60) == 0 {
+            return self.crash();
+        }
+        // Word of an attempt that may be long gone.
+        if !self.started.is_empty() && dice.roll(15) == 0 {
+            let nth = dice.roll(self.started.len());
+            let (instance, attempt) = self.started.iter().nth(nth).cloned().unwrap();
+            let over = self.step_record(&instance).is_some_and(|record| record.attempt > attempt || record.state.is_ended());
+            if over {
+                let outcome = self.outcome(dice, unlucky);
+                let before = self.records.clone();
+                let input = match dice.roll(3) {
+                    0 => Input::Ended { instance, attempt, outcome },
+                    1 => Input::Running { instance, attempt, url: None },
+                    _ => Input::Unreachable { instance, attempt },
+                };
+                self.feed(input);
+                assert_eq!(self.records, before, "a late update changes nothing");
+                return;
+            }
+        }
+        if self.pending.is_empty() {
+            return;
+        }
+        let nth = dice.roll(self.pending.len());
+        let effect = self.pending.swap_remove(nth);
+        match effect.clone() {
+            Effect::Continue => {
+                self.feed(Input::Continue);
+            }
+            Effect::LookUpArtifacts { instance, .. } => {
+                let found = (dice.roll(2) == 0).then(|| {
+                    let step = self.plan.step(instance.node).unwrap();
+                    step.outputs.iter().chain(step.produces.iter().map(|p| &p.name)).map(|n| (n.clone(), json!(7))).collect()
+                });
+                self.feed(Input::ArtifactsLookedUp { instance, found });
+            }
+            Effect::CompleteNoop { instance, attempt } => {
+                self.feed(Input::Ended { instance, attempt, outcome: Outcome::Succeeded { outputs: BTreeMap::new() } });
+            }
+            Effect::StartAttempt { instance, attempt, .. } => {
+                let word = match dice.roll(8) {
+                    0 => Input::Requested { instance, attempt },
+                    1 => Input::Launching { instance, attempt, agent: "a1".to_owned(), host: "h1".to_owned() },
+                    2 => Input::Running { instance, attempt, url: None },
+                    3 if unlucky > 0 => Input::Unreachable { instance, attempt },
+                    _ => {
+                        let mut outcome = self.outcome(dice, unlucky);
+                        if let Outcome::Succeeded { outputs } = &mut outcome {
+                            for produces in &self.plan.step(instance.node).unwrap().produces {
+                                outputs.insert(produces.name.clone(), json!(7));
+                            }
+                        }
+                        let ended = Input::Ended { instance, attempt, outcome };
+                        if dice.roll(4) == 0 {
+                            self.feed(ended.clone());
+                        }
+                        self.feed(ended);
+                        return;
+                    }
+                };
+                self.feed(word);
+                // It has not ended yet.
+                self.pending.push(effect);
+            }
+            Effect::KillAttempt { instance, attempt } => {
+                self.feed(Input::Ended { instance, attempt, outcome: Outcome::Killed });
+            }
+            Effect::SetTimer { instance, attempt, at } => {
+                // Early by a bit now and then.
+                self.now = self.now.max(Timestamp(at.0 - u64::from(dice.roll(10) == 0)));
+                self.feed(Input::Timer { instance, attempt });
+            }
+            Effect::RunEnded => {}
+        }
+    }
+
+    /// Until the run ends, or the test.
+    pub(crate) fn play(&mut self, dice: &mut Dice, unlucky: usize) {
+        for _ in 0..50_000 {
+            if self.ended {
+                self.check();
+                return;
+            }
+            assert!(!self.pending.is_empty(), "the run goes on, but nobody has anything to do: {:?}", self.status());
+            self.tick(dice, unlucky);
+            self.check();
+        }
+        panic!("no end in sight: {:?}, live {:?}", self.status(), self.live());
+    }
+}
