@@ -29,7 +29,11 @@ impl Announcements {
             .entry(run.clone())
             .or_insert_with(|| watch::Sender::new(0))
             .subscribe();
-        Waiter { run: run.clone(), moved: Some(moved), from: self.clone() }
+        Waiter {
+            run: run.clone(),
+            moved: Some(moved),
+            from: self.clone(),
+        }
     }
 
     /// The run's history now goes up to this event.
@@ -53,7 +57,9 @@ impl Waiter {
 impl Drop for Waiter {
     fn drop(&mut self) {
         self.moved = None;
-        self.from.waiters.remove_if(&self.run, |_, sender| sender.receiver_count() == 0);
+        self.from
+            .waiters
+            .remove_if(&self.run, |_, sender| sender.receiver_count() == 0);
     }
 }
 
@@ -68,7 +74,9 @@ mod tests {
         announcements.moved(&run, 1);
         let mut waiter = announcements.wait_for(&run);
         announcements.moved(&run, 2);
-        tokio::time::timeout(std::time::Duration::from_secs(5), waiter.next()).await.unwrap();
+        tokio::time::timeout(std::time::Duration::from_secs(5), waiter.next())
+            .await
+            .unwrap();
         drop(waiter);
         assert!(announcements.waiters.is_empty());
     }

@@ -16,15 +16,18 @@ use meson_protocol::api::RunSummary;
 use crate::broker::messages::Waiting;
 use crate::error::EngineError;
 use crate::events::RunEvent;
-use crate::machine::ArtifactEntry;
 use crate::explain::StepNow;
+use crate::machine::ArtifactEntry;
 use crate::views::{IterationPage, RunDetail};
 
 /// Asked of a shard's leader.
 #[derive(Debug, Clone)]
 pub(crate) enum ShardCall {
     /// Create a run, and start it.
-    CreateRun { header: Box<RunHeader>, definition: Bytes },
+    CreateRun {
+        header: Box<RunHeader>,
+        definition: Bytes,
+    },
     /// Something happened to a run.
     Tell { run: RunId, input: Input },
     /// A run as people see it.
@@ -34,13 +37,31 @@ pub(crate) enum ShardCall {
     /// How a run ended; waits for it if it goes on.
     AwaitEnd { run: RunId, wait: Duration },
     /// Runs, newest first.
-    Runs { after: Option<(Timestamp, RunId)>, limit: usize, filter: RunFilter },
+    Runs {
+        after: Option<(Timestamp, RunId)>,
+        limit: usize,
+        filter: RunFilter,
+    },
     /// A step's iterations.
-    Iterations { run: RunId, step: String, after: Option<IterPath>, limit: usize },
+    Iterations {
+        run: RunId,
+        step: String,
+        after: Option<IterPath>,
+        limit: usize,
+    },
     /// A step, or one of its iterations, with what it waits for.
-    Step { run: RunId, step: String, iteration: Option<IterPath> },
+    Step {
+        run: RunId,
+        step: String,
+        iteration: Option<IterPath>,
+    },
     /// A run's history; waits for more if there is none.
-    Events { run: RunId, after: u64, limit: usize, wait: Duration },
+    Events {
+        run: RunId,
+        after: u64,
+        limit: usize,
+        wait: Duration,
+    },
     /// A run's definition.
     Definition { run: RunId },
     /// Whether an attempt is still of interest to its run.
@@ -52,9 +73,19 @@ pub(crate) enum ShardCall {
     /// Look up an artifact.
     Artifact { name: String, id: String },
     /// Artifacts in order of name and id.
-    Artifacts { name: Option<String>, after: Option<(String, String)>, limit: usize },
+    Artifacts {
+        name: Option<String>,
+        after: Option<(String, String)>,
+        limit: usize,
+    },
     /// A piece of a bundle.
-    PutBundlePiece { digest: String, bytes: u64, pieces: u32, index: u32, piece: Bytes },
+    PutBundlePiece {
+        digest: String,
+        bytes: u64,
+        pieces: u32,
+        index: u32,
+        piece: Bytes,
+    },
     /// A bundle.
     Bundle { digest: String },
     /// Whether a bundle is there.
@@ -82,7 +113,10 @@ pub(crate) enum ShardReply {
     Done,
     Run(Box<RunDetail>),
     Summary(Box<RunSummary>),
-    Ended { state: RunState, error: Option<String> },
+    Ended {
+        state: RunState,
+        error: Option<String>,
+    },
     Runs(RunPage),
     Iterations(IterationPage),
     Step(Box<StepNow>),
@@ -99,7 +133,10 @@ pub(crate) enum ShardReply {
 impl ShardReply {
     /// The error of an answer to something else than what was asked.
     pub(crate) fn unexpected(self, action: &'static str) -> EngineError {
-        EngineError::Internal { action, reason: "the shard answered another question".to_owned() }
+        EngineError::Internal {
+            action,
+            reason: "the shard answered another question".to_owned(),
+        }
     }
 }
 

@@ -32,14 +32,18 @@ impl TokioClock {
     /// A clock that shows `now` at this moment.
     #[must_use]
     pub fn starting_at(now: Timestamp) -> Self {
-        Self { set_to: now, set_at: tokio::time::Instant::now() }
+        Self {
+            set_to: now,
+            set_at: tokio::time::Instant::now(),
+        }
     }
 }
 
 impl Clock for TokioClock {
     fn now(&self) -> Timestamp {
         let elapsed = self.set_at.elapsed().as_millis();
-        self.set_to.after(Duration(u64::try_from(elapsed).unwrap_or(u64::MAX)))
+        self.set_to
+            .after(Duration(u64::try_from(elapsed).unwrap_or(u64::MAX)))
     }
 }
 
@@ -54,7 +58,10 @@ mod tests {
 
     #[test]
     fn waiting_for_the_past_takes_no_time() {
-        assert_eq!(until(Timestamp(10), Timestamp(5)), std::time::Duration::ZERO);
+        assert_eq!(
+            until(Timestamp(10), Timestamp(5)),
+            std::time::Duration::ZERO
+        );
         assert_eq!(until(Timestamp(5), Timestamp(10)).as_millis(), 5);
     }
 }

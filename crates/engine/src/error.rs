@@ -223,11 +223,11 @@ impl EngineError {
                 "choose another id, or leave the choice to the coordinator".to_owned()
             }
             Self::BadInput { remedy, .. } => remedy.clone(),
-            Self::WrongState { remedy, .. } | Self::TooLarge { remedy, .. } => {
-                (*remedy).to_owned()
-            }
+            Self::WrongState { remedy, .. } | Self::TooLarge { remedy, .. } => (*remedy).to_owned(),
             Self::DigestMismatch { .. } => "upload the bundle again".to_owned(),
-            Self::Unavailable { .. } => "try again in a moment, or ask another coordinator".to_owned(),
+            Self::Unavailable { .. } => {
+                "try again in a moment, or ask another coordinator".to_owned()
+            }
             Self::Timeout { .. } => {
                 "it may have been done: look before you ask again, or ask with the same id"
                     .to_owned()
@@ -258,7 +258,11 @@ pub(crate) fn similar<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> V
         .filter(|(distance, name)| *distance <= 2 + name.len() / 4)
         .collect();
     close.sort_unstable();
-    close.into_iter().take(3).map(|(_, name)| name.to_owned()).collect()
+    close
+        .into_iter()
+        .take(3)
+        .map(|(_, name)| name.to_owned())
+        .collect()
 }
 
 /// Levenshtein's distance, case apart.
@@ -301,7 +305,10 @@ mod tests {
             workflow: "w".to_owned(),
             problems: vec!["no root".to_owned(), "no steps".to_owned()],
         };
-        assert_eq!(error.to_string(), "cannot accept workflow \"w\": no root (and 1 more)");
+        assert_eq!(
+            error.to_string(),
+            "cannot accept workflow \"w\": no root (and 1 more)"
+        );
         assert_eq!(error.detail().problems.len(), 2);
     }
 }

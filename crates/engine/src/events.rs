@@ -35,12 +35,16 @@ pub struct RunEvent {
 pub(crate) fn show(definition: &Definition, entry: &HistoryEntry) -> RunEvent {
     let event = &entry.event;
     let instance = event.instance();
-    let step = instance.and_then(|at| definition.step(at.node)).map(|step| step.name.clone());
+    let step = instance
+        .and_then(|at| definition.step(at.node))
+        .map(|step| step.name.clone());
     let iteration = instance
         .filter(|at| !at.path.0.is_empty())
         .map(|at| at.path.to_string());
     let (kind, attempt, text) = describe(event);
-    let subject = step.clone().or_else(|| instance.map(|at| node_name(definition, at)));
+    let subject = step
+        .clone()
+        .or_else(|| instance.map(|at| node_name(definition, at)));
     let text = match (subject, &iteration) {
         (Some(subject), Some(iteration)) => format!("{subject}[{iteration}]: {text}"),
         (Some(subject), None) => format!("{subject}: {text}"),
@@ -60,7 +64,10 @@ pub(crate) fn show(definition: &Definition, entry: &HistoryEntry) -> RunEvent {
 /// What to call an inner node, which has no name of its own.
 fn node_name(definition: &Definition, instance: &Instance) -> String {
     use meson_core::definition::NodeKind;
-    let kind = definition.nodes.get(instance.node.0 as usize).map(|node| &node.kind);
+    let kind = definition
+        .nodes
+        .get(instance.node.0 as usize)
+        .map(|node| &node.kind);
     let kind = match kind {
         Some(NodeKind::Step(step)) => return step.name.clone(),
         Some(NodeKind::Sequence(_)) => "sequence",
@@ -80,39 +87,57 @@ fn describe(event: &Event) -> (&'static str, Option<Attempt>, String) {
         Event::Entered { .. } => ("entered", None, "begins".to_owned()),
         Event::ItemsListed { lists, .. } => {
             let sizes: Vec<String> = lists.iter().map(|list| list.len.to_string()).collect();
-            ("items_listed", None, format!("iterates over {} items", sizes.join(" × ")))
+            (
+                "items_listed",
+                None,
+                format!("iterates over {} items", sizes.join(" × ")),
+            )
         }
-        Event::ItemsStored { values, .. } => {
-            ("items_stored", None, format!("{} items stored", values.len()))
-        }
+        Event::ItemsStored { values, .. } => (
+            "items_stored",
+            None,
+            format!("{} items stored", values.len()),
+        ),
         Event::LoopMoved { progress, .. } => {
-            let total = progress.total.map_or_else(|| "?".to_owned(), |total| total.to_string());
+            let total = progress
+                .total
+                .map_or_else(|| "?".to_owned(), |total| total.to_string());
             let text = format!(
                 "{} of {total} iterations done, {} failed, {} running",
                 progress.succeeded, progress.failed, progress.running
             );
             ("loop_moved", None, text)
         }
-        Event::BranchEnded { succeeded, failed, .. } => {
-            ("branch_ended", None, format!("{succeeded} branches done, {failed} failed"))
-        }
+        Event::BranchEnded {
+            succeeded, failed, ..
+        } => (
+            "branch_ended",
+            None,
+            format!("{succeeded} branches done, {failed} failed"),
+        ),
         Event::RoundStarted { round, .. } => {
             ("round_started", None, format!("round {} begins", round + 1))
         }
         Event::GroupEnded { error: None, .. } => ("group_ended", None, "done".to_owned()),
-        Event::GroupEnded { error: Some(error), .. } => {
-            ("group_ended", None, format!("failed: {error}"))
-        }
+        Event::GroupEnded {
+            error: Some(error), ..
+        } => ("group_ended", None, format!("failed: {error}")),
         Event::StepReady { .. } => ("step_ready", None, "ready".to_owned()),
-        Event::AttemptStarted { attempt, .. } => {
-            ("attempt_started", Some(*attempt), format!("attempt {} begins", attempt.0))
-        }
-        Event::AttemptRequested { attempt, .. } => {
-            ("attempt_requested", Some(*attempt), "waits for resources".to_owned())
-        }
-        Event::AttemptLaunching { attempt, host, .. } => {
-            ("attempt_launching", Some(*attempt), format!("launching on {host}"))
-        }
+        Event::AttemptStarted { attempt, .. } => (
+            "attempt_started",
+            Some(*attempt),
+            format!("attempt {} begins", attempt.0),
+        ),
+        Event::AttemptRequested { attempt, .. } => (
+            "attempt_requested",
+            Some(*attempt),
+            "waits for resources".to_owned(),
+        ),
+        Event::AttemptLaunching { attempt, host, .. } => (
+            "attempt_launching",
+            Some(*attempt),
+            format!("launching on {host}"),
+        ),
         Event::AttemptRunning { attempt, url, .. } => {
             let text = match url {
                 Some(url) => format!("running, see {url}"),
@@ -124,7 +149,12 @@ fn describe(event: &Event) -> (&'static str, Option<Attempt>, String) {
             let text = "its agent is out of sight; it may come back".to_owned();
             ("attempt_unreachable", Some(*attempt), text)
         }
-        Event::AttemptFailed { attempt, failure, retry_at, .. } => {
+        Event::AttemptFailed {
+            attempt,
+            failure,
+            retry_at,
+            ..
+        } => {
             let text = format!(
                 "attempt {} failed ({}), the next one begins at {}: {}",
                 attempt.0,
@@ -134,12 +164,16 @@ fn describe(event: &Event) -> (&'static str, Option<Attempt>, String) {
             );
             ("attempt_failed", Some(*attempt), text)
         }
-        Event::TimerMoved { attempt, timer, .. } => {
-            ("timer_moved", Some(*attempt), format!("due at {}", timer.to_rfc3339()))
-        }
-        Event::KillRequested { attempt, .. } => {
-            ("kill_requested", Some(*attempt), format!("attempt {} is to be killed", attempt.0))
-        }
+        Event::TimerMoved { attempt, timer, .. } => (
+            "timer_moved",
+            Some(*attempt),
+            format!("due at {}", timer.to_rfc3339()),
+        ),
+        Event::KillRequested { attempt, .. } => (
+            "kill_requested",
+            Some(*attempt),
+            format!("attempt {} is to be killed", attempt.0),
+        ),
         Event::StepEnded { state, failure, .. } => {
             let text = match failure {
                 Some(failure) => format!("{}: {}", state.name(), failure.message),
@@ -147,37 +181,56 @@ fn describe(event: &Event) -> (&'static str, Option<Attempt>, String) {
             };
             ("step_ended", None, text)
         }
-        Event::LateUpdate { attempt, update, .. } => {
+        Event::LateUpdate {
+            attempt, update, ..
+        } => {
             let said = match update {
                 Late::Alive => "is alive",
                 Late::Succeeded => "succeeded",
                 Late::Failed => "failed",
                 Late::Killed => "was killed",
             };
-            let text = format!("late word of attempt {}: it {said}; nothing changed", attempt.0);
+            let text = format!(
+                "late word of attempt {}: it {said}; nothing changed",
+                attempt.0
+            );
             ("late_update", Some(*attempt), text)
         }
         Event::TodoSet { .. } => ("todo_set", None, "more to do".to_owned()),
         Event::TodoDone { .. } => ("todo_done", None, "that is done".to_owned()),
-        Event::CancelRequested { reason, .. } if reason.is_empty() => {
-            ("cancel_requested", None, "the run is to be cancelled".to_owned())
-        }
-        Event::CancelRequested { reason, .. } => {
-            ("cancel_requested", None, format!("the run is to be cancelled: {reason}"))
-        }
-        Event::FlowEnded { error: None } => {
-            ("flow_ended", None, "all is done; attempts that are not wanted end".to_owned())
-        }
-        Event::FlowEnded { error: Some(error) } => {
-            ("flow_ended", None, format!("{error}; attempts that are not wanted end"))
-        }
+        Event::CancelRequested { reason, .. } if reason.is_empty() => (
+            "cancel_requested",
+            None,
+            "the run is to be cancelled".to_owned(),
+        ),
+        Event::CancelRequested { reason, .. } => (
+            "cancel_requested",
+            None,
+            format!("the run is to be cancelled: {reason}"),
+        ),
+        Event::FlowEnded { error: None } => (
+            "flow_ended",
+            None,
+            "all is done; attempts that are not wanted end".to_owned(),
+        ),
+        Event::FlowEnded { error: Some(error) } => (
+            "flow_ended",
+            None,
+            format!("{error}; attempts that are not wanted end"),
+        ),
         Event::Retried { .. } => ("retried", None, "the run goes on by a retry".to_owned()),
-        Event::RunEnded { state, error: None, .. } => {
-            ("run_ended", None, format!("the run {}", state.name()))
-        }
-        Event::RunEnded { state, error: Some(error), .. } => {
-            ("run_ended", None, format!("the run {}: {error}", state.name()))
-        }
+        Event::RunEnded {
+            state, error: None, ..
+        } => ("run_ended", None, format!("the run {}", state.name())),
+        Event::RunEnded {
+            state,
+            error: Some(error),
+            ..
+        } => (
+            "run_ended",
+            None,
+            format!("the run {}: {error}", state.name()),
+        ),
     }
 }
 
@@ -207,7 +260,10 @@ mod tests {
     #[test]
     fn a_cursor_reads_back() {
         let run = "recs-2-k3x9".parse().unwrap();
-        assert_eq!(read_cursor(&cursor(Timestamp(17), &run)), Some((Timestamp(17), run)));
+        assert_eq!(
+            read_cursor(&cursor(Timestamp(17), &run)),
+            Some((Timestamp(17), run))
+        );
         assert_eq!(read_cursor("x"), None);
     }
 }

@@ -4,7 +4,9 @@
 use meson_core::definition::{Definition, NodeKind, StepKind};
 use meson_core::ids::{Instance, IterPath, NodeId, TaskId};
 use meson_core::run::record::{Group, GroupRecord, GroupState, Phase, StepRecord, Summary};
-use meson_core::run::{Family, Plan, Record, RecordKey, Records, RunHeader, RunState, Scan, StepState};
+use meson_core::run::{
+    Family, Plan, Record, RecordKey, Records, RunHeader, RunState, Scan, StepState,
+};
 
 use crate::error::EngineError;
 
@@ -48,7 +50,10 @@ pub(crate) fn step_now(
         None => interesting(records, node).unwrap_or_default(),
     };
     let instance = Instance { node, path };
-    let known = match records.get(&RecordKey::Instance(instance.clone())).as_deref() {
+    let known = match records
+        .get(&RecordKey::Instance(instance.clone()))
+        .as_deref()
+    {
         Some(Record::Step(record)) => Some(record.clone()),
         _ => None,
     };
@@ -60,7 +65,12 @@ pub(crate) fn step_now(
     let Some(record) = known else {
         let (state, text) = not_entered(plan, records, &instance);
         let summary = format!("{prefix}{text}");
-        return Ok(StepNow { step: step.name.clone(), state, summary, queued: None });
+        return Ok(StepNow {
+            step: step.name.clone(),
+            state,
+            summary,
+            queued: None,
+        });
     };
     let text = entered(&record, &step.kind, !step.produces.is_empty());
     let waits = matches!(record.state, StepState::Requested | StepState::Ready)
@@ -93,7 +103,10 @@ fn interesting(records: &dyn Records, node: NodeId) -> Option<IterPath> {
 /// A sentence about a step that was entered.
 fn entered(record: &StepRecord, kind: &StepKind, produces: bool) -> String {
     let failure = record.failure.as_deref();
-    let host = record.place.as_deref().map_or("an agent", |place| place.host.as_str());
+    let host = record
+        .place
+        .as_deref()
+        .map_or("an agent", |place| place.host.as_str());
     if let (Phase::BackOff, Some(at), Some(failure)) = (record.phase, record.timer, failure) {
         return format!(
             "attempt {} failed ({}); the next one begins at {}",
@@ -149,13 +162,23 @@ fn not_entered(plan: &Plan, records: &dyn Records, instance: &Instance) -> (Step
     let mut child = instance.node;
     while let Some(parent) = definition.node(child).parent {
         let depth = plan.loops(parent).len();
-        let at = Instance { node: parent, path: instance.path.prefix(depth) };
+        let at = Instance {
+            node: parent,
+            path: instance.path.prefix(depth),
+        };
         let group = match records.get(&RecordKey::Instance(at)).as_deref() {
             Some(Record::Group(group)) => Some(group.clone()),
             _ => None,
         };
         if let Some(group) = group {
-            return behind(plan, records, &definition.node(parent).kind, &group, child, instance);
+            return behind(
+                plan,
+                records,
+                &definition.node(parent).kind,
+                &group,
+                child,
+                instance,
+            );
         }
         child = parent;
     }
@@ -173,18 +196,27 @@ fn behind(
 ) -> (StepState, String) {
     let waiting = |text: String| (StepState::Waiting, text);
     if let GroupState::Failed(reason) = &group.state {
-        return (StepState::UpstreamFailed, format!("something before it failed: {reason}"));
+        return (
+            StepState::UpstreamFailed,
+            format!("something before it failed: {reason}"),
+        );
     }
     match (kind, &group.kind) {
         (NodeKind::Sequence(children), _) => {
             let before = children.iter().position(|node| *node == child).unwrap_or(0);
             // The last one before it that was entered is the one that goes on.
-            let on = children[..before].iter().rev().find(|node| was_entered(plan, records, **node, instance));
+            let on = children[..before]
+                .iter()
+                .rev()
+                .find(|node| was_entered(plan, records, **node, instance));
             match on.or(children[..before].last()) {
                 Some(node) => {
                     let (some_done, names) = unfinished(plan.definition(), records, *node);
-                    let state =
-                        if some_done { StepState::Activated } else { StepState::Waiting };
+                    let state = if some_done {
+                        StepState::Activated
+                    } else {
+                        StepState::Waiting
+                    };
                     if names.is_empty() {
                         (state, "it waits for what is before it".to_owned())
                     } else {
@@ -196,7 +228,13 @@ fn behind(
         }
         (NodeKind::ForEach { max_parallel, .. }, Group::ForEach(progress)) => {
             let total = progress.total.unwrap_or(0);
-            match (max_parallel, instance.path.0.get(plan.loops(child).len().saturating_sub(1))) {
+            match (
+                max_parallel,
+                instance
+                    .path
+                    .0
+                    .get(plan.loops(child).len().saturating_sub(1)),
+            ) {
                 (_, Some(index)) if *index >= total => {
                     waiting(format!("the loop has {total} iterations only"))
                 }
@@ -212,28 +250,29 @@ fn behind(
                 )),
             }
         }
-        (NodeKind::When { .. }, Group::When { taken: Some(_) }) => {
-            (StepState::Skipped, "it is on a branch that was not taken".to_owned())
-        }
+        (NodeKind::When { .. }, Group::When { taken: Some(_) }) => (
+            StepState::Skipped,
+            "it is on a branch that was not taken".to_owned(),
+        ),
         _ => waiting("it is about to begin".to_owned()),
     }
 }
 
 fn was_entered(plan: &Plan, records: &dyn Records, node: NodeId, near: &Instance) -> bool {
     let path = near.path.prefix(plan.loops(node).len());
-    records.get(&RecordKey::Instance(Instance { node, path })).is_some()
+    records
+        .get(&RecordKey::Instance(Instance { node, path }))
+        .is_some()
 }
 
 /// The steps below a node that are not done, the first few; and whether others are.
-fn unfinished(
-    definition: &Definition,
-    records: &dyn Records,
-    node: NodeId,
-) -> (bool, Vec<String>) {
+fn unfinished(definition: &Definition, records: &dyn Records, node: NodeId) -> (bool, Vec<String>) {
     let mut some_done = false;
     let mut names = Vec::new();
     for leaf in leaves(definition, node) {
-        let Some(step) = definition.step(leaf) else { continue };
+        let Some(step) = definition.step(leaf) else {
+            continue;
+        };
         let summary = match records.get(&RecordKey::Summary(leaf)).as_deref() {
             Some(Record::Summary(summary)) => (**summary).clone(),
             _ => Summary::default(),

@@ -88,7 +88,12 @@ pub(crate) fn start(node: &Node, shard: &Shard) -> Option<Supervisor> {
                 node.metrics().restarted("guardian");
                 give_up(&shard).await;
             }
-            Ok(Guardian { node, shard, scope, team: None })
+            Ok(Guardian {
+                node,
+                shard,
+                scope,
+                team: None,
+            })
         }
     })
     .restart(Restart::Permanent)
@@ -225,7 +230,9 @@ impl Guardian {
                     let next = [&last[..], &[0]].concat();
                     guardian.load(term, Some(next), ctx);
                 }
-                _ => debug!(shard = %guardian.shard.id(), %term, "all active runs have their actor"),
+                _ => {
+                    debug!(shard = %guardian.shard.id(), %term, "all active runs have their actor")
+                }
             }
         }));
     }

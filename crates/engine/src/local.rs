@@ -47,23 +47,43 @@ pub(crate) async fn serve(
             Ok(ShardReply::Summary(Box::new(summary(&reader, &run)?)))
         }
         ShardCall::AwaitEnd { run, wait } => await_end(node, shard, &run, wait).await,
-        ShardCall::Runs { after, limit, filter } => {
+        ShardCall::Runs {
+            after,
+            limit,
+            filter,
+        } => {
             let reader = read(shard).await?;
-            Ok(ShardReply::Runs(runs(node, &reader, after, limit, &filter)?))
+            Ok(ShardReply::Runs(runs(
+                node, &reader, after, limit, &filter,
+            )?))
         }
-        ShardCall::Iterations { run, step, after, limit } => {
+        ShardCall::Iterations {
+            run,
+            step,
+            after,
+            limit,
+        } => {
             let reader = read(shard).await?;
             let page = views::iterations(node, &reader, &run, &step, after.as_ref(), limit)?;
             Ok(ShardReply::Iterations(page))
         }
-        ShardCall::Step { run, step, iteration } => {
+        ShardCall::Step {
+            run,
+            step,
+            iteration,
+        } => {
             let reader = read(shard).await?;
             let now = views::step_now(node, &reader, &run, &step, iteration)?;
             Ok(ShardReply::Step(Box::new(now)))
         }
-        ShardCall::Events { run, after, limit, wait } => {
-            Ok(ShardReply::Events(events(node, shard, &run, after, limit, wait).await?))
-        }
+        ShardCall::Events {
+            run,
+            after,
+            limit,
+            wait,
+        } => Ok(ShardReply::Events(
+            events(node, shard, &run, after, limit, wait).await?,
+        )),
         ShardCall::Definition { run } => {
             let reader = read(shard).await?;
             let header = header(&reader, &run)?;
@@ -78,18 +98,40 @@ pub(crate) async fn serve(
             Ok(ShardReply::Waiting(waiting(node, &pool, task).await))
         }
         ShardCall::PutArtifact(entry) => {
-            done(shard, term, &Command::PutArtifact(entry), "register an artifact").await
+            done(
+                shard,
+                term,
+                &Command::PutArtifact(entry),
+                "register an artifact",
+            )
+            .await
         }
-        ShardCall::Artifact { name, id } => {
-            Ok(ShardReply::Artifact(read(shard).await?.artifact(&name, &id)?.map(Box::new)))
-        }
+        ShardCall::Artifact { name, id } => Ok(ShardReply::Artifact(
+            read(shard).await?.artifact(&name, &id)?.map(Box::new),
+        )),
         ShardCall::Artifacts { name, after, limit } => {
             let reader = read(shard).await?;
-            Ok(ShardReply::Artifacts(reader.artifacts(name.as_deref(), after.as_ref(), limit)?))
+            Ok(ShardReply::Artifacts(reader.artifacts(
+                name.as_deref(),
+                after.as_ref(),
+                limit,
+            )?))
         }
-        ShardCall::PutBundlePiece { digest, bytes, pieces, index, piece } => {
+        ShardCall::PutBundlePiece {
+            digest,
+            bytes,
+            pieces,
+            index,
+            piece,
+        } => {
             let expected = digest.clone();
-            let command = Command::PutBundlePiece { digest, bytes, pieces, index, piece };
+            let command = Command::PutBundlePiece {
+                digest,
+                bytes,
+                pieces,
+                index,
+                piece,
+            };
             match machine::propose(shard, term, &command).await? {
                 Response::Done | Response::MorePieces { .. } => Ok(ShardReply::Done),
                 Response::DigestMismatch { found } => {
@@ -98,19 +140,21 @@ pub(crate) async fn serve(
                 other => Err(other.unexpected("store a bundle")),
             }
         }
-        ShardCall::Bundle { digest } => {
-            Ok(ShardReply::Bundle(read(shard).await?.bundle(&digest)?))
-        }
-        ShardCall::HasBundle { digest } => {
-            Ok(ShardReply::HasBundle(read(shard).await?.has_bundle(&digest)?))
-        }
+        ShardCall::Bundle { digest } => Ok(ShardReply::Bundle(read(shard).await?.bundle(&digest)?)),
+        ShardCall::HasBundle { digest } => Ok(ShardReply::HasBundle(
+            read(shard).await?.has_bundle(&digest)?,
+        )),
     }
 }
 
 async fn read(shard: &Shard) -> Result<Reader, EngineError> {
-    let view = shard.read(Consistency::Linearizable).await.map_err(|error| {
-        EngineError::Unavailable { action: "read the shard's state", reason: error.to_string() }
-    })?;
+    let view = shard
+        .read(Consistency::Linearizable)
+        .await
+        .map_err(|error| EngineError::Unavailable {
+            action: "read the shard's state",
+            reason: error.to_string(),
+        })?;
     Ok(Reader::new(view))
 }
 
@@ -179,7 +223,12 @@ async fn tell(
     header(&read(shard).await?, run)?;
     loop {
         if let Some(actor) = wake(node, shard, run).await {
-            match actor.send(Report { input: input.clone() }).await {
+            match actor
+                .send(Report {
+                    input: input.clone(),
+                })
+                .await
+            {
                 Ok(Ok(())) => return Ok(ShardReply::Done),
                 // The actor is gone or going; the next one may have to be told again.
                 Ok(Err(ReportError::NotCommitted)) | Err(_) => {}
@@ -203,7 +252,9 @@ async fn tell(
 }
 
 pub(crate) fn header(reader: &Reader, run: &RunId) -> Result<RunHeader, EngineError> {
-    reader.header(run)?.ok_or_else(|| EngineError::RunNotFound { run: run.to_string() })
+    reader.header(run)?.ok_or_else(|| EngineError::RunNotFound {
+        run: run.to_string(),
+    })
 }
 
 fn summary(reader: &Reader, run: &RunId) -> Result<RunSummary, EngineError> {
@@ -227,7 +278,10 @@ fn runs(
     filter: &RunFilter,
 ) -> Result<RunPage, EngineError> {
     let scan = node.limits().page_scan;
-    let mut page = RunPage { items: Vec::new(), searched_to: after };
+    let mut page = RunPage {
+        items: Vec::new(),
+        searched_to: after,
+    };
     let mut looked_at = 0;
     loop {
         let part = reader.run_index(page.searched_to.as_ref(), INDEX_PAGE)?;
@@ -239,8 +293,14 @@ fn runs(
             looked_at += 1;
             let item = summary(reader, &run)?;
             page.searched_to = Some((at, run));
-            let fits = filter.workflow.as_ref().is_none_or(|workflow| *workflow == item.workflow)
-                && filter.state.as_ref().is_none_or(|state| *state == item.state);
+            let fits = filter
+                .workflow
+                .as_ref()
+                .is_none_or(|workflow| *workflow == item.workflow)
+                && filter
+                    .state
+                    .as_ref()
+                    .is_none_or(|state| *state == item.state);
             if fits {
                 page.items.push((at, item));
             }
@@ -272,7 +332,10 @@ async fn events(
             if !entries.is_empty() || wait.is_zero() {
                 let plan = reader.plan(&header.definition, node.definitions())?;
                 let definition = plan.definition();
-                return Ok(entries.iter().map(|entry| show(definition, entry)).collect());
+                return Ok(entries
+                    .iter()
+                    .map(|entry| show(definition, entry))
+                    .collect());
             }
         }
         if tokio::time::timeout_at(until, waiter.next()).await.is_err() {
@@ -297,26 +360,36 @@ async fn await_end(
         };
         let over = status.state != RunState::Running;
         if over || tokio::time::timeout_at(until, waiter.next()).await.is_err() {
-            return Ok(ShardReply::Ended { state: status.state, error: status.error });
+            return Ok(ShardReply::Ended {
+                state: status.state,
+                error: status.error,
+            });
         }
     }
 }
 
 /// An attempt is wanted while it is its step's newest one and has not ended.
 fn is_wanted(node: &Node, reader: &Reader, task: &TaskId) -> Result<bool, EngineError> {
-    let Some(header) = reader.header(&task.run)? else { return Ok(false) };
+    let Some(header) = reader.header(&task.run)? else {
+        return Ok(false);
+    };
     let plan = reader.plan(&header.definition, node.definitions())?;
-    let Some(step) = plan.step_named(&task.step) else { return Ok(false) };
-    let instance = Instance { node: step, path: task.path.clone() };
+    let Some(step) = plan.step_named(&task.step) else {
+        return Ok(false);
+    };
+    let instance = Instance {
+        node: step,
+        path: task.path.clone(),
+    };
     let records = reader.records(&task.run);
-    Ok(match records.get(&RecordKey::Instance(instance)).as_deref() {
-        Some(Record::Step(step)) => {
-            step.attempt == task.attempt
-                && step.phase == Phase::Attempt
-                && step.kill.is_none()
-        }
-        _ => false,
-    })
+    Ok(
+        match records.get(&RecordKey::Instance(instance)).as_deref() {
+            Some(Record::Step(step)) => {
+                step.attempt == task.attempt && step.phase == Phase::Attempt && step.kill.is_none()
+            }
+            _ => false,
+        },
+    )
 }
 
 async fn waiting(node: &Node, pool: &str, task: TaskId) -> Option<Waiting> {
@@ -325,14 +398,16 @@ async fn waiting(node: &Node, pool: &str, task: TaskId) -> Option<Waiting> {
 }
 
 /// The step of this name, or an error that names those that are close to it.
-pub(crate) fn find_step(
-    plan: &Plan,
-    run: &RunId,
-    step: &str,
-) -> Result<NodeId, EngineError> {
-    plan.step_named(step).ok_or_else(|| EngineError::StepNotFound {
-        run: run.clone(),
-        step: step.to_owned(),
-        similar: similar(step, plan.definition().steps().map(|(_, step)| step.name.as_str())),
-    })
+pub(crate) fn find_step(plan: &Plan, run: &RunId, step: &str) -> Result<NodeId, EngineError> {
+    plan.step_named(step)
+        .ok_or_else(|| EngineError::StepNotFound {
+            run: run.clone(),
+            step: step.to_owned(),
+            similar: similar(
+                step,
+                plan.definition()
+                    .steps()
+                    .map(|(_, step)| step.name.as_str()),
+            ),
+        })
 }

@@ -77,7 +77,11 @@ impl Metrics {
             registry: Arc::default(),
         };
         let m = &metrics;
-        registry.register("transitions", "Events of runs committed", m.transitions.clone());
+        registry.register(
+            "transitions",
+            "Events of runs committed",
+            m.transitions.clone(),
+        );
         registry.register("proposals", "Proposals of runs", m.proposals.clone());
         registry.register(
             "proposals_failed",
@@ -99,14 +103,29 @@ impl Metrics {
             "From a predecessor's end to its successor asked of the broker, or done",
             m.step_overhead_seconds.clone(),
         );
-        registry.register("active_runs", "Runs whose actors live here", m.active_runs.clone());
-        registry.register("active_steps", "Attempts whose actors live here", m.active_steps.clone());
-        registry.register("waiting_steps", "Attempts without a place yet", m.waiting_steps.clone());
+        registry.register(
+            "active_runs",
+            "Runs whose actors live here",
+            m.active_runs.clone(),
+        );
+        registry.register(
+            "active_steps",
+            "Attempts whose actors live here",
+            m.active_steps.clone(),
+        );
+        registry.register(
+            "waiting_steps",
+            "Attempts without a place yet",
+            m.waiting_steps.clone(),
+        );
         registry.register("actor_restarts", "Actors restarted", m.restarts.clone());
         registry.register("actor_crashes", "Actors that crashed", m.crashes.clone());
         registry.register("runs_submitted", "Runs submitted", m.runs_submitted.clone());
         registry.register("runs_ended", "Runs that ended", m.runs_ended.clone());
-        *metrics.registry.lock().unwrap_or_else(PoisonError::into_inner) = registry;
+        *metrics
+            .registry
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = registry;
         metrics
     }
 
@@ -151,7 +170,13 @@ mod tests {
         metrics.step_overhead_seconds.observe(0.0004);
         let text = metrics.text();
         assert!(text.contains("meson_transitions_total 3"), "{text}");
-        assert!(text.contains("meson_actor_restarts_total{actor=\"step\"} 1"), "{text}");
-        assert!(text.contains("meson_step_overhead_seconds_count 1"), "{text}");
+        assert!(
+            text.contains("meson_actor_restarts_total{actor=\"step\"} 1"),
+            "{text}"
+        );
+        assert!(
+            text.contains("meson_step_overhead_seconds_count 1"),
+            "{text}"
+        );
     }
 }

@@ -115,12 +115,17 @@ impl Node {
 
     /// The shard that a place hashes to.
     pub(crate) fn shard_at(&self, place: &[u8]) -> Option<Shard> {
-        self.inner.consensus.shard(self.inner.consensus.shard_of(place))
+        self.inner
+            .consensus
+            .shard(self.inner.consensus.shard_of(place))
     }
 
     /// The guardian of a shard, once it was started.
     pub(crate) fn guardian(&self, shard: ShardId) -> Option<ChildRef<Guardian>> {
-        self.inner.guardians.get(&shard).map(|guardian| guardian.clone())
+        self.inner
+            .guardians
+            .get(&shard)
+            .map(|guardian| guardian.clone())
     }
 
     pub(crate) fn set_guardian(&self, shard: ShardId, guardian: ChildRef<Guardian>) {
@@ -134,7 +139,11 @@ impl Node {
 
     /// The pool of a step that asks for `pool`.
     pub(crate) fn pool_or_default(&self, pool: &str) -> String {
-        if pool.is_empty() { self.inner.options.default_pool.clone() } else { pool.to_owned() }
+        if pool.is_empty() {
+            self.inner.options.default_pool.clone()
+        } else {
+            pool.to_owned()
+        }
     }
 
     /// The last resort of supervision: the node serves no more.
@@ -155,7 +164,14 @@ impl Node {
     /// Twelve letters and digits, for the id of a new run: 60 bits.
     pub(crate) fn run_suffix(&self) -> String {
         const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-        let bits: u64 = self.inner.random.lock().unwrap_or_else(PoisonError::into_inner).random();
-        (0..12).map(|n| char::from(ALPHABET[(bits >> (5 * n)) as usize & 31])).collect()
+        let bits: u64 = self
+            .inner
+            .random
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .random();
+        (0..12)
+            .map(|n| char::from(ALPHABET[(bits >> (5 * n)) as usize & 31]))
+            .collect()
     }
 }

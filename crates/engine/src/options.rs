@@ -118,7 +118,10 @@ impl Default for EngineTiming {
             kill: Duration::from_secs(10),
             broker_retry: Duration::from_millis(50),
             intensity: Intensity::default(),
-            guardian_intensity: Intensity { restarts: 5, window: Duration::from_secs(60) },
+            guardian_intensity: Intensity {
+                restarts: 5,
+                window: Duration::from_secs(60),
+            },
         }
     }
 }

@@ -72,7 +72,10 @@ impl BrokerDirectory {
         if let Some(sender) = self.pools.get(pool) {
             return sender.subscribe();
         }
-        self.pools.entry(pool.to_owned()).or_insert_with(|| watch::Sender::new(None)).subscribe()
+        self.pools
+            .entry(pool.to_owned())
+            .or_insert_with(|| watch::Sender::new(None))
+            .subscribe()
     }
 
     /// The broker of this pool at this moment.
@@ -148,8 +151,11 @@ impl BrokerContext {
             + Handler<Explain>,
     {
         let mut phases = child.watch();
-        let (pool, directory, metrics) =
-            (self.pool.clone(), self.directory.clone(), self.metrics.clone());
+        let (pool, directory, metrics) = (
+            self.pool.clone(),
+            self.directory.clone(),
+            self.metrics.clone(),
+        );
         // It ends with the child, and has no state that a panic could lose.
         tokio::task::spawn_local(async move {
             loop {
@@ -217,5 +223,8 @@ impl BrokerContext {
 }
 
 fn unavailable(action: &'static str, error: &dyn std::fmt::Display) -> EngineError {
-    EngineError::Unavailable { action, reason: error.to_string() }
+    EngineError::Unavailable {
+        action,
+        reason: error.to_string(),
+    }
 }

@@ -62,8 +62,9 @@ pub(crate) fn run(node: &Node, reader: &Reader, run: &RunId) -> Result<RunDetail
     let header = header(reader, run)?;
     let plan = reader.plan(&header.definition, node.definitions())?;
     let records = reader.records(run);
-    let view = view::run(&plan, &records)
-        .ok_or_else(|| EngineError::RunNotFound { run: run.to_string() })?;
+    let view = view::run(&plan, &records).ok_or_else(|| EngineError::RunNotFound {
+        run: run.to_string(),
+    })?;
     let live = records
         .scan(&Scan::all(Family::Live), None, LIVE_SHOWN)
         .into_iter()
@@ -84,14 +85,21 @@ fn live_attempt(
     records: &dyn Records,
 ) -> Option<LiveAttempt> {
     let record = records.get(&RecordKey::Instance(instance.clone()))?;
-    let Record::Step(record) = &*record else { return None };
+    let Record::Step(record) = &*record else {
+        return None;
+    };
     let task = TaskId {
         run: run.clone(),
         step: step.clone(),
         path: instance.path.clone(),
         attempt: record.attempt,
     };
-    let Progress { percent, message, url, host } = node.progress().get(&task).unwrap_or_default();
+    let Progress {
+        percent,
+        message,
+        url,
+        host,
+    } = node.progress().get(&task).unwrap_or_default();
     let Attempt(attempt) = record.attempt;
     let place = record.place.as_deref();
     Some(LiveAttempt {
@@ -100,7 +108,10 @@ fn live_attempt(
         attempt,
         state: record.state.name(),
         started_at: record.started_at.map(Timestamp::to_rfc3339),
-        host: place.map(|place| place.host.clone()).filter(|host| !host.is_empty()).or(host),
+        host: place
+            .map(|place| place.host.clone())
+            .filter(|host| !host.is_empty())
+            .or(host),
         url: place.and_then(|place| place.url.clone()).or(url),
         percent,
         message,
@@ -119,7 +130,13 @@ pub(crate) fn iterations(
     let header = header(reader, run)?;
     let plan = reader.plan(&header.definition, node.definitions())?;
     let at = find_step(&plan, run, step)?;
-    Ok(view::iterations(&plan, &reader.records(run), at, after, limit))
+    Ok(view::iterations(
+        &plan,
+        &reader.records(run),
+        at,
+        after,
+        limit,
+    ))
 }
 
 /// A step, or one of its iterations, with what it waits for.

@@ -20,7 +20,11 @@ impl Engine {
     pub fn cluster(&self) -> ClusterView {
         let status = self.node.consensus().status();
         let options = self.node.options();
-        let state = if status.failure.is_some() { "down" } else { "up" };
+        let state = if status.failure.is_some() {
+            "down"
+        } else {
+            "up"
+        };
         ClusterView {
             nodes: vec![NodeView {
                 id: status.node.get(),
@@ -54,6 +58,9 @@ impl Engine {
             .collect();
         problems.extend(status.failure.map(|failure| failure.to_string()));
         problems.extend(self.node.failures().borrow().as_deref().map(str::to_owned));
-        Health { ready: problems.is_empty(), problems }
+        Health {
+            ready: problems.is_empty(),
+            problems,
+        }
     }
 }

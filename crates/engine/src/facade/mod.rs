@@ -66,18 +66,27 @@ impl Engine {
             });
             supervisors.push(supervisor);
         }
-        Self { node, supervisors: Arc::new(Mutex::new(supervisors)) }
+        Self {
+            node,
+            supervisors: Arc::new(Mutex::new(supervisors)),
+        }
     }
 
     /// A handle for the engine's own actors: it owns no supervisor.
     pub(crate) fn of(node: Node) -> Self {
-        Self { node, supervisors: Arc::default() }
+        Self {
+            node,
+            supervisors: Arc::default(),
+        }
     }
 
     /// Stops all actors. The consensus node is shut down by whoever opened it, afterwards.
     pub async fn shutdown(&self) {
         let supervisors = {
-            let mut held = self.supervisors.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut held = self
+                .supervisors
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *held)
         };
         for supervisor in &supervisors {
@@ -138,7 +147,13 @@ impl Engine {
                 remedy: "an ended run needs no cancelling",
             });
         }
-        self.tell(run, Input::Cancel { reason: reason.to_owned() }).await
+        self.tell(
+            run,
+            Input::Cancel {
+                reason: reason.to_owned(),
+            },
+        )
+        .await
     }
 
     /// Lets an ended run go on: what did not succeed again, or everything from a step on.
@@ -182,7 +197,10 @@ impl Engine {
     }
 
     async fn tell(&self, run: &RunId, input: Input) -> Result<(), EngineError> {
-        let call = ShardCall::Tell { run: run.clone(), input };
+        let call = ShardCall::Tell {
+            run: run.clone(),
+            input,
+        };
         match self.node.call(&keys::run_place(run), call).await? {
             ShardReply::Done => Ok(()),
             other => Err(other.unexpected("tell the run")),
@@ -199,6 +217,8 @@ impl std::fmt::Debug for Engine {
             .iter()
             .map(|shard| (shard.id().get(), *shard.leadership().borrow()))
             .collect();
-        f.debug_struct("Engine").field("shards", &shards).finish_non_exhaustive()
+        f.debug_struct("Engine")
+            .field("shards", &shards)
+            .finish_non_exhaustive()
     }
 }

@@ -55,17 +55,18 @@ impl Engine {
     ) -> Result<Page<RunSummary>, EngineError> {
         let limit = self.page(limit);
         let after = after
-            .map(|text| {
-                read_cursor(text).ok_or_else(|| bad_cursor("list runs", text))
-            })
+            .map(|text| read_cursor(text).ok_or_else(|| bad_cursor("list runs", text)))
             .transpose()?;
         let filter = RunFilter {
             workflow: workflow.map(str::to_owned),
             state: state.map(str::to_owned),
         };
         let asked = self.node.consensus().shards().iter().map(|shard| {
-            let call =
-                ShardCall::Runs { after: after.clone(), limit, filter: filter.clone() };
+            let call = ShardCall::Runs {
+                after: after.clone(),
+                limit,
+                filter: filter.clone(),
+            };
             async move {
                 match self.node.call_shard(shard, call).await? {
                     ShardReply::Runs(page) => Ok(page),
@@ -76,7 +77,10 @@ impl Engine {
         let pages = try_join_all(asked).await?;
         // Where a shard's search stopped early, nothing older than that may be shown yet: what
         // it holds in between was not looked at.
-        let horizon = pages.iter().filter_map(|page| page.searched_to.clone()).max_by(newest_first_is_less);
+        let horizon = pages
+            .iter()
+            .filter_map(|page| page.searched_to.clone())
+            .max_by(newest_first_is_less);
         let mut items: Vec<_> = pages.into_iter().flat_map(|page| page.items).collect();
         items.sort_by(|(a_at, a), (b_at, b)| b_at.cmp(a_at).then_with(|| a.id.cmp(&b.id)));
         if let Some(horizon) = &horizon {
@@ -91,7 +95,10 @@ impl Engine {
             Some((at, item)) if items.len() == limit => Some(cursor(*at, &item.id)),
             _ => horizon.map(|(at, run)| cursor(at, &run)),
         };
-        Ok(Page { items: items.into_iter().map(|(_, item)| item).collect(), next })
+        Ok(Page {
+            items: items.into_iter().map(|(_, item)| item).collect(),
+            next,
+        })
     }
 
     /// A step's iterations after one of them, in order.
@@ -105,9 +112,16 @@ impl Engine {
         after: Option<&str>,
         limit: usize,
     ) -> Result<IterationPage, EngineError> {
-        let after = after.map(|text| read_iteration("list iterations", text)).transpose()?;
+        let after = after
+            .map(|text| read_iteration("list iterations", text))
+            .transpose()?;
         let (limit, step) = (self.page(limit), step.to_owned());
-        let call = ShardCall::Iterations { run: run.clone(), step, after, limit };
+        let call = ShardCall::Iterations {
+            run: run.clone(),
+            step,
+            after,
+            limit,
+        };
         match self.node.call(&keys::run_place(run), call).await? {
             ShardReply::Iterations(page) => Ok(page),
             other => Err(other.unexpected("list iterations")),
@@ -127,7 +141,12 @@ impl Engine {
         wait: Duration,
     ) -> Result<Vec<RunEvent>, EngineError> {
         let limit = self.page(limit);
-        let call = ShardCall::Events { run: run.clone(), after: after_seq, limit, wait };
+        let call = ShardCall::Events {
+            run: run.clone(),
+            after: after_seq,
+            limit,
+            wait,
+        };
         match self.node.call(&keys::run_place(run), call).await? {
             ShardReply::Events(events) => Ok(events),
             other => Err(other.unexpected("show the run's history")),
@@ -157,8 +176,14 @@ impl Engine {
         step: &str,
         iteration: Option<&str>,
     ) -> Result<Explanation, EngineError> {
-        let iteration = iteration.map(|text| read_iteration("explain the step", text)).transpose()?;
-        let call = ShardCall::Step { run: run.clone(), step: step.to_owned(), iteration };
+        let iteration = iteration
+            .map(|text| read_iteration("explain the step", text))
+            .transpose()?;
+        let call = ShardCall::Step {
+            run: run.clone(),
+            step: step.to_owned(),
+            iteration,
+        };
         let now = match self.node.call(&keys::run_place(run), call).await? {
             ShardReply::Step(now) => *now,
             other => return Err(other.unexpected("show the step")),
@@ -170,16 +195,23 @@ impl Engine {
             reasons: Vec::new(),
             would_fit: Vec::new(),
         };
-        let Some((pool, task)) = now.queued else { return Ok(explanation) };
+        let Some((pool, task)) = now.queued else {
+            return Ok(explanation);
+        };
         let pool = self.node.pool_or_default(&pool);
-        let call = ShardCall::Waiting { pool: pool.clone(), task };
+        let call = ShardCall::Waiting {
+            pool: pool.clone(),
+            task,
+        };
         let waiting = match self.node.call(&keys::pool_place(&pool), call).await {
             Ok(ShardReply::Waiting(waiting)) => waiting,
             Ok(other) => return Err(other.unexpected("ask the broker")),
             // What the run knows is an answer too.
             Err(error) => {
-                explanation.summary =
-                    format!("{}; the broker of pool {pool} cannot be asked: {error}", explanation.summary);
+                explanation.summary = format!(
+                    "{}; the broker of pool {pool} cannot be asked: {error}",
+                    explanation.summary
+                );
                 return Ok(explanation);
             }
         };
@@ -218,14 +250,19 @@ impl Engine {
         let limit = self.page(limit);
         let after = after
             .map(|text| {
-                let (name, id) =
-                    text.split_once('/').ok_or_else(|| bad_cursor("list artifacts", text))?;
+                let (name, id) = text
+                    .split_once('/')
+                    .ok_or_else(|| bad_cursor("list artifacts", text))?;
                 Ok((name.to_owned(), id.to_owned()))
             })
             .transpose()?;
         let asked = self.node.consensus().shards().iter().map(|shard| {
             let (name, after) = (name.map(str::to_owned), after.clone());
-            let call = ShardCall::Artifacts { name, after, limit: limit + 1 };
+            let call = ShardCall::Artifacts {
+                name,
+                after,
+                limit: limit + 1,
+            };
             async move {
                 match self.node.call_shard(shard, call).await? {
                     ShardReply::Artifacts(entries) => Ok(entries),
@@ -237,8 +274,14 @@ impl Engine {
         entries.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
         let more = entries.len() > limit;
         entries.truncate(limit);
-        let next = entries.last().filter(|_| more).map(|last| format!("{}/{}", last.name, last.id));
-        Ok(Page { items: entries.into_iter().map(view).collect(), next })
+        let next = entries
+            .last()
+            .filter(|_| more)
+            .map(|last| format!("{}/{}", last.name, last.id));
+        Ok(Page {
+            items: entries.into_iter().map(view).collect(),
+            next,
+        })
     }
 
     /// An artifact, the newest of its id.
@@ -246,12 +289,20 @@ impl Engine {
     /// # Errors
     /// There is none, or its shard cannot be reached.
     pub async fn artifact(&self, name: &str, id: &str) -> Result<ArtifactView, EngineError> {
-        let call = ShardCall::Artifact { name: name.to_owned(), id: id.to_owned() };
-        match self.node.call(&keys::artifact_place(name, id), call).await? {
+        let call = ShardCall::Artifact {
+            name: name.to_owned(),
+            id: id.to_owned(),
+        };
+        match self
+            .node
+            .call(&keys::artifact_place(name, id), call)
+            .await?
+        {
             ShardReply::Artifact(Some(entry)) => Ok(view(*entry)),
-            ShardReply::Artifact(None) => {
-                Err(EngineError::ArtifactNotFound { name: name.to_owned(), id: id.to_owned() })
-            }
+            ShardReply::Artifact(None) => Err(EngineError::ArtifactNotFound {
+                name: name.to_owned(),
+                id: id.to_owned(),
+            }),
             other => Err(other.unexpected("look up an artifact")),
         }
     }

@@ -38,13 +38,35 @@ impl Engine {
     /// The definition or its parameters are wrong, the bundle is missing, another run has the
     /// id, or the run's shard cannot be reached.
     pub async fn submit(&self, request: SubmitRun) -> Result<RunAccepted, EngineError> {
-        let SubmitRun { id, definition, params, bundle, force } = request;
-        self.accept(Submission { id, definition, params, bundle, force, owner: None, parent: None })
-            .await
+        let SubmitRun {
+            id,
+            definition,
+            params,
+            bundle,
+            force,
+        } = request;
+        self.accept(Submission {
+            id,
+            definition,
+            params,
+            bundle,
+            force,
+            owner: None,
+            parent: None,
+        })
+        .await
     }
 
     pub(crate) async fn accept(&self, submission: Submission) -> Result<RunAccepted, EngineError> {
-        let Submission { id, definition, params, bundle, force, owner, parent } = submission;
+        let Submission {
+            id,
+            definition,
+            params,
+            bundle,
+            force,
+            owner,
+            parent,
+        } = submission;
         let bytes = Bytes::from(to_bytes(&definition)?);
         let limits = *self.node.limits();
         if bytes.len() > limits.definition_bytes {
@@ -73,7 +95,9 @@ impl Engine {
         if let Some(digest) = &bundle
             && !self.has_bundle(digest).await?
         {
-            return Err(EngineError::BundleNotFound { digest: digest.clone() });
+            return Err(EngineError::BundleNotFound {
+                digest: digest.clone(),
+            });
         }
         let chosen = id.is_some();
         let mut id = match id {
@@ -89,7 +113,10 @@ impl Engine {
             if let Some(owner) = &owner {
                 header.owner.clone_from(owner);
             }
-            let call = ShardCall::CreateRun { header: Box::new(header), definition: bytes.clone() };
+            let call = ShardCall::CreateRun {
+                header: Box::new(header),
+                definition: bytes.clone(),
+            };
             match self.node.call(&keys::run_place(&id), call).await {
                 Ok(ShardReply::Done) => return Ok(RunAccepted { id }),
                 Ok(other) => return Err(other.unexpected("create the run")),
@@ -141,7 +168,10 @@ impl Engine {
         }
         let found = digest_of(&bytes);
         if found != digest {
-            return Err(EngineError::DigestMismatch { expected: digest.to_owned(), found });
+            return Err(EngineError::DigestMismatch {
+                expected: digest.to_owned(),
+                found,
+            });
         }
         if self.has_bundle(digest).await? {
             return Ok(());
@@ -158,8 +188,13 @@ impl Engine {
             let from = index as usize * piece_bytes;
             let piece = bytes.slice(from..(from + piece_bytes).min(bytes.len()));
             let digest = digest.to_owned();
-            let call =
-                ShardCall::PutBundlePiece { digest, bytes: length, pieces, index, piece };
+            let call = ShardCall::PutBundlePiece {
+                digest,
+                bytes: length,
+                pieces,
+                index,
+                piece,
+            };
             self.node.call(&place, call).await?;
         }
         Ok(())
@@ -170,12 +205,14 @@ impl Engine {
     /// # Errors
     /// There is none, or its shard cannot be reached.
     pub async fn bundle(&self, digest: &str) -> Result<Bytes, EngineError> {
-        let call = ShardCall::Bundle { digest: digest.to_owned() };
+        let call = ShardCall::Bundle {
+            digest: digest.to_owned(),
+        };
         match self.node.call(&keys::bundle_place(digest), call).await? {
             ShardReply::Bundle(Some(bytes)) => Ok(bytes),
-            ShardReply::Bundle(None) => {
-                Err(EngineError::BundleNotFound { digest: digest.to_owned() })
-            }
+            ShardReply::Bundle(None) => Err(EngineError::BundleNotFound {
+                digest: digest.to_owned(),
+            }),
             other => Err(other.unexpected("read a bundle")),
         }
     }
@@ -185,7 +222,9 @@ impl Engine {
     /// # Errors
     /// Its shard cannot be reached.
     pub async fn has_bundle(&self, digest: &str) -> Result<bool, EngineError> {
-        let call = ShardCall::HasBundle { digest: digest.to_owned() };
+        let call = ShardCall::HasBundle {
+            digest: digest.to_owned(),
+        };
         match self.node.call(&keys::bundle_place(digest), call).await? {
             ShardReply::HasBundle(there) => Ok(there),
             other => Err(other.unexpected("read a bundle")),

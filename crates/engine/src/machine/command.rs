@@ -162,7 +162,10 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, EngineError> {
 
 /// What [`encode`] wrote.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, EngineError> {
-    let failed = |reason: String| EngineError::Internal { action: "read a stored value", reason };
+    let failed = |reason: String| EngineError::Internal {
+        action: "read a stored value",
+        reason,
+    };
     match bytes {
         [VERSION, body @ ..] => rmp_serde::from_slice(body).map_err(|e| failed(e.to_string())),
         [other, ..] => Err(failed(format!(
@@ -198,8 +201,9 @@ pub(crate) fn refused(error: ProposeError) -> EngineError {
         | ProposeError::Fenced { .. }
         | ProposeError::Interrupted { .. }
         | ProposeError::Closed
-        | ProposeError::Fatal { .. } => {
-            EngineError::Unavailable { action, reason: error.to_string() }
-        }
+        | ProposeError::Fatal { .. } => EngineError::Unavailable {
+            action,
+            reason: error.to_string(),
+        },
     }
 }

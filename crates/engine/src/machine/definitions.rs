@@ -43,7 +43,10 @@ impl Definitions {
     /// Room for so many.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        Self { inner: Arc::default(), capacity: capacity.max(1) }
+        Self {
+            inner: Arc::default(),
+            capacity: capacity.max(1),
+        }
     }
 
     /// The definition with this digest; `load` fetches its bytes if it is not at hand.
@@ -55,13 +58,18 @@ impl Definitions {
         if let Some(plan) = self.cached(digest) {
             return Ok(plan);
         }
-        let broken = |reason: String| EngineError::Internal { action: "read a definition", reason };
+        let broken = |reason: String| EngineError::Internal {
+            action: "read a definition",
+            reason,
+        };
         let bytes = load()?.ok_or_else(|| broken(format!("there is none with digest {digest}")))?;
         let definition: Definition =
             serde_json::from_slice(&bytes).map_err(|error| broken(error.to_string()))?;
         // It was valid when it was accepted; a release that thinks otherwise cannot run it.
         let plan = Plan::new(Arc::new(definition)).map_err(|problems| {
-            let first = problems.first().map_or_else(String::new, |first| first.message.clone());
+            let first = problems
+                .first()
+                .map_or_else(String::new, |first| first.message.clone());
             broken(format!("this release finds fault with it: {first}"))
         })?;
         let plan = Arc::new(plan);

@@ -152,7 +152,10 @@ pub(crate) fn read_newest_first(key: &[u8]) -> Option<(Timestamp, RunId)> {
 
 /// The run of an entry of [`ACTIVE`].
 pub(crate) fn read_active(key: &[u8]) -> Option<RunId> {
-    std::str::from_utf8(key.strip_prefix(ACTIVE)?).ok()?.parse().ok()
+    std::str::from_utf8(key.strip_prefix(ACTIVE)?)
+        .ok()?
+        .parse()
+        .ok()
 }
 
 pub(crate) fn artifact(name: &str, id: &str) -> Vec<u8> {
@@ -193,7 +196,10 @@ mod tests {
         let old = by_time(Timestamp(1_000), &run("w-b"));
         let new = by_time(Timestamp(2_000), &run("w-a"));
         assert!(new < old);
-        assert_eq!(read_newest_first(&new), Some((Timestamp(2_000), run("w-a"))));
+        assert_eq!(
+            read_newest_first(&new),
+            Some((Timestamp(2_000), run("w-a")))
+        );
         assert_eq!(read_active(&active(&run("w-a"))), Some(run("w-a")));
     }
 

@@ -43,7 +43,9 @@ impl StateMachine for ShardMachine {
         let response = decode(command).and_then(|command| apply(command, tx));
         let response = response.unwrap_or_else(|error| {
             tracing::error!(%shard, %error, "a command was refused");
-            Response::Refused { reason: error.to_string() }
+            Response::Refused {
+                reason: error.to_string(),
+            }
         });
         // A response is a few strings: it has an encoding. An empty answer reads as broken.
         encode(&response).unwrap_or_default()
@@ -54,13 +56,20 @@ impl StateMachine for ShardMachine {
 fn apply(command: Command, tx: &mut Transaction<'_>) -> Result<Response, EngineError> {
     match command {
         Command::CreateRun { header, definition } => runs::create(tx, *header, definition),
-        Command::RunEvents { run, first_seq, at, events } => {
-            runs::append(tx, &run, first_seq, at, &events)
-        }
+        Command::RunEvents {
+            run,
+            first_seq,
+            at,
+            events,
+        } => runs::append(tx, &run, first_seq, at, &events),
         Command::PutArtifact(entry) => stores::put_artifact(tx, &entry),
-        Command::PutBundlePiece { digest, bytes, pieces, index, piece } => {
-            stores::put_bundle_piece(tx, &digest, (bytes, pieces), index, piece)
-        }
+        Command::PutBundlePiece {
+            digest,
+            bytes,
+            pieces,
+            index,
+            piece,
+        } => stores::put_bundle_piece(tx, &digest, (bytes, pieces), index, piece),
         Command::SetFrameworkId { pool, id, replace } => {
             Ok(stores::set_framework_id(tx, &pool, &id, replace))
         }

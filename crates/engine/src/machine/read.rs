@@ -54,22 +54,25 @@ impl Reader {
 
     fn record(&self, keys: &RunKeys, key: &RecordKey) -> Result<Option<Record>, EngineError> {
         let stored = self.view.get(&keys.record(key)).map_err(store)?;
-        stored.map(|bytes| Record::decode(&bytes).map_err(codec)).transpose()
+        stored
+            .map(|bytes| Record::decode(&bytes).map_err(codec))
+            .transpose()
     }
 
     /// The number of the run's newest event; 0 if it has none.
     pub(crate) fn last_seq(&self, run: &RunId) -> Result<u64, EngineError> {
-        let stored = self.view.get(&RunKeys::new(run).last_seq()).map_err(store)?;
+        let stored = self
+            .view
+            .get(&RunKeys::new(run).last_seq())
+            .map_err(store)?;
         Ok(last_seq(stored.as_deref()))
     }
 
     /// A definition, ready to run.
-    pub(crate) fn plan(
-        &self,
-        digest: &str,
-        cache: &Definitions,
-    ) -> Result<Arc<Plan>, EngineError> {
-        cache.get(digest, || self.view.get(&keys::definition(digest)).map_err(store))
+    pub(crate) fn plan(&self, digest: &str, cache: &Definitions) -> Result<Arc<Plan>, EngineError> {
+        cache.get(digest, || {
+            self.view.get(&keys::definition(digest)).map_err(store)
+        })
     }
 
     /// A run's history after an event, oldest first.
@@ -81,12 +84,19 @@ impl Reader {
     ) -> Result<Vec<HistoryEntry>, EngineError> {
         let keys = RunKeys::new(run);
         let from = keys.event(after.saturating_add(1));
-        let page = self.view.scan(&keys.events(), Some(&from), limit).map_err(store)?;
+        let page = self
+            .view
+            .scan(&keys.events(), Some(&from), limit)
+            .map_err(store)?;
         page.iter()
             .map(|(key, value)| {
                 let seq = keys::event_seq(key).ok_or_else(|| codec("an event's key"))?;
                 let (at, event) = read_event(value).ok_or_else(|| codec("an event's time"))?;
-                Ok(HistoryEntry { seq, at, event: Event::decode(event).map_err(codec)? })
+                Ok(HistoryEntry {
+                    seq,
+                    at,
+                    event: Event::decode(event).map_err(codec)?,
+                })
             })
             .collect()
     }
@@ -98,9 +108,14 @@ impl Reader {
         let mut records = Vec::new();
         let mut from: Option<Vec<u8>> = None;
         loop {
-            let page = self.view.scan(&prefix, from.as_deref(), LOAD_PAGE).map_err(store)?;
+            let page = self
+                .view
+                .scan(&prefix, from.as_deref(), LOAD_PAGE)
+                .map_err(store)?;
             for (key, value) in &page {
-                let key = keys.read_record(key).ok_or_else(|| codec("a record's key"))?;
+                let key = keys
+                    .read_record(key)
+                    .ok_or_else(|| codec("a record's key"))?;
                 records.push((key, Record::decode(value).map_err(codec)?));
             }
             match page.last() {
@@ -115,7 +130,10 @@ impl Reader {
 
     /// The records of a run, read one by one as they are asked for.
     pub(crate) fn records(&self, run: &RunId) -> RunRecords<'_> {
-        RunRecords { view: &self.view, keys: RunKeys::new(run) }
+        RunRecords {
+            view: &self.view,
+            keys: RunKeys::new(run),
+        }
     }
 
     /// Runs after a place in the list, newest first, at most `scan` entries.
@@ -125,7 +143,10 @@ impl Reader {
         scan: usize,
     ) -> Result<Vec<(Timestamp, RunId)>, EngineError> {
         let from = after.map(|(at, run)| [&keys::by_time(*at, run)[..], &[0]].concat());
-        let page = self.view.scan(keys::BY_TIME, from.as_deref(), scan).map_err(store)?;
+        let page = self
+            .view
+            .scan(keys::BY_TIME, from.as_deref(), scan)
+            .map_err(store)?;
         page.iter()
             .map(|(key, _)| {
                 keys::read_newest_first(key).ok_or_else(|| codec("an entry of the list of runs"))
@@ -151,7 +172,10 @@ impl Reader {
     ) -> Result<Vec<ArtifactEntry>, EngineError> {
         let prefix = name.map_or_else(|| keys::ARTIFACTS.to_vec(), keys::artifacts_named);
         let from = after.map(|(name, id)| [&keys::artifact(name, id)[..], &[0]].concat());
-        let page = self.view.scan(&prefix, from.as_deref(), limit).map_err(store)?;
+        let page = self
+            .view
+            .scan(&prefix, from.as_deref(), limit)
+            .map_err(store)?;
         page.iter().map(|(_, value)| decode(value)).collect()
     }
 
@@ -180,7 +204,10 @@ impl Reader {
 }
 
 fn store(error: ReadError) -> EngineError {
-    EngineError::Unavailable { action: "read the shard's state", reason: error.to_string() }
+    EngineError::Unavailable {
+        action: "read the shard's state",
+        reason: error.to_string(),
+    }
 }
 
 /// The records of one run in a view. A page of them costs what it holds, however wide the run is.

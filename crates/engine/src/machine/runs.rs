@@ -27,7 +27,11 @@ pub(super) fn create(
             Record::Header(stored) => same_request(&stored, &header),
             _ => false,
         };
-        return Ok(if same { Response::Exists } else { Response::Conflict });
+        return Ok(if same {
+            Response::Exists
+        } else {
+            Response::Conflict
+        });
     }
     let (id, created_at) = (header.id.clone(), header.created_at);
     let digest = header.definition.clone();
@@ -50,8 +54,17 @@ pub(super) fn create(
 
 /// Whether `again` asks for the same run, sent again.
 fn same_request(stored: &RunHeader, again: &RunHeader) -> bool {
-    let RunHeader { id, workflow, definition, bundle, params, owner, force, created_at: _, parent } =
-        stored;
+    let RunHeader {
+        id,
+        workflow,
+        definition,
+        bundle,
+        params,
+        owner,
+        force,
+        created_at: _,
+        parent,
+    } = stored;
     *id == again.id
         && *workflow == again.workflow
         && *definition == again.definition
@@ -71,7 +84,9 @@ pub(super) fn append(
     events: &[Bytes],
 ) -> Result<Response, EngineError> {
     let keys = RunKeys::new(run);
-    let Some(before) = read_status(tx, &keys)? else { return Ok(Response::NoSuchRun) };
+    let Some(before) = read_status(tx, &keys)? else {
+        return Ok(Response::NoSuchRun);
+    };
     let last = last_seq(tx.get(&keys.last_seq()).as_deref());
     if first_seq != last + 1 {
         return Ok(Response::OutOfSequence { expected: last + 1 });
@@ -100,7 +115,9 @@ pub(super) fn append(
         tx.put(keys.event(seq), [&at.0.to_be_bytes()[..], event].concat());
     }
     tx.put(keys.last_seq(), seq.to_be_bytes().to_vec());
-    let Some(after) = read_status(tx, &keys)? else { return Ok(Response::NoSuchRun) };
+    let Some(after) = read_status(tx, &keys)? else {
+        return Ok(Response::NoSuchRun);
+    };
     reindex(tx, run, &before, &after);
     Ok(Response::Done)
 }
@@ -117,12 +134,17 @@ fn reindex(tx: &mut Transaction<'_>, run: &RunId, before: &RunStatus, after: &Ru
         tx.put(keys::active(run), Bytes::new());
     } else {
         tx.delete(keys::active(run));
-        tx.put(keys::ended(after.finished_at.unwrap_or_default(), run), Bytes::new());
+        tx.put(
+            keys::ended(after.finished_at.unwrap_or_default(), run),
+            Bytes::new(),
+        );
     }
 }
 
 fn read_status(tx: &Transaction<'_>, keys: &RunKeys) -> Result<Option<RunStatus>, EngineError> {
-    let Some(bytes) = tx.get(&keys.record(&RecordKey::Status)) else { return Ok(None) };
+    let Some(bytes) = tx.get(&keys.record(&RecordKey::Status)) else {
+        return Ok(None);
+    };
     match Record::decode(&bytes).map_err(codec)? {
         Record::Status(status) => Ok(Some(*status)),
         other => Err(codec(format!("a status that is {other:?}"))),
@@ -131,7 +153,9 @@ fn read_status(tx: &Transaction<'_>, keys: &RunKeys) -> Result<Option<RunStatus>
 
 /// The number of a run's newest event; 0 if it has none.
 pub(crate) fn last_seq(stored: Option<&[u8]>) -> u64 {
-    stored.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
+    stored
+        .and_then(|bytes| bytes.try_into().ok())
+        .map_or(0, u64::from_be_bytes)
 }
 
 /// Time and bytes of a stored event.
@@ -141,7 +165,10 @@ pub(crate) fn read_event(stored: &[u8]) -> Option<(Timestamp, &[u8])> {
 }
 
 pub(crate) fn codec(error: impl std::fmt::Display) -> EngineError {
-    EngineError::Internal { action: "read or write a run's records", reason: error.to_string() }
+    EngineError::Internal {
+        action: "read or write a run's records",
+        reason: error.to_string(),
+    }
 }
 
 /// The records of a run, as the commands before this one left them.

@@ -37,10 +37,16 @@ pub(super) fn put_bundle_piece(
     piece: Bytes,
 ) -> Result<Response, EngineError> {
     if pieces == 0 || pieces > MAX_PIECES || index >= pieces {
-        return Ok(Response::Refused { reason: format!("piece {index} of {pieces} of a bundle") });
+        return Ok(Response::Refused {
+            reason: format!("piece {index} of {pieces} of a bundle"),
+        });
     }
     let meta_key = keys::bundle_meta(digest);
-    let fresh = || BundleMeta { bytes, pieces, missing: (0..pieces).collect() };
+    let fresh = || BundleMeta {
+        bytes,
+        pieces,
+        missing: (0..pieces).collect(),
+    };
     let mut meta = match tx.get(&meta_key) {
         None => fresh(),
         Some(stored) => {
@@ -81,7 +87,10 @@ pub(super) fn put_bundle_piece(
 }
 
 fn drop_pieces(tx: &mut Transaction<'_>, digest: &str) {
-    let keys: Vec<Bytes> = tx.scan(&keys::bundle_pieces(digest)).map(|(key, _)| key).collect();
+    let keys: Vec<Bytes> = tx
+        .scan(&keys::bundle_pieces(digest))
+        .map(|(key, _)| key)
+        .collect();
     for key in keys {
         tx.delete(key);
     }

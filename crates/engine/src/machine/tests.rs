@@ -14,7 +14,9 @@ use super::*;
 
 async fn open(dir: &std::path::Path) -> (ConsensusNode, Shard, Term) {
     let options = Options::single(ClusterId::new("test"), NodeId::new(1), 1);
-    let node = ConsensusNode::open(dir, options, Arc::new(ShardMachine)).await.unwrap();
+    let node = ConsensusNode::open(dir, options, Arc::new(ShardMachine))
+        .await
+        .unwrap();
     let shard = node.shards()[0].clone();
     let term = shard.led_here().await.unwrap();
     (node, shard, term)
@@ -39,12 +41,23 @@ fn header(id: &str, at: u64) -> Box<RunHeader> {
 }
 
 fn create(id: &str, at: u64) -> Command {
-    Command::CreateRun { header: header(id, at), definition: Bytes::from_static(b"{}") }
+    Command::CreateRun {
+        header: header(id, at),
+        definition: Bytes::from_static(b"{}"),
+    }
 }
 
 fn events(run: &RunId, first_seq: u64, events: &[Event]) -> Command {
-    let events = events.iter().map(|event| event.encode().unwrap().into()).collect();
-    Command::RunEvents { run: run.clone(), first_seq, at: Timestamp(9), events }
+    let events = events
+        .iter()
+        .map(|event| event.encode().unwrap().into())
+        .collect();
+    Command::RunEvents {
+        run: run.clone(),
+        first_seq,
+        at: Timestamp(9),
+        events,
+    }
 }
 
 #[tokio::test]
@@ -56,30 +69,52 @@ async fn a_run_is_created_once_and_its_events_are_applied_once() {
 
     assert_eq!(send(&events(&run, 1, &[])).await, Response::NoSuchRun);
     assert_eq!(send(&create("w-1", 5)).await, Response::Done);
-    assert_eq!(send(&create("w-1", 6)).await, Response::Exists, "sent again, later");
+    assert_eq!(
+        send(&create("w-1", 6)).await,
+        Response::Exists,
+        "sent again, later"
+    );
     let mut other = header("w-1", 5);
     other.force = true;
-    let other = Command::CreateRun { header: other, definition: Bytes::new() };
+    let other = Command::CreateRun {
+        header: other,
+        definition: Bytes::new(),
+    };
     assert_eq!(send(&other).await, Response::Conflict);
 
     let started = Event::RunStarted { at: Timestamp(7) };
-    let ended =
-        Event::RunEnded { state: RunState::Failed, error: Some("no".to_owned()), at: Timestamp(8) };
+    let ended = Event::RunEnded {
+        state: RunState::Failed,
+        error: Some("no".to_owned()),
+        at: Timestamp(8),
+    };
     assert_eq!(send(&events(&run, 1, &[started])).await, Response::Done);
     let again = send(&events(&run, 1, std::slice::from_ref(&ended))).await;
     assert_eq!(again, Response::OutOfSequence { expected: 2 });
-    assert_eq!(reader(&shard).await.status(&run).unwrap().unwrap().state, RunState::Running);
+    assert_eq!(
+        reader(&shard).await.status(&run).unwrap().unwrap().state,
+        RunState::Running
+    );
     assert_eq!(send(&events(&run, 2, &[ended])).await, Response::Done);
 
     let read = reader(&shard).await;
     let status = read.status(&run).unwrap().unwrap();
-    assert_eq!((status.state, status.finished_at), (RunState::Failed, Some(Timestamp(8))));
+    assert_eq!(
+        (status.state, status.finished_at),
+        (RunState::Failed, Some(Timestamp(8)))
+    );
     assert_eq!(read.last_seq(&run).unwrap(), 2);
     let history = read.events(&run, 1, 10).unwrap();
-    assert_eq!((history.len(), history[0].seq, history[0].at), (1, 2, Timestamp(9)));
+    assert_eq!(
+        (history.len(), history[0].seq, history[0].at),
+        (1, 2, Timestamp(9))
+    );
     drop(read);
     let view = shard.read(Consistency::Stale).await.unwrap();
-    assert!(view.scan(keys::ACTIVE, None, 10).unwrap().is_empty(), "it is not active any more");
+    assert!(
+        view.scan(keys::ACTIVE, None, 10).unwrap().is_empty(),
+        "it is not active any more"
+    );
     assert_eq!(view.scan(keys::ENDED, None, 10).unwrap().len(), 1);
     drop(view);
     node.shutdown().await;
@@ -115,14 +150,30 @@ async fn a_bundle_is_there_once_all_pieces_are_and_their_digest_is_right() {
         index,
         piece: Bytes::from_static(bytes),
     };
-    assert_eq!(send(&piece(1, b"world")).await, Response::MorePieces { missing: 1 });
+    assert_eq!(
+        send(&piece(1, b"world")).await,
+        Response::MorePieces { missing: 1 }
+    );
     assert!(!reader(&shard).await.has_bundle(&digest).unwrap());
     let broken = send(&piece(0, b"Hello ")).await;
-    assert!(matches!(broken, Response::DigestMismatch { .. }), "{broken:?}");
-    assert_eq!(send(&piece(0, b"hello ")).await, Response::MorePieces { missing: 1 });
+    assert!(
+        matches!(broken, Response::DigestMismatch { .. }),
+        "{broken:?}"
+    );
+    assert_eq!(
+        send(&piece(0, b"hello ")).await,
+        Response::MorePieces { missing: 1 }
+    );
     assert_eq!(send(&piece(1, b"world")).await, Response::Done);
-    assert_eq!(send(&piece(1, b"again")).await, Response::Done, "it is whole already");
-    assert_eq!(reader(&shard).await.bundle(&digest).unwrap().unwrap(), "hello world");
+    assert_eq!(
+        send(&piece(1, b"again")).await,
+        Response::Done,
+        "it is whole already"
+    );
+    assert_eq!(
+        reader(&shard).await.bundle(&digest).unwrap().unwrap(),
+        "hello world"
+    );
     node.shutdown().await;
 }
 
@@ -148,12 +199,19 @@ async fn the_newest_artifact_of_an_id_wins_whatever_the_order() {
         }))
     };
     for command in [entry(2, "new"), entry(1, "old")] {
-        assert_eq!(propose(&shard, term, &command).await.unwrap(), Response::Done);
+        assert_eq!(
+            propose(&shard, term, &command).await.unwrap(),
+            Response::Done
+        );
     }
     let read = reader(&shard).await;
     let found = read.artifact("model", "global/2026").unwrap().unwrap();
     assert_eq!(found.blob.digest, "new");
-    assert_eq!(read.artifacts(Some("mode"), None, 9).unwrap().len(), 0, "names match whole");
+    assert_eq!(
+        read.artifacts(Some("mode"), None, 9).unwrap().len(),
+        0,
+        "names match whole"
+    );
     assert_eq!(read.artifacts(Some("model"), None, 9).unwrap().len(), 1);
     drop(read);
     node.shutdown().await;
@@ -168,9 +226,18 @@ async fn a_framework_id_stays_unless_it_is_replaced_on_purpose() {
         let command = Command::SetFrameworkId { pool, id, replace };
         propose(&shard, term, &command).await.unwrap()
     };
-    assert_eq!(set("one", false).await, Response::FrameworkId("one".to_owned()));
-    assert_eq!(set("two", false).await, Response::FrameworkId("one".to_owned()));
-    assert_eq!(set("two", true).await, Response::FrameworkId("two".to_owned()));
+    assert_eq!(
+        set("one", false).await,
+        Response::FrameworkId("one".to_owned())
+    );
+    assert_eq!(
+        set("two", false).await,
+        Response::FrameworkId("one".to_owned())
+    );
+    assert_eq!(
+        set("two", true).await,
+        Response::FrameworkId("two".to_owned())
+    );
     node.shutdown().await;
 }
 
@@ -179,15 +246,22 @@ async fn what_is_no_command_is_refused_and_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (node, shard, term) = open(dir.path()).await;
     for bytes in [&b""[..], b"\x01", b"\x09abc", b"\x01\xc1"] {
-        let answer = shard.propose(term, Bytes::from_static(bytes)).await.unwrap();
+        let answer = shard
+            .propose(term, Bytes::from_static(bytes))
+            .await
+            .unwrap();
         let response: Response = decode(&answer.response).unwrap();
         assert!(matches!(response, Response::Refused { .. }), "{response:?}");
     }
     let run: RunId = "w-1".parse().unwrap();
     propose(&shard, term, &create("w-1", 1)).await.unwrap();
     let garbage = vec![Bytes::from_static(b"\x01\xc1")];
-    let command =
-        Command::RunEvents { run: run.clone(), first_seq: 1, at: Timestamp(1), events: garbage };
+    let command = Command::RunEvents {
+        run: run.clone(),
+        first_seq: 1,
+        at: Timestamp(1),
+        events: garbage,
+    };
     let response = propose(&shard, term, &command).await.unwrap();
     assert!(matches!(response, Response::Refused { .. }), "{response:?}");
     assert_eq!(reader(&shard).await.last_seq(&run).unwrap(), 0);

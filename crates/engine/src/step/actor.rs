@@ -90,7 +90,10 @@ async fn build(
     let mut kill = false;
     if incarnation > 1 {
         seed.node.metrics().restarted("step");
-        let ask = DescribeAttempt { instance: seed.instance.clone(), attempt: seed.task.attempt };
+        let ask = DescribeAttempt {
+            instance: seed.instance.clone(),
+            attempt: seed.task.attempt,
+        };
         match seed.workflow.send(ask).await? {
             Some(now) => {
                 launched_on = now.launched_on;
@@ -220,7 +223,13 @@ impl StepActor {
             Action::Enqueue => self.enqueue(ctx),
             Action::Adopt { agent } => {
                 let observer = ctx.address().recipient();
-                self.tell(|link| link.adopt.do_send(Adopt { task, agent, observer }));
+                self.tell(|link| {
+                    link.adopt.do_send(Adopt {
+                        task,
+                        agent,
+                        observer,
+                    })
+                });
             }
             Action::Confirm => self.tell(|link| link.confirm.do_send(Confirm { task })),
             Action::Kill { agent } => self.tell(|link| link.kill.do_send(Kill { task, agent })),
@@ -243,9 +252,18 @@ impl StepActor {
                     ctx.cancel_future(old);
                 }
             }
-            Action::Progress { percent, message, url } => {
+            Action::Progress {
+                percent,
+                message,
+                url,
+            } => {
                 self.seed.node.progress().note(&task, |progress| {
-                    *progress = Progress { percent: Some(percent), message, url, ..progress.clone() }
+                    *progress = Progress {
+                        percent: Some(percent),
+                        message,
+                        url,
+                        ..progress.clone()
+                    }
                 });
             }
             Action::Stop => {
@@ -266,21 +284,28 @@ impl StepActor {
         if let Input::Launching { host, .. } = &input {
             let host = host.clone();
             let task = self.state.task();
-            self.seed.node.progress().note(task, |progress| progress.host = Some(host));
+            self.seed
+                .node
+                .progress()
+                .note(task, |progress| progress.host = Some(host));
         }
         let report = self.seed.workflow.send(Report { input });
         // In order of reporting: the run answers in the order in which it was told, and a
         // context's futures that become ready together are polled in the order of their birth.
-        ctx.spawn(report.into_actor(self).map(|committed, actor, ctx| match committed {
-            Ok(Ok(())) => actor.on(Event::Committed, ctx),
-            // The run's records have no place for it, so nothing is left to be made durable.
-            Ok(Err(ReportError::Rejected(reason))) => {
-                tracing::warn!(task = %actor.seed.task, reason, "the run refused a report");
-                actor.on(Event::Committed, ctx);
-            }
-            // The run's actor goes, and takes this one with it.
-            Ok(Err(ReportError::NotCommitted)) | Err(_) => ctx.stop(),
-        }));
+        ctx.spawn(
+            report
+                .into_actor(self)
+                .map(|committed, actor, ctx| match committed {
+                    Ok(Ok(())) => actor.on(Event::Committed, ctx),
+                    // The run's records have no place for it, so nothing is left to be made durable.
+                    Ok(Err(ReportError::Rejected(reason))) => {
+                        tracing::warn!(task = %actor.seed.task, reason, "the run refused a report");
+                        actor.on(Event::Committed, ctx);
+                    }
+                    // The run's actor goes, and takes this one with it.
+                    Ok(Err(ReportError::NotCommitted)) | Err(_) => ctx.stop(),
+                }),
+        );
     }
 
     fn enqueue(&mut self, ctx: &mut Context<Self>) {
@@ -289,11 +314,15 @@ impl StepActor {
             attempt: self.seed.task.attempt,
         };
         let asked = self.seed.workflow.send(describe);
-        ctx.spawn(asked.into_actor(self).map(|answer, actor, ctx| match answer {
-            Ok(Some(now)) => actor.request(now, ctx),
-            // The run knows of no such live attempt: there is nothing to do.
-            Ok(None) | Err(_) => ctx.stop(),
-        }));
+        ctx.spawn(
+            asked
+                .into_actor(self)
+                .map(|answer, actor, ctx| match answer {
+                    Ok(Some(now)) => actor.request(now, ctx),
+                    // The run knows of no such live attempt: there is nothing to do.
+                    Ok(None) | Err(_) => ctx.stop(),
+                }),
+        );
     }
 
     fn request(&mut self, now: AttemptNow, ctx: &mut Context<Self>) {
@@ -318,7 +347,11 @@ impl StepActor {
                     self.tell(|link| link.enqueue.do_send(request));
                     if let Some(since) = self.since.take() {
                         let overhead = since.elapsed().as_secs_f64();
-                        self.seed.node.metrics().step_overhead_seconds.observe(overhead);
+                        self.seed
+                            .node
+                            .metrics()
+                            .step_overhead_seconds
+                            .observe(overhead);
                     }
                 }
             }

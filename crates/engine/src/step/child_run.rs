@@ -38,7 +38,11 @@ pub(crate) fn child_run(seed: StepSeed) -> ChildSpec<ChildRunActor> {
             if incarnation > 1 {
                 seed.node.metrics().restarted("step");
             }
-            Ok(ChildRunActor { seed, incarnation, killed: false })
+            Ok(ChildRunActor {
+                seed,
+                incarnation,
+                killed: false,
+            })
         }
     })
     .restart(Restart::Transient)
@@ -49,8 +53,11 @@ pub(crate) fn child_run(seed: StepSeed) -> ChildSpec<ChildRunActor> {
 pub(crate) fn run_id(workflow: &str, task: &TaskId) -> Result<RunId, IdError> {
     const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
     let hash = Sha256::digest(task.to_string());
-    let suffix: String =
-        hash.iter().take(26).map(|byte| char::from(ALPHABET[usize::from(byte & 31)])).collect();
+    let suffix: String = hash
+        .iter()
+        .take(26)
+        .map(|byte| char::from(ALPHABET[usize::from(byte & 31)]))
+        .collect();
     RunId::new(workflow, &suffix)
 }
 
@@ -96,7 +103,9 @@ impl ChildRunActor {
         }
         let seed = self.seed.clone();
         let cancelled = async move {
-            let Some((run, _)) = what_runs(&seed).await else { return };
+            let Some((run, _)) = what_runs(&seed).await else {
+                return;
+            };
             let engine = Engine::of(seed.node.clone());
             let reason = format!("its parent, {}, is not wanted any more", seed.task);
             loop {
@@ -114,7 +123,10 @@ impl ChildRunActor {
 }
 
 fn describe(seed: &StepSeed) -> DescribeAttempt {
-    DescribeAttempt { instance: seed.instance.clone(), attempt: seed.task.attempt }
+    DescribeAttempt {
+        instance: seed.instance.clone(),
+        attempt: seed.task.attempt,
+    }
 }
 
 /// The run's id, and how to submit it. `None`: the attempt is over, one way or the other.
@@ -157,7 +169,9 @@ async fn what_runs(seed: &StepSeed) -> Option<(RunId, Submission)> {
 async fn carry_out(seed: StepSeed) {
     let engine = Engine::of(seed.node.clone());
     let run = loop {
-        let Some((run, submission)) = what_runs(&seed).await else { return };
+        let Some((run, submission)) = what_runs(&seed).await else {
+            return;
+        };
         match engine.accept(submission).await {
             Ok(_) => break run,
             Err(error) if is_passing(&error) => {
@@ -171,16 +185,39 @@ async fn carry_out(seed: StepSeed) {
         }
     };
     let (instance, attempt) = (seed.instance.clone(), seed.task.attempt);
-    report(&seed, Input::Running { instance: instance.clone(), attempt, url: None }).await;
+    report(
+        &seed,
+        Input::Running {
+            instance: instance.clone(),
+            attempt,
+            url: None,
+        },
+    )
+    .await;
     loop {
-        let call = ShardCall::AwaitEnd { run: run.clone(), wait: seed.node.timing().long_poll };
+        let call = ShardCall::AwaitEnd {
+            run: run.clone(),
+            wait: seed.node.timing().long_poll,
+        };
         let outcome = match seed.node.call(&keys::run_place(&run), call).await {
-            Ok(ShardReply::Ended { state: RunState::Running, .. }) => continue,
-            Ok(ShardReply::Ended { state: RunState::Succeeded, .. }) => {
-                Outcome::Succeeded { outputs: BTreeMap::new() }
-            }
-            Ok(ShardReply::Ended { state: RunState::Cancelled, .. }) => Outcome::Killed,
-            Ok(ShardReply::Ended { state: RunState::Failed, error }) => {
+            Ok(ShardReply::Ended {
+                state: RunState::Running,
+                ..
+            }) => continue,
+            Ok(ShardReply::Ended {
+                state: RunState::Succeeded,
+                ..
+            }) => Outcome::Succeeded {
+                outputs: BTreeMap::new(),
+            },
+            Ok(ShardReply::Ended {
+                state: RunState::Cancelled,
+                ..
+            }) => Outcome::Killed,
+            Ok(ShardReply::Ended {
+                state: RunState::Failed,
+                error,
+            }) => {
                 let why = error.unwrap_or_else(|| "it does not say why".to_owned());
                 Outcome::Failed(step_failure(format!("run {run} failed: {why}")))
             }
@@ -191,7 +228,15 @@ async fn carry_out(seed: StepSeed) {
                 continue;
             }
         };
-        report(&seed, Input::Ended { instance, attempt, outcome }).await;
+        report(
+            &seed,
+            Input::Ended {
+                instance,
+                attempt,
+                outcome,
+            },
+        )
+        .await;
         return;
     }
 }
@@ -201,7 +246,11 @@ fn is_passing(error: &EngineError) -> bool {
 }
 
 fn step_failure(message: String) -> Failure {
-    Failure { class: FailureClass::Step, message, retryable: true }
+    Failure {
+        class: FailureClass::Step,
+        message,
+        retryable: true,
+    }
 }
 
 fn failed(seed: &StepSeed, failure: Failure) -> Input {

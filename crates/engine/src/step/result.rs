@@ -27,7 +27,9 @@ pub(crate) fn finished(data: &[u8]) -> Outcome {
 
 /// The outcome of an attempt that ended badly, says its update.
 pub(crate) fn failed(class: FailureClass, message: &str, data: &[u8]) -> Outcome {
-    let own_word = TaskResult::decode(data).ok().and_then(|result| result.failure);
+    let own_word = TaskResult::decode(data)
+        .ok()
+        .and_then(|result| result.failure);
     Outcome::Failed(cut(own_word.unwrap_or_else(|| Failure {
         class,
         message: if message.is_empty() {
@@ -40,7 +42,9 @@ pub(crate) fn failed(class: FailureClass, message: &str, data: &[u8]) -> Outcome
 }
 
 fn succeeded(result: TaskResult) -> Outcome {
-    Outcome::Succeeded { outputs: result.outputs }
+    Outcome::Succeeded {
+        outputs: result.outputs,
+    }
 }
 
 /// Cuts the message to its limit, at a character's boundary.
@@ -58,15 +62,25 @@ mod tests {
     use super::*;
 
     fn failure(class: FailureClass) -> Failure {
-        Failure { class, message: "out of memory".to_owned(), retryable: false }
+        Failure {
+            class,
+            message: "out of memory".to_owned(),
+            retryable: false,
+        }
     }
 
     #[test]
     fn the_executors_own_word_beats_the_updates_reason() {
-        let data = TaskResult { failure: Some(failure(FailureClass::Step)), ..Default::default() }
-            .encode()
-            .unwrap();
-        for outcome in [failed(FailureClass::Platform, "executor ended", &data), finished(&data)] {
+        let data = TaskResult {
+            failure: Some(failure(FailureClass::Step)),
+            ..Default::default()
+        }
+        .encode()
+        .unwrap();
+        for outcome in [
+            failed(FailureClass::Platform, "executor ended", &data),
+            finished(&data),
+        ] {
             assert_eq!(outcome, Outcome::Failed(failure(FailureClass::Step)));
         }
     }
@@ -76,13 +90,18 @@ mod tests {
         let Outcome::Failed(failure) = failed(FailureClass::Platform, "agent lost", b"") else {
             panic!("it failed")
         };
-        assert_eq!((failure.class, failure.retryable), (FailureClass::Platform, true));
+        assert_eq!(
+            (failure.class, failure.retryable),
+            (FailureClass::Platform, true)
+        );
         assert_eq!(failure.message, "agent lost");
     }
 
     #[test]
     fn a_result_that_cannot_be_read_costs_the_platform() {
-        let Outcome::Failed(failure) = finished(&[9, 9, 9]) else { panic!("unreadable") };
+        let Outcome::Failed(failure) = finished(&[9, 9, 9]) else {
+            panic!("unreadable")
+        };
         assert_eq!(failure.class, FailureClass::Platform);
     }
 

@@ -95,9 +95,17 @@ enum Phase {
     /// Nobody has it, or it is in the broker's queue.
     Asking { reported: bool },
     /// The run is told where it will be; nothing is launched yet.
-    Placing { agent: String, superseded: Option<(String, String)> },
+    Placing {
+        agent: String,
+        superseded: Option<(String, String)>,
+    },
     /// It may be running on this agent.
-    Launched { agent: String, heard: bool, unanswered: u32, running: Option<Option<String>> },
+    Launched {
+        agent: String,
+        heard: bool,
+        unanswered: u32,
+        running: Option<Option<String>>,
+    },
     /// Its end is reported.
     Ending,
     /// Its end is committed.
@@ -135,9 +143,12 @@ impl StepState {
     pub(crate) fn new(task: TaskId, instance: Instance, launched_on: Option<String>) -> Self {
         let phase = match launched_on {
             None => Phase::Asking { reported: false },
-            Some(agent) => {
-                Phase::Launched { agent, heard: false, unanswered: 0, running: None }
-            }
+            Some(agent) => Phase::Launched {
+                agent,
+                heard: false,
+                unanswered: 0,
+                running: None,
+            },
         };
         Self {
             task,
@@ -224,7 +235,9 @@ impl StepState {
             // being made durable: once it is, the new broker finds out that it never ran.
             Phase::Placing { .. } | Phase::Ending | Phase::Over => {}
             Phase::Launched { agent, .. } => {
-                actions.push(Action::Adopt { agent: agent.clone() });
+                actions.push(Action::Adopt {
+                    agent: agent.clone(),
+                });
                 self.watch_launch(actions);
                 if self.killed {
                     self.kill(actions);
@@ -257,9 +270,18 @@ impl StepState {
                 Phase::Asking { .. } if self.broker => actions.push(Action::Enqueue),
                 _ => {}
             },
-            Signal::Progress { percent, message, url, .. } => {
+            Signal::Progress {
+                percent,
+                message,
+                url,
+                ..
+            } => {
                 if !matches!(self.phase, Phase::Ending) {
-                    actions.push(Action::Progress { percent, message, url });
+                    actions.push(Action::Progress {
+                        percent,
+                        message,
+                        url,
+                    });
                 }
             }
         }
@@ -271,22 +293,23 @@ impl StepState {
             Phase::Asking { .. } => self.place(agent, host, actions),
             // The hold was over before the commit was: the offer is another one now, and the
             // run must know of it before anything is launched.
-            Phase::Placing { agent: placing, superseded } => {
+            Phase::Placing {
+                agent: placing,
+                superseded,
+            } => {
                 *superseded = (*placing != agent).then_some((agent, host));
             }
-            Phase::Launched { agent: at, heard: false, .. } => {
-                if *at == agent {
-                    actions.push(Action::Confirm);
-                } else {
-                    self.place(agent, host, actions);
-                }
-            }
+            // The broker did not get the confirmation in time, and offers a place once more.
+            Phase::Launched { heard: false, .. } => self.place(agent, host, actions),
             Phase::Launched { .. } | Phase::Ending | Phase::Over => {}
         }
     }
 
     fn place(&mut self, agent: String, host: String, actions: &mut Vec<Action>) {
-        self.phase = Phase::Placing { agent: agent.clone(), superseded: None };
+        self.phase = Phase::Placing {
+            agent: agent.clone(),
+            superseded: None,
+        };
         let input = Input::Launching {
             instance: self.instance.clone(),
             attempt: self.attempt(),
@@ -306,14 +329,23 @@ impl StepState {
             Phase::Launched { agent, .. } | Phase::Placing { agent, .. } => agent.clone(),
             _ => String::new(),
         };
-        let at = update.agent.clone().filter(|agent| !agent.is_empty()).unwrap_or(known);
+        let at = update
+            .agent
+            .clone()
+            .filter(|agent| !agent.is_empty())
+            .unwrap_or(known);
         let was_running = match &self.phase {
             Phase::Launched { running, .. } => running.clone(),
             _ => None,
         };
         let (instance, attempt) = (self.instance.clone(), self.attempt());
         let mut launched = |running| {
-            self.phase = Phase::Launched { agent: at.clone(), heard: true, unanswered: 0, running };
+            self.phase = Phase::Launched {
+                agent: at.clone(),
+                heard: true,
+                unanswered: 0,
+                running,
+            };
         };
         match update.state {
             AttemptState::Launching | AttemptState::Killing => {
@@ -328,7 +360,11 @@ impl StepState {
                 let news = was_running.as_ref() != Some(&url);
                 launched(Some(url.clone()));
                 if news {
-                    let input = Input::Running { instance, attempt, url };
+                    let input = Input::Running {
+                        instance,
+                        attempt,
+                        url,
+                    };
                     self.report(input, ack, Then::Nothing, actions);
                 } else {
                     actions.extend(ack.map(acknowledge));
@@ -337,7 +373,12 @@ impl StepState {
             AttemptState::Unreachable => {
                 // Once it is back it is news that it runs.
                 launched(None);
-                self.report(Input::Unreachable { instance, attempt }, ack, Then::Nothing, actions);
+                self.report(
+                    Input::Unreachable { instance, attempt },
+                    ack,
+                    Then::Nothing,
+                    actions,
+                );
             }
             AttemptState::Finished { data } if data.is_empty() && ack.is_none() => {
                 // An answer to a reconciliation: outputs come only with the agent's own update,
@@ -350,7 +391,11 @@ impl StepState {
             AttemptState::Finished { data } => {
                 self.end(result::finished(&data), ack, actions);
             }
-            AttemptState::Failed { class, message, data } => {
+            AttemptState::Failed {
+                class,
+                message,
+                data,
+            } => {
                 self.end(result::failed(class, &message, &data), ack, actions);
             }
             AttemptState::Killed if self.killed => self.end(Outcome::Killed, ack, actions),
@@ -361,16 +406,26 @@ impl StepState {
     }
 
     fn is_running(&self) -> bool {
-        matches!(self.phase, Phase::Launched { running: Some(_), .. })
+        matches!(
+            self.phase,
+            Phase::Launched {
+                running: Some(_),
+                ..
+            }
+        )
     }
 
     fn committed(&mut self, actions: &mut Vec<Action>) {
-        let Some(done) = self.pending.pop_front() else { return };
+        let Some(done) = self.pending.pop_front() else {
+            return;
+        };
         actions.extend(done.acknowledge.map(acknowledge));
         match done.then {
             Then::Nothing => {}
             Then::Placed => {
-                let Phase::Placing { agent, superseded } = &mut self.phase else { return };
+                let Phase::Placing { agent, superseded } = &mut self.phase else {
+                    return;
+                };
                 if let Some((agent, host)) = superseded.take() {
                     if self.killed {
                         self.kill(actions);
@@ -380,8 +435,12 @@ impl StepState {
                     return;
                 }
                 let agent = std::mem::take(agent);
-                self.phase =
-                    Phase::Launched { agent, heard: false, unanswered: 0, running: None };
+                self.phase = Phase::Launched {
+                    agent,
+                    heard: false,
+                    unanswered: 0,
+                    running: None,
+                };
                 if self.killed {
                     self.kill(actions);
                 } else {
@@ -399,7 +458,13 @@ impl StepState {
     }
 
     fn launch_overdue(&mut self, actions: &mut Vec<Action>) {
-        let Phase::Launched { agent, heard, unanswered, running: None } = &mut self.phase else {
+        let Phase::Launched {
+            agent,
+            heard,
+            unanswered,
+            running: None,
+        } = &mut self.phase
+        else {
             return;
         };
         if !self.broker {
@@ -447,7 +512,9 @@ impl StepState {
             Phase::Placing { .. } if self.pending.iter().any(|p| p.then == Then::Placed) => {}
             Phase::Placing { agent, .. } | Phase::Launched { agent, .. } => {
                 if self.broker {
-                    actions.push(Action::Kill { agent: Some(agent.clone()) });
+                    actions.push(Action::Kill {
+                        agent: Some(agent.clone()),
+                    });
                 }
                 actions.push(Action::WatchKill);
             }

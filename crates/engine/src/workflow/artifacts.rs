@@ -29,7 +29,11 @@ const AGAIN_AT_MOST: Duration = Duration::from_secs(5);
 impl WorkflowActor {
     /// What has to be registered before this input may be decided, if anything has.
     pub(super) fn registration(&self, input: &Input) -> Option<Vec<ArtifactEntry>> {
-        let Input::Ended { instance, attempt, outcome: Outcome::Succeeded { outputs } } = input
+        let Input::Ended {
+            instance,
+            attempt,
+            outcome: Outcome::Succeeded { outputs },
+        } = input
         else {
             return None;
         };
@@ -93,7 +97,9 @@ impl WorkflowActor {
             until_done("look up artifacts", || all_of(&node, &artifacts)).await
         };
         ctx.spawn(found.into_actor(self).map(move |found, actor, ctx| {
-            actor.inbox.push(Waiting::own(Input::ArtifactsLookedUp { instance, found }));
+            actor
+                .inbox
+                .push(Waiting::own(Input::ArtifactsLookedUp { instance, found }));
             actor.pump(ctx);
         }));
     }
@@ -114,9 +120,13 @@ async fn all_of(
         }
     });
     let found: Option<Vec<_>> = try_join_all(asked).await?.into_iter().collect();
-    let Some(mut entries) = found else { return Ok(None) };
+    let Some(mut entries) = found else {
+        return Ok(None);
+    };
     entries.sort_by(|a, b| (a.created_at, &a.task).cmp(&(b.created_at, &b.task)));
-    let Some(newest) = entries.last() else { return Ok(None) };
+    let Some(newest) = entries.last() else {
+        return Ok(None);
+    };
     let mut outputs = newest.outputs.clone();
     for entry in &entries {
         outputs.insert(entry.name.clone(), entry.blob.to_value());

@@ -69,8 +69,13 @@ impl WorkflowActor {
             if batch.bytes >= limit {
                 break;
             }
-            let Some(waiting) = self.inbox.pop() else { break };
-            if let Input::Ended { instance, attempt, .. } = &waiting.input {
+            let Some(waiting) = self.inbox.pop() else {
+                break;
+            };
+            if let Input::Ended {
+                instance, attempt, ..
+            } = &waiting.input
+            {
                 batch.since.get_or_insert(waiting.since);
                 if !self.killing.is_empty()
                     && let Some((task, _)) = self.hot.attempt(instance, *attempt)
@@ -109,7 +114,9 @@ impl WorkflowActor {
         self.committing = true;
         let metrics = self.seed.node.metrics();
         metrics.proposals.inc();
-        metrics.events_per_proposal.observe(batch.encoded.len() as f64);
+        metrics
+            .events_per_proposal
+            .observe(batch.encoded.len() as f64);
         let command = Command::RunEvents {
             run: self.seed.run.clone(),
             first_seq: self.hot.next_seq(),
@@ -119,7 +126,9 @@ impl WorkflowActor {
         let (shard, term) = (self.seed.shard.clone(), self.seed.term);
         let committed = async move { machine::propose(&shard, term, &command).await };
         ctx.spawn(
-            committed.into_actor(self).map(move |result, actor, ctx| actor.done(result, batch, ctx)),
+            committed
+                .into_actor(self)
+                .map(move |result, actor, ctx| actor.done(result, batch, ctx)),
         );
     }
 
@@ -135,7 +144,9 @@ impl WorkflowActor {
             Ok(other) => {
                 // What is in memory is not what is stored: start from there.
                 self.seed.node.metrics().proposals_failed.inc();
-                crash(format!("the history of run {run} is not what its actor thought: {other:?}"));
+                crash(format!(
+                    "the history of run {run} is not what its actor thought: {other:?}"
+                ));
             }
             Err(error @ EngineError::Unavailable { .. }) => {
                 // Another term has begun, or the node is closing. The next leader's actor goes on.
@@ -156,8 +167,13 @@ impl WorkflowActor {
         self.hot.committed(count);
         let metrics = self.seed.node.metrics();
         metrics.transitions.inc_by(count);
-        metrics.commit_seconds.observe(batch.proposed.elapsed().as_secs_f64());
-        self.seed.node.announcements().moved(run, self.hot.next_seq() - 1);
+        metrics
+            .commit_seconds
+            .observe(batch.proposed.elapsed().as_secs_f64());
+        self.seed
+            .node
+            .announcements()
+            .moved(run, self.hot.next_seq() - 1);
         answer(batch.replies, Ok(()));
         let effects = self.hot.effects(&batch.decided);
         self.carry_out(effects, batch.since, ctx);

@@ -29,19 +29,40 @@ impl WorkflowActor {
                 Effect::CompleteNoop { instance, attempt } => {
                     if let Some(since) = since {
                         let overhead = since.elapsed().as_secs_f64();
-                        self.seed.node.metrics().step_overhead_seconds.observe(overhead);
+                        self.seed
+                            .node
+                            .metrics()
+                            .step_overhead_seconds
+                            .observe(overhead);
                     }
-                    let outcome = Outcome::Succeeded { outputs: BTreeMap::new() };
-                    self.inbox.push(Waiting::own(Input::Ended { instance, attempt, outcome }));
+                    let outcome = Outcome::Succeeded {
+                        outputs: BTreeMap::new(),
+                    };
+                    self.inbox.push(Waiting::own(Input::Ended {
+                        instance,
+                        attempt,
+                        outcome,
+                    }));
                 }
-                Effect::LookUpArtifacts { instance, artifacts } => {
+                Effect::LookUpArtifacts {
+                    instance,
+                    artifacts,
+                } => {
                     self.look_up(instance, artifacts, ctx);
                 }
-                Effect::StartAttempt { instance, attempt, launched_on } => {
+                Effect::StartAttempt {
+                    instance,
+                    attempt,
+                    launched_on,
+                } => {
                     self.start_attempt(&instance, attempt, launched_on, since, ctx);
                 }
                 Effect::KillAttempt { instance, attempt } => self.kill(&instance, attempt, ctx),
-                Effect::SetTimer { instance, attempt, at } => {
+                Effect::SetTimer {
+                    instance,
+                    attempt,
+                    at,
+                } => {
                     self.timers.set((at, instance, attempt));
                 }
                 Effect::RunEnded => {
@@ -81,7 +102,9 @@ impl WorkflowActor {
         let started = if is_workflow {
             self.steps.start_child(step::child_run(seed)).map(drop)
         } else {
-            self.steps.start_child(step::child(seed, launched_on)).map(drop)
+            self.steps
+                .start_child(step::child(seed, launched_on))
+                .map(drop)
         };
         match started {
             // A recovered run's effects come again; the attempt's actor lives.
@@ -94,15 +117,21 @@ impl WorkflowActor {
 
     /// An attempt that was started under an earlier leader may have no actor here yet.
     fn kill(&mut self, instance: &Instance, attempt: Attempt, ctx: &Context<Self>) {
-        let Some((task, kind)) = self.hot.attempt(instance, attempt) else { return };
+        let Some((task, kind)) = self.hot.attempt(instance, attempt) else {
+            return;
+        };
         let key = task.to_string();
         let launched_on = self.hot.launched_on(instance, attempt);
         self.start_attempt(instance, attempt, launched_on, None, ctx);
         self.killing.insert(task.clone());
         let told = if kind.is_workflow {
-            self.steps.child::<ChildRunActor>(&key).map(|child| child.try_send(KillStep))
+            self.steps
+                .child::<ChildRunActor>(&key)
+                .map(|child| child.try_send(KillStep))
         } else {
-            self.steps.child::<StepActor>(&key).map(|child| child.try_send(KillStep))
+            self.steps
+                .child::<StepActor>(&key)
+                .map(|child| child.try_send(KillStep))
         };
         if let Some(Err(error)) = told {
             // It is being restarted: it will ask the run, and learn that it is to end.
@@ -116,7 +145,9 @@ impl WorkflowActor {
         let wait = until(self.seed.node.now(), at);
         let timer = ctx.run_later(wait, |actor, ctx| {
             for (_, instance, attempt) in actor.timers.fired(actor.seed.node.now()) {
-                actor.inbox.push(Waiting::own(Input::Timer { instance, attempt }));
+                actor
+                    .inbox
+                    .push(Waiting::own(Input::Timer { instance, attempt }));
             }
             actor.arm_timer(ctx);
             actor.pump(ctx);
@@ -140,5 +171,10 @@ pub(super) fn task_id(
     instance: &Instance,
     attempt: Attempt,
 ) -> TaskId {
-    TaskId { run: run.clone(), step: step.to_owned(), path: instance.path.clone(), attempt }
+    TaskId {
+        run: run.clone(),
+        step: step.to_owned(),
+        path: instance.path.clone(),
+        attempt,
+    }
 }

@@ -31,20 +31,26 @@ pub(super) struct HotRun {
 impl HotRun {
     /// The run as this replica has applied it. A leader has applied all that was committed
     /// before its term.
-    pub(super) async fn load(
-        node: &Node,
-        shard: &Shard,
-        run: &RunId,
-    ) -> Result<Self, EngineError> {
-        let view = shard.read(Consistency::Stale).await.map_err(|error| {
-            EngineError::Unavailable { action: "load the run", reason: error.to_string() }
-        })?;
+    pub(super) async fn load(node: &Node, shard: &Shard, run: &RunId) -> Result<Self, EngineError> {
+        let view =
+            shard
+                .read(Consistency::Stale)
+                .await
+                .map_err(|error| EngineError::Unavailable {
+                    action: "load the run",
+                    reason: error.to_string(),
+                })?;
         let reader = Reader::new(view);
         let header = crate::local::header(&reader, run)?;
         let plan = reader.plan(&header.definition, node.definitions())?;
         let next_seq = reader.last_seq(run)? + 1;
         let records = reader.all_records(run).await?;
-        Ok(Self { header, plan, records, next_seq })
+        Ok(Self {
+            header,
+            plan,
+            records,
+            next_seq,
+        })
     }
 
     pub(super) fn header(&self) -> &RunHeader {
@@ -56,11 +62,7 @@ impl HotRun {
     }
 
     /// Decides an input and moves the records on.
-    pub(super) fn decide(
-        &mut self,
-        input: &Input,
-        now: Timestamp,
-    ) -> Result<Vec<Event>, Rejected> {
+    pub(super) fn decide(&mut self, input: &Input, now: Timestamp) -> Result<Vec<Event>, Rejected> {
         let events = decide(&self.plan, &self.records, input, now)?;
         for event in &events {
             apply(&mut self.records, event);
@@ -89,7 +91,11 @@ impl HotRun {
     }
 
     fn step_record(&self, instance: &Instance) -> Option<StepRecord> {
-        match self.records.get(&RecordKey::Instance(instance.clone())).as_deref() {
+        match self
+            .records
+            .get(&RecordKey::Instance(instance.clone()))
+            .as_deref()
+        {
             Some(Record::Step(step)) => Some(step.clone()),
             _ => None,
         }
@@ -97,9 +103,8 @@ impl HotRun {
 
     /// The instance's record, if this is its newest attempt and that has not ended.
     fn live(&self, instance: &Instance, attempt: Attempt) -> Option<StepRecord> {
-        self.step_record(instance).filter(|step| {
-            step.attempt == attempt && step.phase == Phase::Attempt
-        })
+        self.step_record(instance)
+            .filter(|step| step.attempt == attempt && step.phase == Phase::Attempt)
     }
 
     /// Name and kind of an attempt.
@@ -113,12 +118,17 @@ impl HotRun {
             pool: step.pool.clone(),
             is_workflow: matches!(step.kind, StepKind::Workflow { .. }),
         };
-        Some((task_id(&self.header.id, &step.name, instance, attempt), kind))
+        Some((
+            task_id(&self.header.id, &step.name, instance, attempt),
+            kind,
+        ))
     }
 
     /// The agent that an attempt was placed on.
     pub(super) fn launched_on(&self, instance: &Instance, attempt: Attempt) -> Option<String> {
-        let step = self.step_record(instance).filter(|step| step.attempt == attempt)?;
+        let step = self
+            .step_record(instance)
+            .filter(|step| step.attempt == attempt)?;
         agent(&step)
     }
 
@@ -132,7 +142,11 @@ impl HotRun {
             return None;
         }
         self.live(instance, attempt)?;
-        Some(launch_spec(&self.plan, &self.records, instance, attempt).ok()?.produces)
+        Some(
+            launch_spec(&self.plan, &self.records, instance, attempt)
+                .ok()?
+                .produces,
+        )
     }
 
     pub(super) fn describe(&self, instance: &Instance, attempt: Attempt) -> Option<AttemptNow> {
@@ -153,5 +167,8 @@ impl HotRun {
 
 /// The agent that the newest attempt was placed on, if it was.
 fn agent(step: &StepRecord) -> Option<String> {
-    step.place.as_deref().map(|place| place.agent.clone()).filter(|agent| !agent.is_empty())
+    step.place
+        .as_deref()
+        .map(|place| place.agent.clone())
+        .filter(|agent| !agent.is_empty())
 }

@@ -22,12 +22,20 @@ pub(super) struct Waiting {
 impl Waiting {
     /// An input of the actor's own making.
     pub(super) fn own(input: Input) -> Self {
-        Self { input, reply: None, since: Instant::now() }
+        Self {
+            input,
+            reply: None,
+            since: Instant::now(),
+        }
     }
 
     /// An input whose sender wants to know of the commit.
     pub(super) fn reported(input: Input, reply: Reply) -> Self {
-        Self { input, reply: Some(reply), since: Instant::now() }
+        Self {
+            input,
+            reply: Some(reply),
+            since: Instant::now(),
+        }
     }
 }
 

@@ -146,6 +146,12 @@ impl Actor for WorkflowActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         debug!(run = %self.seed.run, next = self.hot.next_seq(), "the run's actor is here");
+        if self.hot.has_ended() {
+            // Somebody woke it to tell it something: a retry, most likely.
+            self.lingering = true;
+            ctx.run_later(WOKEN, Self::leave_if_done);
+            return;
+        }
         let effects = self.hot.recover();
         self.carry_out(effects, None, ctx);
         self.pump(ctx);
@@ -202,6 +208,8 @@ impl Handler<Children> for WorkflowActor {
 
 /// How often a run that has ended looks whether its last attempts are gone.
 const LINGER: Duration = Duration::from_millis(20);
+/// How long the actor of an ended run waits for what it was woken for.
+const WOKEN: Duration = Duration::from_secs(1);
 
 impl WorkflowActor {
     /// The run has ended. Its actor stays until attempts that are being killed are gone.

@@ -41,7 +41,11 @@ impl Timers {
     pub(super) fn fired(&mut self, now: Timestamp) -> Vec<Alarm> {
         self.armed = None;
         let mut due = Vec::new();
-        while self.alarms.peek().is_some_and(|Reverse((at, ..))| *at <= now) {
+        while self
+            .alarms
+            .peek()
+            .is_some_and(|Reverse((at, ..))| *at <= now)
+        {
             due.extend(self.alarms.pop().map(|Reverse(alarm)| alarm));
         }
         due
@@ -55,7 +59,10 @@ mod tests {
     use super::*;
 
     fn alarm(at: u64) -> Alarm {
-        let instance = Instance { node: NodeId(1), path: IterPath::default() };
+        let instance = Instance {
+            node: NodeId(1),
+            path: IterPath::default(),
+        };
         (Timestamp(at), instance, Attempt(1))
     }
 
@@ -69,7 +76,11 @@ mod tests {
         assert_eq!(timers.next(), None);
         timers.set(alarm(20));
         assert_eq!(timers.next(), Some(Timestamp(20)));
-        let due: Vec<u64> = timers.fired(Timestamp(60)).iter().map(|(at, ..)| at.0).collect();
+        let due: Vec<u64> = timers
+            .fired(Timestamp(60))
+            .iter()
+            .map(|(at, ..)| at.0)
+            .collect();
         assert_eq!(due, [20, 50]);
         assert_eq!(timers.next(), Some(Timestamp(70)));
     }

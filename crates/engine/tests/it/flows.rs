@@ -15,7 +15,11 @@ pub(crate) enum Flow {
     Step(Box<Step>),
     Sequence(Vec<Flow>),
     Parallel(Vec<Flow>),
-    ForEach { items: Items, max_parallel: Option<u32>, body: Box<Flow> },
+    ForEach {
+        items: Items,
+        max_parallel: Option<u32>,
+        body: Box<Flow>,
+    },
 }
 
 fn step_of(name: &str, kind: StepKind) -> Step {
@@ -42,7 +46,10 @@ fn step_of(name: &str, kind: StepKind) -> Step {
 
 /// A step that a broker has to place.
 pub(crate) fn task(name: &str) -> Step {
-    step_of(name, StepKind::Command(Command::Shell(Template("true".to_owned()))))
+    step_of(
+        name,
+        StepKind::Command(Command::Shell(Template("true".to_owned()))),
+    )
 }
 
 /// A step that is done as soon as it is ready.
@@ -53,13 +60,25 @@ pub(crate) fn noop(name: &str) -> Step {
 /// A step that is a run of another workflow.
 pub(crate) fn child(name: &str, definition: Definition) -> Step {
     let definition = Box::new(definition);
-    step_of(name, StepKind::Workflow { definition, params: BTreeMap::new() })
+    step_of(
+        name,
+        StepKind::Workflow {
+            definition,
+            params: BTreeMap::new(),
+        },
+    )
 }
 
 /// A step that leaves an artifact behind.
 pub(crate) fn producer(name: &str, artifact: &str, id: &str) -> Step {
-    let produces = Produces { name: artifact.to_owned(), id: Template(id.to_owned()) };
-    Step { produces: vec![produces], ..task(name) }
+    let produces = Produces {
+        name: artifact.to_owned(),
+        id: Template(id.to_owned()),
+    };
+    Step {
+        produces: vec![produces],
+        ..task(name)
+    }
 }
 
 impl From<Step> for Flow {
@@ -79,13 +98,21 @@ pub(crate) fn parallel(children: impl IntoIterator<Item = Flow>) -> Flow {
 /// A loop over so many numbers.
 pub(crate) fn for_each(count: u32, max_parallel: Option<u32>, body: impl Into<Flow>) -> Flow {
     let items = Items::Literal((0..count).map(Into::into).collect());
-    Flow::ForEach { items, max_parallel, body: Box::new(body.into()) }
+    Flow::ForEach {
+        items,
+        max_parallel,
+        body: Box::new(body.into()),
+    }
 }
 
 /// A loop over a list that a step leaves.
 pub(crate) fn for_each_of(list: &str, body: impl Into<Flow>) -> Flow {
     let items = Items::Computed(Expression(list.to_owned()));
-    Flow::ForEach { items, max_parallel: None, body: Box::new(body.into()) }
+    Flow::ForEach {
+        items,
+        max_parallel: None,
+        body: Box::new(body.into()),
+    }
 }
 
 /// The definition of a tree.
@@ -107,7 +134,10 @@ pub(crate) fn workflow(name: &str, flow: impl Into<Flow>) -> Definition {
 
 fn place(flow: Flow, parent: Option<NodeId>, nodes: &mut Vec<Node>) -> NodeId {
     let id = NodeId(u32::try_from(nodes.len()).unwrap());
-    nodes.push(Node { parent, kind: NodeKind::Sequence(Vec::new()) });
+    nodes.push(Node {
+        parent,
+        kind: NodeKind::Sequence(Vec::new()),
+    });
     let mut below = |flow: Flow| place(flow, Some(id), nodes);
     let kind = match flow {
         Flow::Step(step) => NodeKind::Step(step),
@@ -118,7 +148,11 @@ fn place(flow: Flow, parent: Option<NodeId>, nodes: &mut Vec<Node>) -> NodeId {
             branches: children.into_iter().map(&mut below).collect(),
             join: Join::All,
         },
-        Flow::ForEach { items, max_parallel, body } => NodeKind::ForEach {
+        Flow::ForEach {
+            items,
+            max_parallel,
+            body,
+        } => NodeKind::ForEach {
             over: vec![("item".to_owned(), items)],
             body: below(*body),
             max_parallel,

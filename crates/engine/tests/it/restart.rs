@@ -11,19 +11,28 @@ use crate::world::{World, until};
 #[actix::test]
 async fn runs_go_on_over_restarts_at_any_moment_and_nothing_is_launched_twice() {
     let dir = tempfile::tempdir().unwrap();
-    let cluster =
-        Cluster::new(Duration::from_millis(3), |_, _| Fate::Succeed(BTreeMap::new()));
+    let cluster = Cluster::new(Duration::from_millis(3), |_, _| {
+        Fate::Succeed(BTreeMap::new())
+    });
     let flow = || {
         sequence([
             noop("begin").into(),
-            for_each(20, Some(6), sequence([task("train").into(), noop("check").into()])),
+            for_each(
+                20,
+                Some(6),
+                sequence([task("train").into(), noop("check").into()]),
+            ),
             task("publish").into(),
         ])
     };
     let mut world = World::open(dir.path(), &cluster).await;
     let mut runs = Vec::new();
     for n in 0..3 {
-        runs.push(world.submit(&format!("w-{n}"), &workflow("w", flow())).await);
+        runs.push(
+            world
+                .submit(&format!("w-{n}"), &workflow("w", flow()))
+                .await,
+        );
     }
     // Moments from "nothing started" to "nearly done"; what happens in them differs each time.
     for pause in [0, 1, 2, 3, 5, 8, 13, 21, 4, 7, 11] {
@@ -34,7 +43,12 @@ async fn runs_go_on_over_restarts_at_any_moment_and_nothing_is_launched_twice() 
     for run in &runs {
         assert_eq!(world.ended(run).await.state, "succeeded");
         let view = world.engine.run(run).await.unwrap();
-        let train = view.run.steps.iter().find(|step| step.name == "train").unwrap();
+        let train = view
+            .run
+            .steps
+            .iter()
+            .find(|step| step.name == "train")
+            .unwrap();
         assert_eq!(train.iterations.unwrap().succeeded, 20);
     }
     cluster.assert_launched_once_each();
@@ -44,11 +58,20 @@ async fn runs_go_on_over_restarts_at_any_moment_and_nothing_is_launched_twice() 
 #[actix::test]
 async fn an_attempt_that_ends_while_nobody_listens_is_heard_of_after_the_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let cluster =
-        Cluster::new(Duration::from_millis(50), |_, _| Fate::Succeed(BTreeMap::new()));
+    let cluster = Cluster::new(Duration::from_millis(50), |_, _| {
+        Fate::Succeed(BTreeMap::new())
+    });
     let world = World::open(dir.path(), &cluster).await;
-    let run = world.submit("w-1", &workflow("w", sequence([task("a").into(), task("b").into()]))).await;
-    until("it was launched", async || cluster.steps_launched() == ["a"]).await;
+    let run = world
+        .submit(
+            "w-1",
+            &workflow("w", sequence([task("a").into(), task("b").into()])),
+        )
+        .await;
+    until("it was launched", async || {
+        cluster.steps_launched() == ["a"]
+    })
+    .await;
     world.close().await;
     let world = World::open(dir.path(), &cluster).await;
     assert_eq!(world.ended(&run).await.state, "succeeded");

@@ -62,7 +62,11 @@ impl Cluster {
         delay: Duration,
         script: impl Fn(&TaskId, &TaskPayload) -> Fate + Send + Sync + 'static,
     ) -> Arc<Self> {
-        Arc::new(Self { script: Box::new(script), tasks: Mutex::default(), delay })
+        Arc::new(Self {
+            script: Box::new(script),
+            tasks: Mutex::default(),
+            delay,
+        })
     }
 
     /// A cluster where everything succeeds at once.
@@ -81,7 +85,11 @@ impl Cluster {
     }
 
     pub(crate) fn steps_launched(&self) -> Vec<String> {
-        self.tasks().order.iter().map(|task| task.step.clone()).collect()
+        self.tasks()
+            .order
+            .iter()
+            .map(|task| task.step.clone())
+            .collect()
     }
 }
 
@@ -101,7 +109,12 @@ impl BrokerFactory for Factory {
             async move {
                 let id = context.set_framework_id("framework-1", false).await?;
                 assert_eq!(context.framework_id().await?, Some(id));
-                Ok(ScriptedBroker { cluster, context, queue: BTreeMap::new(), watched: BTreeMap::new() })
+                Ok(ScriptedBroker {
+                    cluster,
+                    context,
+                    queue: BTreeMap::new(),
+                    watched: BTreeMap::new(),
+                })
             }
         }))?;
         context.publish(&child);
@@ -155,7 +168,11 @@ impl ScriptedBroker {
                 };
                 self.signal(&task, Signal::Update(Box::new(update)));
             }
-            Some(Task { ended: Some(state), acknowledged: false, .. }) => self.update(&task, state),
+            Some(Task {
+                ended: Some(state),
+                acknowledged: false,
+                ..
+            }) => self.update(&task, state),
             Some(Task { ended: Some(_), .. }) => {}
             Some(_) => {
                 self.update(&task, AttemptState::Running { url: None });
@@ -167,19 +184,34 @@ impl ScriptedBroker {
     fn finish(&self, task: &TaskId) {
         let state = {
             let mut tasks = self.cluster.tasks();
-            let Some(entry) = tasks.tasks.get_mut(task).filter(|task| task.ended.is_none()) else {
+            let Some(entry) = tasks
+                .tasks
+                .get_mut(task)
+                .filter(|task| task.ended.is_none())
+            else {
                 return;
             };
             let state = match &entry.fate {
                 Fate::Hang | Fate::NoPlace => return,
                 Fate::Succeed(outputs) => {
-                    let result = TaskResult { outputs: outputs.clone(), ..TaskResult::default() };
-                    AttemptState::Finished { data: result.encode().unwrap().into() }
+                    let result = TaskResult {
+                        outputs: outputs.clone(),
+                        ..TaskResult::default()
+                    };
+                    AttemptState::Finished {
+                        data: result.encode().unwrap().into(),
+                    }
                 }
                 Fate::Fail(class) => {
-                    let failure =
-                        Failure { class: *class, message: "scripted".to_owned(), retryable: true };
-                    let result = TaskResult { failure: Some(failure), ..TaskResult::default() };
+                    let failure = Failure {
+                        class: *class,
+                        message: "scripted".to_owned(),
+                        retryable: true,
+                    };
+                    let result = TaskResult {
+                        failure: Some(failure),
+                        ..TaskResult::default()
+                    };
                     AttemptState::Failed {
                         class: FailureClass::Platform,
                         message: String::new(),
@@ -211,7 +243,14 @@ impl Handler<Enqueue> for ScriptedBroker {
         self.queue.insert(task.clone(), fate);
         if !no_place {
             let (agent, host) = ("agent-1".to_owned(), "host-1".to_owned());
-            self.signal(&task, Signal::Placed { task: task.clone(), agent, host });
+            self.signal(
+                &task,
+                Signal::Placed {
+                    task: task.clone(),
+                    agent,
+                    host,
+                },
+            );
         }
     }
 }
@@ -220,12 +259,21 @@ impl Handler<Confirm> for ScriptedBroker {
     type Result = ();
 
     fn handle(&mut self, Confirm { task }: Confirm, ctx: &mut Context<Self>) {
-        let Some(fate) = self.queue.remove(&task) else { return };
+        let Some(fate) = self.queue.remove(&task) else {
+            return;
+        };
         {
             let mut tasks = self.cluster.tasks();
             *tasks.launches.entry(task.clone()).or_default() += 1;
             tasks.order.push(task.clone());
-            tasks.tasks.insert(task.clone(), Task { fate, ended: None, acknowledged: false });
+            tasks.tasks.insert(
+                task.clone(),
+                Task {
+                    fate,
+                    ended: None,
+                    acknowledged: false,
+                },
+            );
         }
         self.follow(task, ctx);
     }
@@ -286,7 +334,10 @@ impl Handler<Explain> for ScriptedBroker {
         assert_eq!(self.context.pool, "default");
         self.queue.contains_key(&task).then(|| Waiting {
             position: 0,
-            reasons: vec![Reason { text: "mem: wants 64g, at most 8g free".to_owned(), agents: 3 }],
+            reasons: vec![Reason {
+                text: "mem: wants 64g, at most 8g free".to_owned(),
+                agents: 3,
+            }],
             would_fit: vec!["mem = 8g".to_owned()],
         })
     }

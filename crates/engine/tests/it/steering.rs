@@ -1,8 +1,8 @@
 //! What people ask of runs: submit, cancel, retry, explain, bundles; and wrong requests.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,17 +23,40 @@ async fn the_same_submission_is_accepted_once_and_another_under_its_id_is_refuse
     let dir = tempfile::tempdir().unwrap();
     let world = World::open(dir.path(), &hanging()).await;
     let definition = workflow("w", task("a"));
-    let first = world.engine.submit(request("w-1", &definition)).await.unwrap();
-    let again = world.engine.submit(request("w-1", &definition)).await.unwrap();
+    let first = world
+        .engine
+        .submit(request("w-1", &definition))
+        .await
+        .unwrap();
+    let again = world
+        .engine
+        .submit(request("w-1", &definition))
+        .await
+        .unwrap();
     assert_eq!(first, again);
-    assert_eq!(world.engine.runs(None, 10, None, None).await.unwrap().items.len(), 1);
+    assert_eq!(
+        world
+            .engine
+            .runs(None, 10, None, None)
+            .await
+            .unwrap()
+            .items
+            .len(),
+        1
+    );
     let other = request("w-1", &workflow("w", task("b")));
     let refused = world.engine.submit(other).await.unwrap_err();
-    assert_eq!((refused.code(), refused.kind()), ("run_exists", ErrorKind::Conflict));
+    assert_eq!(
+        (refused.code(), refused.kind()),
+        ("run_exists", ErrorKind::Conflict)
+    );
     let mut unnamed = request("w-1", &definition);
     unnamed.id = None;
     let chosen = world.engine.submit(unnamed).await.unwrap().id;
-    assert!(chosen.as_str().starts_with("w-") && chosen != first.id, "{chosen}");
+    assert!(
+        chosen.as_str().starts_with("w-") && chosen != first.id,
+        "{chosen}"
+    );
     world.close().await;
 }
 
@@ -43,28 +66,78 @@ async fn wrong_requests_are_answered_with_what_is_wrong() {
     let world = World::open(dir.path(), &hanging()).await;
     let engine = &world.engine;
     let nobody = "nobody-1".parse().unwrap();
-    assert_eq!(engine.run(&nobody).await.unwrap_err().code(), "run_not_found");
-    assert_eq!(engine.cancel(&nobody, "").await.unwrap_err().code(), "run_not_found");
+    assert_eq!(
+        engine.run(&nobody).await.unwrap_err().code(),
+        "run_not_found"
+    );
+    assert_eq!(
+        engine.cancel(&nobody, "").await.unwrap_err().code(),
+        "run_not_found"
+    );
 
     let mut broken = workflow("w", task("a"));
     broken.nodes[0].parent = Some(meson_core::ids::NodeId(7));
-    assert_eq!(engine.submit(request("w-1", &broken)).await.unwrap_err().code(), "workflow_rejected");
+    assert_eq!(
+        engine
+            .submit(request("w-1", &broken))
+            .await
+            .unwrap_err()
+            .code(),
+        "workflow_rejected"
+    );
     let mut extra = request("w-1", &workflow("w", task("a")));
     extra.params = BTreeMap::from([("cohort".to_owned(), 1.into())]);
-    assert_eq!(engine.submit(extra).await.unwrap_err().code(), "workflow_rejected");
+    assert_eq!(
+        engine.submit(extra).await.unwrap_err().code(),
+        "workflow_rejected"
+    );
     let mut bundled = request("w-1", &workflow("w", task("a")));
     bundled.bundle = Some(digest_of(b"never uploaded"));
-    assert_eq!(engine.submit(bundled).await.unwrap_err().code(), "bundle_not_found");
-    assert!(engine.runs(None, 10, None, None).await.unwrap().items.is_empty(), "nothing was left");
+    assert_eq!(
+        engine.submit(bundled).await.unwrap_err().code(),
+        "bundle_not_found"
+    );
+    assert!(
+        engine
+            .runs(None, 10, None, None)
+            .await
+            .unwrap()
+            .items
+            .is_empty(),
+        "nothing was left"
+    );
 
     let run = world.submit("w-1", &workflow("w", task("train_all"))).await;
     let error = engine.explain(&run, "train_al", None).await.unwrap_err();
-    assert_eq!((error.code(), error.remedy().as_str()), ("step_not_found", "did you mean train_all?"));
-    let error = engine.explain(&run, "train_all", Some("3")).await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.remedy().as_str()),
+        ("step_not_found", "did you mean train_all?")
+    );
+    let error = engine
+        .explain(&run, "train_all", Some("3"))
+        .await
+        .unwrap_err();
     assert_eq!(error.code(), "iteration_not_found");
-    assert_eq!(engine.explain(&run, "train_all", Some("x")).await.unwrap_err().code(), "bad_input");
-    assert_eq!(engine.retry(&run, None).await.unwrap_err().code(), "wrong_state");
-    assert_eq!(engine.runs(Some("x"), 10, None, None).await.unwrap_err().code(), "bad_input");
+    assert_eq!(
+        engine
+            .explain(&run, "train_all", Some("x"))
+            .await
+            .unwrap_err()
+            .code(),
+        "bad_input"
+    );
+    assert_eq!(
+        engine.retry(&run, None).await.unwrap_err().code(),
+        "wrong_state"
+    );
+    assert_eq!(
+        engine
+            .runs(Some("x"), 10, None, None)
+            .await
+            .unwrap_err()
+            .code(),
+        "bad_input"
+    );
     world.close().await;
 }
 
@@ -85,7 +158,11 @@ async fn a_cancelled_run_kills_what_runs_and_starts_nothing_more() {
     world.engine.cancel(&run, "again").await.unwrap();
     until("all are killed", async || cluster.tasks().killed.len() == 4).await;
     assert_eq!(cluster.steps_launched().len(), 4);
-    let inner = world.engine.runs(None, 10, Some("inner"), None).await.unwrap();
+    let inner = world
+        .engine
+        .runs(None, 10, Some("inner"), None)
+        .await
+        .unwrap();
     assert_eq!(world.ended(&inner.items[0].id).await.state, "cancelled");
     until("the actors are gone", async || {
         let text = world.engine.metrics_text();
@@ -139,7 +216,10 @@ async fn a_step_that_does_not_run_is_explained() {
         for_each(5, Some(2), task("many")),
     ]);
     let run = world.submit("w-1", &workflow("w", flow)).await;
-    until("the loop's first two run", async || cluster.steps_launched().len() == 2).await;
+    until("the loop's first two run", async || {
+        cluster.steps_launched().len() == 2
+    })
+    .await;
     until("the broker has the other", async || {
         world.engine.explain(&run, "big", None).await.unwrap().state == "requested"
     })
@@ -149,11 +229,22 @@ async fn a_step_that_does_not_run_is_explained() {
     assert_eq!(big.would_fit, ["mem = 8g"]);
     assert!(big.summary.contains("64g"), "{}", big.summary);
     let after = world.engine.explain(&run, "after", None).await.unwrap();
-    assert_eq!((after.state.as_str(), after.summary.as_str()), ("waiting", "it waits for big (requested)"));
+    assert_eq!(
+        (after.state.as_str(), after.summary.as_str()),
+        ("waiting", "it waits for big (requested)")
+    );
     let many = world.engine.explain(&run, "many", Some("4")).await.unwrap();
-    assert!(many.summary.contains("max_parallel is 2"), "{}", many.summary);
+    assert!(
+        many.summary.contains("max_parallel is 2"),
+        "{}",
+        many.summary
+    );
     let many = world.engine.explain(&run, "many", None).await.unwrap();
-    assert!(many.summary.starts_with("iteration 0: "), "{}", many.summary);
+    assert!(
+        many.summary.starts_with("iteration 0: "),
+        "{}",
+        many.summary
+    );
     world.close().await;
 }
 
@@ -162,14 +253,26 @@ async fn bundles_are_stored_in_pieces_and_read_back_whole() {
     let dir = tempfile::tempdir().unwrap();
     let cluster = hanging();
     let world = World::open(dir.path(), &cluster).await;
-    let bytes: Bytes = (0..1_500_000u32).map(|n| (n % 251) as u8).collect::<Vec<u8>>().into();
+    let bytes: Bytes = (0..1_500_000u32)
+        .map(|n| (n % 251) as u8)
+        .collect::<Vec<u8>>()
+        .into();
     let digest = digest_of(&bytes);
     let engine = &world.engine;
-    assert_eq!(engine.bundle(&digest).await.unwrap_err().code(), "bundle_not_found");
-    let wrong = engine.put_bundle(&digest_of(b"other"), bytes.clone()).await.unwrap_err();
+    assert_eq!(
+        engine.bundle(&digest).await.unwrap_err().code(),
+        "bundle_not_found"
+    );
+    let wrong = engine
+        .put_bundle(&digest_of(b"other"), bytes.clone())
+        .await
+        .unwrap_err();
     assert_eq!(wrong.code(), "digest_mismatch");
     let large = Bytes::from(vec![0; (16 << 20) + 1]);
-    let refused = engine.put_bundle(&digest_of(&large), large).await.unwrap_err();
+    let refused = engine
+        .put_bundle(&digest_of(&large), large)
+        .await
+        .unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::TooLarge);
     engine.put_bundle(&digest, bytes.clone()).await.unwrap();
     engine.put_bundle(&digest, bytes.clone()).await.unwrap();
@@ -197,10 +300,17 @@ async fn a_token_is_the_attempts_own_and_the_node_tells_how_it_is() {
     });
     let world = World::open(dir.path(), &cluster).await;
     world.submit("w-1", &workflow("w", task("a"))).await;
-    until("the broker was asked", async || seen.lock().unwrap().is_some()).await;
+    until("the broker was asked", async || {
+        seen.lock().unwrap().is_some()
+    })
+    .await;
     let (task, token) = seen.lock().unwrap().clone().unwrap();
     assert!(world.engine.verify_task_token(&task, &token));
-    assert!(!world.engine.verify_task_token(&"w-1.a.2".parse().unwrap(), &token));
+    assert!(
+        !world
+            .engine
+            .verify_task_token(&"w-1.a.2".parse().unwrap(), &token)
+    );
     assert!(world.engine.health().ready, "{:?}", world.engine.health());
     let view = world.engine.cluster();
     assert_eq!((view.nodes.len(), view.shards.len()), (1, 2));
@@ -218,9 +328,17 @@ async fn a_long_poll_ends_with_news_or_with_its_time() {
         view.live.iter().any(|live| live.state == "running")
     })
     .await;
-    let seen = world.engine.events(&run, 0, 1_000, Duration::ZERO).await.unwrap();
+    let seen = world
+        .engine
+        .events(&run, 0, 1_000, Duration::ZERO)
+        .await
+        .unwrap();
     let last = seen.last().unwrap().seq;
-    let none = world.engine.events(&run, last, 10, Duration::from_millis(20)).await.unwrap();
+    let none = world
+        .engine
+        .events(&run, last, 10, Duration::from_millis(20))
+        .await
+        .unwrap();
     assert!(none.is_empty());
     let waiting = world.engine.events(&run, last, 10, Duration::from_secs(30));
     let cancel = async {

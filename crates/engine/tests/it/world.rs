@@ -36,7 +36,9 @@ impl World {
         change: impl FnOnce(&mut EngineOptions),
     ) -> Self {
         let options = Options::single(ClusterId::new("test"), NodeId::new(1), shards);
-        let node = ConsensusNode::open(dir, options, Arc::new(ShardMachine)).await.unwrap();
+        let node = ConsensusNode::open(dir, options, Arc::new(ShardMachine))
+            .await
+            .unwrap();
         let clock = TokioClock::starting_at(Timestamp(1_795_449_600_000));
         let secret = ClusterSecret::new(*b"a secret of test").unwrap();
         let mut options = EngineOptions::new(move || clock.now(), 7, secret);
@@ -53,7 +55,11 @@ impl World {
     }
 
     pub(crate) async fn submit(&self, id: &str, definition: &Definition) -> RunId {
-        self.engine.submit(request(id, definition)).await.unwrap().id
+        self.engine
+            .submit(request(id, definition))
+            .await
+            .unwrap()
+            .id
     }
 
     /// Waits until the run has ended.
@@ -61,7 +67,10 @@ impl World {
         let ended = async {
             let mut seen = 0;
             loop {
-                let events = self.engine.events(run, seen, 1_000, Duration::from_secs(5)).await;
+                let events = self
+                    .engine
+                    .events(run, seen, 1_000, Duration::from_secs(5))
+                    .await;
                 seen = events.unwrap().last().map_or(seen, |event| event.seq);
                 let summary = self.engine.summary(run).await.unwrap();
                 if summary.state != "running" {
@@ -96,5 +105,8 @@ pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    assert!(tokio::time::timeout(DEADLINE, waited).await.is_ok(), "in vain: {what}");
+    assert!(
+        tokio::time::timeout(DEADLINE, waited).await.is_ok(),
+        "in vain: {what}"
+    );
 }
