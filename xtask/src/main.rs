@@ -24,6 +24,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Install what is missing: Debian packages, Spark, an image. The next two do that by themselves.
+    Setup,
     /// Install what is missing, then run the recommendation pipeline on this machine.
     Demo(demo::Options),
     /// Install what is missing, then run every check and every test.
@@ -40,6 +42,7 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
+        Command::Setup => setup::setup(),
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Verify => verify::verify(),

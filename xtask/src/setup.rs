@@ -7,20 +7,50 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use crate::shell::{cache, has, program, root, run, run_quietly, say, succeeds};
+use crate::shell::{cache, has, prints, program, root, run, run_quietly, say, succeeds};
 
-/// Debian packages, by a program or file that shows that they are there.
-const PACKAGES: [(&str, &str); 6] = [
-    ("java", "openjdk-17-jre-headless"),
-    ("Rscript", "r-base-core"),
-    ("dockerd", "docker.io"),
-    ("busybox", "busybox-static"),
-    ("python3", "python3-venv"),
-    ("tar", "tar"),
+/// Something that the machine must have.
+struct Need {
+    /// Whether it is there.
+    there: fn() -> bool,
+    /// The Debian packages that bring it: the first that this Debian knows is taken.
+    packages: &'static [&'static str],
+}
+
+const NEEDS: [Need; 6] = [
+    // Spark 3.5 is made for Java 17; Debian 13 begins at 21, where it runs as well.
+    Need {
+        there: || has("java"),
+        packages: &["openjdk-17-jre-headless", "openjdk-21-jre-headless"],
+    },
+    Need {
+        there: || has("Rscript"),
+        packages: &["r-base-core"],
+    },
+    // Part of docker.io before Debian 13.
+    Need {
+        there: || has("docker"),
+        packages: &["docker-cli", "docker.io"],
+    },
+    // An engine that somebody else provides is as good as one of our own.
+    Need {
+        there: || has("dockerd") || engine_answers(),
+        packages: &["docker.io"],
+    },
+    Need {
+        there: || static_busybox().is_some(),
+        packages: &["busybox-static"],
+    },
+    // Debian has Python without the part that makes environments.
+    Need {
+        there: || succeeds(program("python3").args(["-c", "import venv, ensurepip"])),
+        packages: &["python3-venv"],
+    },
 ];
 
-/// The Spark that steps of version 3.5 run on, as PyPI has it.
-const PYSPARK: &str = "pyspark==3.5.8";
+/// What Python steps need, as PyPI has it: the Spark that steps of version 3.5 run on, and what its
+/// `pyspark.ml` imports without saying so.
+const PYTHON_PACKAGES: [&str; 2] = ["pyspark==3.5.8", "numpy<3"];
 
 /// The image that the recommendation pipeline publishes with.
 pub(crate) const PUBLISHER_IMAGE: &str = "model-publisher";
@@ -31,8 +61,26 @@ pub(crate) struct Tools {
     pub(crate) path: std::ffi::OsString,
     /// The MovieLens sample that comes with Spark.
     pub(crate) ratings: PathBuf,
-    /// The engine that we had to start, if none ran.
-    _docker: Option<Engine>,
+    /// The engine that we had to start, if none ran. It ends with this value.
+    docker: Option<Engine>,
+}
+
+/// `cargo xtask setup`: installs what is missing, and says how to use it.
+pub(crate) fn setup() -> anyhow::Result<()> {
+    let tools = tools()?;
+    say("everything is there; put it in your shell with");
+    println!(
+        "export PATH={}",
+        cache()?.join("venv/bin").display().to_string() + ":$PATH"
+    );
+    println!("export RATINGS={}", tools.ratings.display());
+    if tools.docker.is_some() {
+        println!(
+            "dockerd --data-root {} &   # none ran; ours, with the image, ends now",
+            cache()?.join("docker").display()
+        );
+    }
+    Ok(())
 }
 
 /// Installs what is missing.
@@ -54,50 +102,74 @@ pub(crate) fn tools() -> anyhow::Result<Tools> {
     Ok(Tools {
         path: std::env::join_paths(folders)?,
         ratings: spark.join("data/mllib/als/sample_movielens_ratings.txt"),
-        _docker: docker,
+        docker,
     })
 }
 
 fn debian() -> anyhow::Result<()> {
-    let missing: Vec<&str> = PACKAGES
-        .iter()
-        .filter(|(program, _)| !has(program))
-        .map(|(_, package)| *package)
-        .collect();
+    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !(need.there)()).collect();
     if missing.is_empty() {
         return Ok(());
     }
-    say(format!("installing Debian packages: {}", missing.join(" ")));
     if !has("apt-get") {
+        let names: Vec<&str> = missing.iter().map(|need| need.packages[0]).collect();
         bail!(
-            "this is no Debian: install what provides {} yourself, then try again",
-            missing.join(", ")
+            "this is no Debian: install what Debian calls {} yourself, then try again",
+            names.join(", ")
         );
     }
-    run_quietly(program("apt-get").args(["update", "-qq"]))?;
+    say("looking for Debian packages");
+    run_quietly(program("apt-get").args(["update", "-qq"])).context(BY_HAND)?;
+    let mut names = Vec::new();
+    for need in missing {
+        let known = |name: &&&str| {
+            let mut show = program("apt-cache");
+            succeeds(show.args(["show", "--quiet=2", "--no-all-versions", name]))
+        };
+        let name = need.packages.iter().find(known);
+        let name = name.with_context(|| {
+            format!("this Debian has no package {}", need.packages.join(" or "))
+        })?;
+        if !names.contains(name) {
+            names.push(name);
+        }
+    }
+    say(format!("installing Debian packages: {}", names.join(" ")));
     let mut install = program("apt-get");
     install
         .args(["install", "-y", "-qq", "--no-install-recommends"])
-        .args(&missing);
-    run_quietly(install.env("DEBIAN_FRONTEND", "noninteractive"))
-        .context("packages could not be installed; as another user than root, install them by hand")
+        .args(&names);
+    run_quietly(install.env("DEBIAN_FRONTEND", "noninteractive")).context(BY_HAND)?;
+    for need in &NEEDS {
+        if !(need.there)() {
+            bail!("{} is installed but of no use", need.packages.join(" or "));
+        }
+    }
+    Ok(())
 }
+
+const BY_HAND: &str = "cannot install packages: as another user than root, have them installed";
 
 fn python() -> anyhow::Result<PathBuf> {
     let venv = cache()?.join("venv");
-    if !venv.join("bin/spark-submit").is_file() {
-        say(format!(
-            "making a Python environment with {PYSPARK} in {}",
-            venv.display()
-        ));
-        run_quietly(program("python3").args(["-m", "venv"]).arg(&venv))?;
-        run_quietly(program(venv.join("bin/pip")).args([
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            PYSPARK,
-        ]))?;
+    let wanted = PYTHON_PACKAGES.join("\n");
+    // Written last, so that an environment that was left half made is made again.
+    let mark = venv.join("packages");
+    if std::fs::read_to_string(&mark).is_ok_and(|made| made == wanted) {
+        return Ok(venv);
     }
+    say(format!(
+        "making a Python environment with {} in {}",
+        PYTHON_PACKAGES.join(" and "),
+        venv.display()
+    ));
+    run_quietly(program("python3").args(["-m", "venv"]).arg(&venv))?;
+    run_quietly(
+        program(venv.join("bin/pip"))
+            .args(["install", "--quiet", "--disable-pip-version-check"])
+            .args(PYTHON_PACKAGES),
+    )?;
+    std::fs::write(&mark, wanted).with_context(|| format!("cannot write {}", mark.display()))?;
     Ok(venv)
 }
 
@@ -112,9 +184,12 @@ impl Drop for Engine {
     }
 }
 
+fn engine_answers() -> bool {
+    has("docker") && succeeds(program("docker").arg("info"))
+}
+
 fn docker() -> anyhow::Result<Option<Engine>> {
-    let answers = || succeeds(program("docker").arg("info"));
-    if answers() {
+    if engine_answers() {
         return Ok(None);
     }
     let folder = cache()?;
@@ -124,7 +199,7 @@ fn docker() -> anyhow::Result<Option<Engine>> {
         log.display()
     ));
     let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-    let engine = Engine(
+    let mut engine = Engine(
         program("dockerd")
             .arg("--data-root")
             .arg(folder.join("docker"))
@@ -135,8 +210,14 @@ fn docker() -> anyhow::Result<Option<Engine>> {
             .context("cannot start dockerd")?,
     );
     for _ in 0..LOOKS_A_MINUTE {
-        if answers() {
+        if engine_answers() {
             return Ok(Some(engine));
+        }
+        if let Some(status) = engine.0.try_wait()? {
+            bail!(
+                "the Docker engine ended ({status}); see {}. It needs root: as another user, have one started",
+                log.display()
+            );
         }
         pause();
     }
@@ -144,6 +225,14 @@ fn docker() -> anyhow::Result<Option<Engine>> {
         "the Docker engine does not answer after a minute; see {}",
         log.display()
     );
+}
+
+/// A busybox that needs no library, so that it can live alone in an image.
+fn static_busybox() -> Option<PathBuf> {
+    ["/bin/busybox", "/usr/bin/busybox"]
+        .iter()
+        .map(PathBuf::from)
+        .find(|path| path.is_file() && !prints(program("ldd").arg(path)).contains("=>"))
 }
 
 fn publisher_image() -> anyhow::Result<()> {
@@ -154,15 +243,14 @@ fn publisher_image() -> anyhow::Result<()> {
         std::fs::copy(source.join(file), context.join(file))
             .with_context(|| format!("cannot copy {file}"))?;
     }
-    let busybox = ["/bin/busybox", "/usr/bin/busybox"]
-        .iter()
-        .find(|path| std::path::Path::new(path).is_file())
-        .context("busybox is installed but cannot be found")?;
+    let busybox = static_busybox().context("busybox is installed but cannot be found")?;
     std::fs::copy(busybox, context.join("busybox"))?;
     let mut build = program("docker");
+    // The classic builder, because the newer one is a package of its own.
     build
         .env("DOCKER_BUILDKIT", "0")
-        .args(["build", "--quiet", "--tag", PUBLISHER_IMAGE])
+        .args(["build", "--quiet", "--network", "none"])
+        .args(["--tag", PUBLISHER_IMAGE])
         .arg(&context);
     run_quietly(&mut build).context("cannot build the publisher's image")
 }

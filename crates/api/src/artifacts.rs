@@ -28,11 +28,8 @@ pub(crate) async fn show(state: Data<ApiOptions>, path: Path<(String, String)>) 
 /// `Meson-Kind` says which). Whoever reads it checks its digest, which is in `Meson-Digest`.
 pub(crate) async fn content(state: Data<ApiOptions>, path: Path<(String, String)>) -> Result<HttpResponse, Refusal> {
     let artifact = state.engine.artifact(&path.0, &path.1).await?;
-    let stream = state
-        .blobs
-        .stream(&artifact.digest)
-        .await
-        .map_err(|error| Refusal::store("read an artifact", &error))?;
+    let digest = artifact.digest.parse().map_err(|error: meson_artifacts::ParseDigestError| Refusal::store("read an artifact", &error))?;
+    let stream = state.blobs.stream(&digest);
     Ok(HttpResponse::Ok()
         .content_type("application/octet-stream")
         .insert_header(("Meson-Digest", artifact.digest))

@@ -3,17 +3,17 @@
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 
-use crate::error::Refusal;
 use crate::server::ApiOptions;
 
-pub(crate) async fn show(state: Data<ApiOptions>) -> Result<HttpResponse, Refusal> {
-    Ok(HttpResponse::Ok().json(state.engine.cluster().await?))
+pub(crate) async fn show(state: Data<ApiOptions>) -> HttpResponse {
+    HttpResponse::Ok().json(state.engine.cluster())
 }
 
-/// 200 while this coordinator serves, 503 when it gave up.
-pub(crate) async fn health(state: Data<ApiOptions>) -> Result<HttpResponse, Refusal> {
-    state.engine.health()?;
-    Ok(HttpResponse::Ok().json(serde_json::json!({ "state": "up" })))
+/// 200 while this coordinator serves, 503 with what is wrong while it does not.
+pub(crate) async fn health(state: Data<ApiOptions>) -> HttpResponse {
+    let health = state.engine.health();
+    let mut answer = if health.ready { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
+    answer.json(serde_json::json!({ "ready": health.ready, "problems": health.problems }))
 }
 
 /// Prometheus's text format.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Json, Path, Query};
-use meson_core::ids::{IterPath, RunId};
+use meson_core::ids::RunId;
 use meson_protocol::api::{CancelRun, RetryRun, SubmitRun};
 use serde::Deserialize;
 
@@ -18,13 +18,6 @@ const DEFAULT_PAGE: usize = 50;
 
 pub(crate) fn run_id(text: &str) -> Result<RunId, Refusal> {
     text.parse().map_err(|error: meson_core::ids::IdError| Refusal::bad_request(error.to_string(), "run ids are what `mesonctl run` prints"))
-}
-
-pub(crate) fn iteration(text: Option<&str>) -> Result<Option<IterPath>, Refusal> {
-    text.map(|text| {
-        text.parse().map_err(|_| Refusal::bad_request(format!("{text:?} is no iteration"), "write it like 3, or 2-17 in nested loops"))
-    })
-    .transpose()
 }
 
 pub(crate) async fn submit(state: Data<ApiOptions>, body: Json<SubmitRun>) -> Answer {
@@ -58,7 +51,7 @@ pub(crate) async fn definition(state: Data<ApiOptions>, run: Path<String>) -> An
 }
 
 pub(crate) async fn cancel(state: Data<ApiOptions>, run: Path<String>, body: Json<CancelRun>) -> Answer {
-    state.engine.cancel(&run_id(&run)?, body.into_inner().reason).await?;
+    state.engine.cancel(&run_id(&run)?, &body.reason).await?;
     Ok(HttpResponse::Ok().json(serde_json::json!({})))
 }
 
@@ -103,7 +96,6 @@ pub(crate) struct ExplainQuery {
 
 pub(crate) async fn explain(state: Data<ApiOptions>, path: Path<(String, String)>, query: Query<ExplainQuery>) -> Answer {
     let (run, step) = path.into_inner();
-    let iteration = iteration(query.iteration.as_deref())?;
-    let explanation = state.engine.explain(&run_id(&run)?, &step, iteration.as_ref()).await?;
+    let explanation = state.engine.explain(&run_id(&run)?, &step, query.iteration.as_deref()).await?;
     Ok(HttpResponse::Ok().json(explanation))
 }

@@ -17,6 +17,8 @@ use crate::fetch::{self, Unfinished};
 use crate::upload::{self, Source};
 
 const FOLDER: &str = "blobs/sha256";
+/// What [`BlobStore::stream`] reads at a time.
+const STREAM_PIECE_BYTES: u64 = 1 << 20;
 
 /// What a blob holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -210,6 +212,30 @@ impl BlobStore {
             BlobKind::Directory => fetch::unpack_to(part.path(), &path),
         })
         .await
+    }
+
+    /// The blob's bytes as they are stored, piece by piece and *not* verified: for whoever passes
+    /// them on to somebody that does, with [`place`](crate::place).
+    #[must_use]
+    pub fn stream(&self, digest: &Digest) -> BoxStream<'static, Result<Bytes, Error>> {
+        let (backend, object) = (self.backend.clone(), Self::object(digest));
+        let start = (backend, object, 0, None::<u64>);
+        futures::stream::try_unfold(start, |(backend, object, from, size)| async move {
+            let size = match size {
+                Some(size) => size,
+                None => match backend.size(&object).await? {
+                    Some(size) => size,
+                    None => return backend.get(&object).await.map(|_| None),
+                },
+            };
+            if from >= size {
+                return Ok(None);
+            }
+            let to = size.min(from + STREAM_PIECE_BYTES);
+            let bytes = backend.get_range(&object, from..to).await?;
+            Ok(Some((bytes, (backend, object, to, Some(size)))))
+        })
+        .boxed()
     }
 
     /// The blob's size, if there is one of that name. Its content is not read.

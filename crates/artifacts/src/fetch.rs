@@ -10,6 +10,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::archive;
 use crate::backend::Backend;
+use crate::blob::BlobRef;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, blocking};
 
@@ -148,6 +149,29 @@ pub(crate) async fn download(
         });
     }
     Ok(())
+}
+
+/// Puts what was downloaded by other means (see [`BlobStore::stream`](crate::BlobStore::stream)) in
+/// its place, if it is the blob that it should be: a file is renamed, a directory unpacked.
+///
+/// # Errors
+/// [`Error::Mismatch`], [`Error::Unsafe`], or what the file system said.
+pub fn place(blob: &BlobRef, downloaded: &Path, target: &Path) -> Result<(), Error> {
+    let file = File::open(downloaded).map_err(Error::io("opening", downloaded))?;
+    let mut hasher = Hasher::new(io::sink());
+    io::copy(&mut BufReader::new(file), &mut hasher).map_err(Error::io("reading", downloaded))?;
+    let (actual, _, _) = hasher.finish();
+    if actual != blob.digest {
+        return Err(Error::Mismatch {
+            expected: blob.digest,
+            actual,
+            place: downloaded.display().to_string(),
+        });
+    }
+    if blob.is_directory() {
+        return unpack_to(downloaded, target);
+    }
+    fs::rename(downloaded, target).map_err(Error::io("renaming into place", target))
 }
 
 /// Unpacks a tar into a new folder `target`.

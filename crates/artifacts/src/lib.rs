@@ -41,4 +41,5 @@ pub use cache::{Cache, Placement};
 pub use config::StoreConfig;
 pub use digest::{Digest, ParseDigestError};
 pub use error::Error;
+pub use fetch::place;
 pub use logs::{LogChunk, LogInfo, LogKey, LogStore, MAX_SEGMENT_BYTES};

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::Stream;
 use meson_protocol::api::{ErrorBody, ErrorDetail};
+use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -66,7 +67,7 @@ impl Client {
         &self,
         path: &str,
         query: &[(&str, String)],
-    ) -> Result<(reqwest::header::HeaderMap, impl Stream<Item = reqwest::Result<bytes::Bytes>>), Failure> {
+    ) -> Result<(HeaderMap, impl Stream<Item = reqwest::Result<bytes::Bytes>> + use<>), Failure> {
         let response = self.send(Method::GET, path, |request| request.query(query)).await?;
         Ok((response.headers().clone(), response.bytes_stream()))
     }

@@ -12,8 +12,8 @@ pub(crate) enum Failure {
     RunFailed(String),
     /// The input is wrong: 2.
     Input(String),
-    /// The input is wrong, and there is a drawing of where: 2.
-    Diagnosed(miette::Report),
+    /// The input is wrong, and this shows where: 2.
+    Drawn(String),
     /// The cluster cannot be reached or did not answer in time: 3.
     Unreachable(String),
 }
@@ -46,7 +46,7 @@ impl Failure {
         let (code, text) = match self {
             Self::RunFailed(text) => (1, text),
             Self::Input(text) => (2, format!("error: {text}")),
-            Self::Diagnosed(report) => (2, format!("{report:?}")),
+            Self::Drawn(text) => (2, text),
             Self::Unreachable(text) => (3, format!("error: {text}")),
         };
         eprintln!("{text}");

@@ -14,7 +14,9 @@ use meson_core::matching;
 use meson_core::resources::{MilliCpus, Resources};
 use meson_core::units::Bytes;
 use meson_engine::broker::{ExecutorTemplate, MesosBrokers, MesosPool, Settings};
-use meson_engine::{Engine, EngineOptions};
+use meson_engine::machine::ShardMachine;
+use meson_engine::options::EngineOptions;
+use meson_engine::Engine;
 use meson_mesos::types::{CommandInfo, Uri};
 use meson_protocol::task::StoreLocation;
 use meson_protocol::token::ClusterSecret;
@@ -65,12 +67,12 @@ impl Coordinator {
         options.http_addr = own_url;
         options.brokers = Some(Arc::new(MesosBrokers::new(config.pools.iter().map(pool).collect())));
 
-        let machine = Engine::state_machine(&options);
-        let raft = Options::single(ClusterId::new(&config.node.cluster), NodeId(config.node.id), config.node.shards);
-        let consensus = ConsensusNode::open(data.join("shards"), raft, machine.clone())
+        let machine = Arc::new(ShardMachine);
+        let raft = Options::single(ClusterId::new(&config.node.cluster), NodeId::new(config.node.id), config.node.shards);
+        let consensus = ConsensusNode::open(data.join("shards"), raft, machine)
             .await
             .with_context(|| format!("cannot open {}", data.display()))?;
-        let engine = Engine::start(options, consensus.clone(), machine)?;
+        let engine = Engine::start(consensus.clone(), options);
         let logs = LogStore::new(&blobs);
         let api = Api::start(ApiOptions { listen, engine: engine.clone(), blobs, logs })?;
         Ok(Self { consensus, engine, api })
@@ -84,14 +86,17 @@ impl Coordinator {
     /// Resolves when the node cannot go on, with the reason.
     pub(crate) fn failed(&self) -> impl Future<Output = String> + use<> {
         let mut storage = self.consensus.failures();
-        let engine = self.engine.failed();
+        let mut engine = self.engine.failures();
         async move {
             tokio::select! {
                 failure = storage.wait_for(Option::is_some) => match failure.as_deref() {
                     Ok(Some(failure)) => failure.to_string(),
                     _ => "its storage is gone".to_owned(),
                 },
-                reason = engine => reason,
+                failure = engine.wait_for(Option::is_some) => match failure.as_deref() {
+                    Ok(Some(failure)) => failure.to_string(),
+                    _ => "its engine is gone".to_owned(),
+                },
             }
         }
     }
@@ -99,7 +104,7 @@ impl Coordinator {
     /// Ends it in order: no new requests, actors, then the log.
     pub(crate) async fn stop(self) {
         self.api.stop().await;
-        self.engine.stop().await;
+        self.engine.shutdown().await;
         self.consensus.shutdown().await;
     }
 }

@@ -78,7 +78,9 @@ pub struct RunningTask {
 
 /// What the master says to an agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "SCREAMING_SNAKE_CASE")]
+// Tagged from outside: a tag inside would be read through a buffer, which loses numbers where
+// another crate of the build turns serde_json's `arbitrary_precision` on.
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[expect(
     clippy::large_enum_variant,
     reason = "launches are what it is mostly used for, and it travels boxed"
@@ -181,7 +183,9 @@ pub struct AgentCall {
 
 /// What an agent says to the master.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "SCREAMING_SNAKE_CASE")]
+// Tagged from outside: a tag inside would be read through a buffer, which loses numbers where
+// another crate of the build turns serde_json's `arbitrary_precision` on.
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum FromAgent {
     /// News of a task, from its executor or the agent itself; with a `uuid`.
     StatusUpdate {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use meson_core::definition::Definition;
 use meson_core::ids::RunId;
+use meson_core::run::view::RunView;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -92,6 +93,67 @@ pub struct RunSummary {
     pub started_at: String,
     /// RFC 3339; none while it runs.
     pub finished_at: Option<String>,
+}
+
+/// `GET /v1/runs/{id}`: a run with what goes on in it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RunDetail {
+    /// The run.
+    #[serde(flatten)]
+    pub run: RunView,
+    /// What goes on, at most a hundred attempts of it; the rest is found among the iterations.
+    pub live: Vec<LiveAttempt>,
+}
+
+/// An attempt that goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveAttempt {
+    /// The step.
+    pub step: String,
+    /// Which iteration of the loops around it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iteration: Option<String>,
+    /// Which attempt.
+    pub attempt: u32,
+    /// The step's state.
+    pub state: String,
+    /// When the attempt began to run, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<String>,
+    /// The host that it runs on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// A page to look at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// 0 to 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<u8>,
+    /// What it is doing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+/// An item of `GET /v1/runs/{id}/events`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunEvent {
+    /// Its number in the run's history, from 1.
+    pub seq: u64,
+    /// RFC 3339.
+    pub time: String,
+    /// What kind of event it is: `attempt_running`.
+    pub kind: String,
+    /// The step that it is about, if it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// Which iteration of the loops around the step, `2-17`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iteration: Option<String>,
+    /// Which attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// One sentence that says what happened.
+    pub text: String,
 }
 
 /// A page of a list; `next` is what to ask for as `after` to go on.

@@ -39,7 +39,7 @@ pub(super) fn interpret(status: &TaskStatus, seen: bool, killing: bool) -> Meani
         }
         TaskState::Unreachable => AttemptState::Unreachable,
         // A master with an in-memory registry says UNKNOWN of live tasks after its restart.
-        TaskState::Unknown | TaskState::Other(_) => return Meaning::Unsure,
+        _ => return Meaning::Unsure,
     };
     Meaning::State(state)
 }

@@ -1,0 +1,217 @@
+//! Prints what coordinators tell: as JSON, or for people.
+//!
+//! Colours are the same everywhere: green done, yellow in progress, blue activated, red failed,
+//! grey not started.
+
+use std::io::{IsTerminal, Write};
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{Cell, Color, Table};
+use meson_core::run::view::StepView;
+use meson_protocol::api::{ArtifactView, ClusterView, Explanation, Page, RunDetail, RunEvent, RunSummary};
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// Prints `value` as JSON, or as `text` makes it.
+pub(crate) fn print<T: Serialize + ?Sized>(json: bool, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), Failure> {
+    let out = if json {
+        serde_json::to_string_pretty(value).map_err(|error| Failure::unreachable(error.to_string()))?
+    } else {
+        text(value)
+    };
+    // A reader that has seen enough (`| head`) is no error.
+    let _ = writeln!(std::io::stdout(), "{}", out.trim_end());
+    Ok(())
+}
+
+/// Whether a step in this state will not change by itself.
+pub(crate) fn is_done(state: &str) -> bool {
+    matches!(state, "succeeded" | "failed" | "timed_out" | "killed" | "skipped" | "memoized" | "upstream_failed")
+}
+
+/// A sign for a state, for those who see no colours.
+pub(crate) fn mark(state: &str) -> &'static str {
+    match state {
+        "succeeded" | "memoized" => "✓",
+        "failed" | "timed_out" | "killed" | "upstream_failed" | "cancelled" => "✗",
+        "skipped" => "-",
+        "waiting" => "·",
+        _ => "▸",
+    }
+}
+
+fn color(state: &str) -> Color {
+    match state {
+        "succeeded" | "memoized" => Color::Green,
+        "failed" | "timed_out" | "killed" | "upstream_failed" | "cancelled" => Color::Red,
+        "activated" => Color::Blue,
+        "waiting" | "skipped" => Color::Grey,
+        _ => Color::Yellow,
+    }
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(header.iter().map(|title| Cell::new(title).fg(Color::Grey)));
+    if !std::io::stdout().is_terminal() {
+        table.force_no_tty();
+    }
+    table
+}
+
+fn state_cell(state: &str) -> Cell {
+    Cell::new(format!("{} {state}", mark(state))).fg(color(state))
+}
+
+/// A step in one line.
+pub(crate) fn step_line(step: &StepView) -> String {
+    let mut line = format!("{} {} {}", mark(&step.state), step.name, step.state);
+    if let Some(iterations) = &step.iterations {
+        line.push_str(&format!(" {}/{}", iterations.succeeded, iterations.total));
+        if iterations.failed > 0 {
+            line.push_str(&format!(" ({} failed)", iterations.failed));
+        }
+    }
+    if let Some(error) = &step.error {
+        line.push_str(&format!(": {}", error.lines().next().unwrap_or_default()));
+    }
+    line
+}
+
+pub(crate) fn runs(page: &Page<RunSummary>) -> String {
+    if page.items.is_empty() {
+        return "no runs".to_owned();
+    }
+    let mut table = table(&["RUN", "STATE", "STARTED", "FINISHED"]);
+    for run in &page.items {
+        table.add_row([
+            Cell::new(&run.id),
+            state_cell(&run.state),
+            Cell::new(&run.started_at),
+            Cell::new(run.finished_at.as_deref().unwrap_or("")),
+        ]);
+    }
+    table.to_string()
+}
+
+pub(crate) fn run(detail: &RunDetail) -> String {
+    let run = &detail.run;
+    let mut text = format!("{} {} {}\n", mark(&run.state), run.id, run.state);
+    if let Some(error) = &run.error {
+        text.push_str(&format!("  {error}\n"));
+    }
+    let mut table = table(&["STEP", "KIND", "STATE", "ITERATIONS", "ATTEMPTS", ""]);
+    for step in &run.steps {
+        let iterations = step.iterations.as_ref().map_or_else(String::new, |iterations| {
+            format!("{}/{}, {} failed, {} running", iterations.succeeded, iterations.total, iterations.failed, iterations.running)
+        });
+        let word = step.error.clone().unwrap_or_else(|| outputs(step));
+        let attempts = if step.attempts == 0 { String::new() } else { step.attempts.to_string() };
+        table.add_row([
+            Cell::new(&step.name),
+            Cell::new(&step.kind),
+            state_cell(&step.state),
+            Cell::new(iterations),
+            Cell::new(attempts),
+            Cell::new(word),
+        ]);
+    }
+    text.push_str(&table.to_string());
+    for live in &detail.live {
+        let iteration = live.iteration.as_deref().map(|at| format!("[{at}]")).unwrap_or_default();
+        let details: Vec<String> = [
+            live.host.as_ref().map(|host| format!("on {host}")),
+            live.percent.map(|percent| format!("{percent}%")),
+            Some(live.message.clone()).filter(|message| !message.is_empty()),
+            live.url.clone(),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        text.push_str(&format!("\n▸ {}{iteration} attempt {} {} {}", live.step, live.attempt, live.state, details.join(" ")));
+    }
+    text
+}
+
+/// Outputs in one short line.
+fn outputs(step: &StepView) -> String {
+    let text = step
+        .outputs
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect::<Vec<_>>()
+        .join(" ");
+    if text.chars().count() > 100 { text.chars().take(99).chain(['…']).collect() } else { text }
+}
+
+pub(crate) fn explanation(explanation: &Explanation) -> String {
+    let mut text = format!("{} {} {}\n{}\n", mark(&explanation.state), explanation.step, explanation.state, explanation.summary);
+    for reason in &explanation.reasons {
+        let agents = match reason.agents {
+            0 => String::new(),
+            1 => " (on 1 agent)".to_owned(),
+            n => format!(" (on {n} agents)"),
+        };
+        text.push_str(&format!("  - {}{agents}\n", reason.text));
+    }
+    for change in &explanation.would_fit {
+        text.push_str(&format!("  → {change}\n"));
+    }
+    text
+}
+
+pub(crate) fn history(events: &[RunEvent]) -> String {
+    events.iter().map(|event| format!("{:>5} {} {}\n", event.seq, event.time, event.text)).collect()
+}
+
+pub(crate) fn artifacts(list: &[ArtifactView]) -> String {
+    if list.is_empty() {
+        return "no artifacts".to_owned();
+    }
+    let mut table = table(&["NAME", "ID", "BYTES", "MADE BY", "AT"]);
+    for artifact in list {
+        table.add_row([
+            artifact.name.clone(),
+            artifact.id.clone(),
+            artifact.bytes.to_string(),
+            format!("{} in {}", artifact.step, artifact.run),
+            artifact.created_at.clone(),
+        ]);
+    }
+    table.to_string()
+}
+
+pub(crate) fn artifact(artifact: &ArtifactView) -> String {
+    format!(
+        "{} {}\n  {} of {} bytes, {}\n  made by step {} of run {} ({}), {}",
+        artifact.name,
+        artifact.id,
+        if artifact.directory { "a directory" } else { "a file" },
+        artifact.bytes,
+        artifact.digest,
+        artifact.step,
+        artifact.run,
+        artifact.task,
+        artifact.created_at
+    )
+}
+
+pub(crate) fn cluster(cluster: &ClusterView) -> String {
+    let mut nodes = table(&["NODE", "REGION", "ADDRESS", "STATE"]);
+    for node in &cluster.nodes {
+        nodes.add_row([node.id.to_string(), node.region.clone(), node.addr.clone(), node.state.clone()]);
+    }
+    let mut shards = table(&["SHARD", "LEADER", "TERM", "REPLICAS", "COMMITTED"]);
+    for shard in &cluster.shards {
+        let replicas = shard.replicas.iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
+        shards.add_row([
+            shard.id.to_string(),
+            shard.leader.map_or_else(|| "none".to_owned(), |leader| leader.to_string()),
+            shard.term.to_string(),
+            replicas,
+            shard.commit_index.to_string(),
+        ]);
+    }
+    format!("{nodes}\n\n{shards}")
+}
