@@ -1,4 +1,6 @@
-"""The global model's error on held-out ratings, in halves, beside that of always guessing the mean."""
+"""The global model's error on held-out ratings, that of always guessing the mean, and how far its
+predictions move when training starts elsewhere.
+"""
 
 import csv
 import glob
@@ -6,29 +8,28 @@ import json
 import os
 
 
-def rows(pattern):
+def column(name, pattern):
+    values = []
     for path in sorted(glob.glob(pattern)):
         with open(path) as file:
-            yield from csv.DictReader(file)
+            values += [float(row[name]) for row in csv.DictReader(file)]
+    return values
 
 
-def rmse(errors):
-    return (sum(error * error for error in errors) / len(errors)) ** 0.5
+def rms(differences):
+    return (sum(difference ** 2 for difference in differences) / len(differences)) ** 0.5
 
 
-ratings = os.environ["MESON_INPUT_RATINGS"]
-train = [float(row["rating"]) for row in rows(f"{ratings}/train.csv")]
+train = column("rating", f"{os.environ['MESON_INPUT_RATINGS']}/train.csv")
+predictions = f"{os.environ['MESON_INPUT_MODEL']}/predictions/*.csv"
+ratings, first, second = (column(name, predictions) for name in ("rating", "prediction", "second"))
 mean = sum(train) / len(train)
-pairs = sorted(
-    (int(row["user"]), int(row["movie"]), float(row["rating"]), float(row["prediction"]))
-    for row in rows(f"{os.environ['MESON_INPUT_MODEL']}/predictions/*.csv")
-)
-errors = [rating - prediction for _, _, rating, prediction in pairs]
 score = {
     "model": "global",
-    "rmse": rmse(errors),
-    "baseline": rmse([rating - mean for _, _, rating, _ in pairs]),
-    "halves": [rmse(errors[0::2]), rmse(errors[1::2])],
+    "ratings": len(ratings),
+    "rmse": rms([rating - guess for rating, guess in zip(ratings, first)]),
+    "baseline": rms([rating - mean for rating in ratings]),
+    "spread": rms([one - other for one, other in zip(first, second)]),
 }
 print(json.dumps(score))
 with open(os.environ["MESON_OUTPUT"], "a") as out:

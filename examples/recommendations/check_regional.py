@@ -19,7 +19,7 @@ def ratings(part):
 train, test = ratings("train"), ratings("test")
 mean = sum(train) / len(train)
 baseline = (sum((rating - mean) ** 2 for rating in test) / len(test)) ** 0.5
-score = {"model": f"regional {region}", "rmse": rmse, "baseline": baseline}
+score = {"model": region, "ratings": len(test), "rmse": rmse, "baseline": baseline}
 print(json.dumps(score))
 with open(os.environ["MESON_OUTPUT"], "a") as out:
     out.write(f"score={json.dumps(score)}\n")
