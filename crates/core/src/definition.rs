@@ -66,6 +66,7 @@ pub struct Param {
     pub kind: ParamType,
     /// Taken when the caller gives none; without it the parameter is required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(with = "crate::json")]
     pub default: Option<Value>,
     /// What it means.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -161,7 +162,7 @@ pub enum Join {
 #[serde(rename_all = "snake_case")]
 pub enum Items {
     /// Known when the workflow was written.
-    Literal(Vec<Value>),
+    Literal(#[serde(with = "crate::json")] Vec<Value>),
     /// An expression that gives a list when the loop is entered.
     Computed(Expression),
 }

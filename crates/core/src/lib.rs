@@ -11,11 +11,12 @@
 //! * [`run`]: the state machine of a run, `decide` and `apply`.
 //! * [`resources`], [`matching`]: what steps ask for, what is offered, who gets what
 //!   and, for everybody else, why not.
-//! * [`ids`], [`units`]: the types that keep ids, times and sizes apart.
+//! * [`ids`], [`units`]: the types that keep ids, times and sizes apart. [`json`]: values in messages.
 
 pub mod definition;
 pub mod expression;
 pub mod ids;
+pub mod json;
 pub mod matching;
 pub mod params;
 pub mod resources;

@@ -59,6 +59,7 @@ pub struct Started {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct TaskResult {
     /// Outputs and artifacts by name; artifacts as `{"$artifact": …}`.
+    #[serde(with = "meson_core::json")]
     pub outputs: BTreeMap<String, Value>,
     /// Set when the attempt did not succeed.
     pub failure: Option<Failure>,

@@ -85,10 +85,13 @@ pub struct LaunchSpec {
     /// Extra environment.
     pub env: BTreeMap<String, ResolvedText>,
     /// `MESON_INPUT_<NAME>`: artifacts as their local path, other values as a JSON file.
+    #[serde(with = "crate::json")]
     pub inputs: BTreeMap<String, Value>,
     /// `MESON_PARAM_<NAME>`.
+    #[serde(with = "crate::json")]
     pub params: BTreeMap<String, Value>,
     /// `MESON_ITEM_<NAME>`.
+    #[serde(with = "crate::json")]
     pub items: BTreeMap<String, Value>,
     /// Outputs that the process must write.
     pub outputs: Vec<String>,
@@ -151,6 +154,7 @@ pub enum LaunchKind {
         /// That workflow.
         definition: Box<Definition>,
         /// Its parameters.
+        #[serde(with = "crate::json")]
         params: BTreeMap<String, Value>,
     },
 }

@@ -44,6 +44,7 @@ pub enum Event {
         /// Number of the part, from 1.
         chunk: u32,
         /// Its values.
+        #[serde(with = "crate::json")]
         values: Vec<Value>,
     },
     /// Iterations of a for-each started or ended.
@@ -186,6 +187,7 @@ pub enum Event {
         /// Why it failed.
         failure: Option<Failure>,
         /// What it leaves.
+        #[serde(with = "crate::json")]
         outputs: BTreeMap<String, Value>,
         /// When.
         at: Timestamp,

@@ -19,6 +19,7 @@ pub enum Input {
         /// Who asked.
         instance: Instance,
         /// The outputs of the step that left all of them, or none if one is missing.
+        #[serde(with = "crate::json")]
         found: Option<BTreeMap<String, Value>>,
     },
     /// The broker took the attempt's request into its queue.
@@ -90,6 +91,7 @@ pub enum Outcome {
     /// [`$artifact`](crate::expression::ArtifactRef::KEY).
     Succeeded {
         /// Declared outputs and artifacts by name.
+        #[serde(with = "crate::json")]
         outputs: BTreeMap<String, Value>,
     },
     /// Badly.

@@ -32,11 +32,11 @@ pub enum Record {
     /// Of [`RecordKey::Instance`](super::RecordKey::Instance), for an inner node.
     Group(GroupRecord),
     /// Of [`RecordKey::Outputs`](super::RecordKey::Outputs).
-    Outputs(BTreeMap<String, Value>),
+    Outputs(#[serde(with = "crate::json")] BTreeMap<String, Value>),
     /// Of [`RecordKey::Items`](super::RecordKey::Items), number 0.
     ItemsIndex(Vec<ItemsList>),
     /// Of [`RecordKey::Items`](super::RecordKey::Items), from number 1.
-    Items(Vec<Value>),
+    Items(#[serde(with = "crate::json")] Vec<Value>),
     /// Of [`RecordKey::Live`](super::RecordKey::Live).
     Live,
     /// Of [`RecordKey::Todo`](super::RecordKey::Todo).
@@ -55,6 +55,7 @@ pub struct RunHeader {
     /// Digest of the bundle with the workflow's files.
     pub bundle: Option<String>,
     /// Values of all parameters, as [`bind`](crate::params::bind) gave them.
+    #[serde(with = "crate::json")]
     pub params: BTreeMap<String, Value>,
     /// Who pays, for steps that do not say.
     pub owner: String,

@@ -36,6 +36,7 @@ pub struct ArtifactEntry {
     /// The attempt that made it.
     pub task: TaskId,
     /// All outputs of that step: who finds the artifact takes them instead of running it.
+    #[serde(with = "meson_core::json")]
     pub outputs: BTreeMap<String, Value>,
     /// When it was made.
     pub created_at: Timestamp,
