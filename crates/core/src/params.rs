@@ -154,7 +154,7 @@ pub(crate) fn hint<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Stri
         .map(|other| (distance(name, other), *other))
         .min();
     match nearest {
-        Some((distance, other)) if distance <= 1 + name.chars().count() / 4 => {
+        Some((distance, other)) if distance <= 1 + name.chars().count() / 3 => {
             format!("; did you mean {other:?}?")
         }
         Some(_) if known.len() <= 8 => format!("; there is {}", known.join(", ")),

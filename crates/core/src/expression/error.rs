@@ -27,18 +27,13 @@ pub enum ExpressionError {
         limits::TEMPLATE_EXPRESSIONS
     )]
     TooManyExpressions,
-    /// Brackets are nested too deep.
+    /// Operators and brackets are nested too deep.
     #[error(
-        "brackets nested deeper than {} levels; split the expression over steps",
-        limits::NESTING
+        "operators and brackets nested too deep (at most {} operators, or {} brackets, around one place): split the expression over steps",
+        limits::DEPTH,
+        limits::DEPTH / (limits::BRACKET_DEPTH + 1)
     )]
     TooDeep,
-    /// There are too many operators.
-    #[error(
-        "more than {} operators and accesses in one expression; split it over steps",
-        limits::OPERATORS
-    )]
-    TooManyOperators,
     /// It is no CEL.
     #[error("cannot parse `{source_text}`: {reason} (column {column})")]
     Syntax {

@@ -70,6 +70,25 @@ impl Iterator for Scanner<'_> {
     }
 }
 
+/// How deep one level of brackets is: up to the last separator, and since.
+#[derive(Default)]
+struct Level {
+    deepest: usize,
+    here: usize,
+}
+
+impl Level {
+    /// What stands on both sides of a separator does not nest.
+    fn separate(&mut self) {
+        self.deepest = self.deepest.max(self.here);
+        self.here = 0;
+    }
+
+    fn depth(&self) -> usize {
+        self.deepest.max(self.here)
+    }
+}
+
 /// Refuses what would make the parser recurse too deep.
 pub(super) fn check(source: &str) -> Result<(), ExpressionError> {
     if source.len() > limits::SOURCE_BYTES {
@@ -77,33 +96,44 @@ pub(super) fn check(source: &str) -> Result<(), ExpressionError> {
             bytes: source.len(),
         });
     }
-    let (mut depth, mut operators) = (0usize, 0usize);
+    let mut levels = vec![Level::default()];
     for code in Scanner::new(source) {
-        match code.byte {
-            b'(' | b'[' | b'{' => {
-                depth += 1;
-                operators += usize::from(code.byte != b'{');
-            }
-            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
-            // The second byte of `==`, `&&`, … belongs to the first.
-            b'=' | b'&' | b'|'
-                if matches!(code.previous, b'=' | b'!' | b'<' | b'>' | b'&' | b'|') => {}
-            b'.' if code.previous.is_ascii_digit() => {}
-            b'+' | b'-' | b'*' | b'/' | b'%' | b'!' | b'<' | b'>' | b'=' | b'&' | b'|' | b'?'
-            | b'.' => {
-                operators += 1;
-            }
-            b'n' if code.previous == b'i' => operators += 1,
-            _ => {}
+        if matches!(code.byte, b'(' | b'[' | b'{') {
+            levels.push(Level::default());
         }
-        if depth > limits::NESTING {
-            return Err(ExpressionError::TooDeep);
+        // Brackets that were never opened are for the parser to complain about.
+        if matches!(code.byte, b')' | b']' | b'}')
+            && levels.len() > 1
+            && let (Some(inner), Some(outer)) = (levels.pop(), levels.last_mut())
+        {
+            outer.here += inner.depth() + limits::BRACKET_DEPTH + 1;
         }
-        if operators > limits::OPERATORS {
-            return Err(ExpressionError::TooManyOperators);
+        let open = (levels.len() - 1) * (limits::BRACKET_DEPTH + 1);
+        if let Some(level) = levels.last_mut() {
+            match code.byte {
+                b',' | b'&' | b'|' => level.separate(),
+                // The second byte of `==`, `!=`, `<=` and `>=` belongs to the first.
+                b'=' if matches!(code.previous, b'=' | b'!' | b'<' | b'>') => {}
+                b'.' if code.previous.is_ascii_digit() => {}
+                b'+' | b'-' | b'*' | b'/' | b'%' | b'!' | b'?' | b'.' => level.here += 1,
+                // One is all that makes sense, and the parser's are the most expensive.
+                b'<' | b'>' | b'=' => level.here += 3,
+                b'n' if code.previous == b'i' => level.here += 1,
+                _ => {}
+            }
+            if level.depth() > limits::DEPTH || open > limits::DEPTH {
+                return Err(ExpressionError::TooDeep);
+            }
         }
     }
-    Ok(())
+    // What is left open still nests.
+    let depth: usize =
+        levels.iter().map(Level::depth).sum::<usize>() + (levels.len() - 1) * limits::BRACKET_DEPTH;
+    if depth > limits::DEPTH {
+        Err(ExpressionError::TooDeep)
+    } else {
+        Ok(())
+    }
 }
 
 /// Where the `}}` that ends an expression begins; `source` starts right after its `${{`.

@@ -57,6 +57,8 @@ impl<'a> Scope<'a> {
                     } else if let Some(node) = self.state.plan.step_named(root) {
                         let entry = context.entry(root).or_insert_with(|| json!({}));
                         self.outputs(entry, node, reference.path.first(), &mut room)?;
+                    } else if let Some(round) = self.round().filter(|_| root == "round") {
+                        context.insert(root.to_owned(), json!(round));
                     }
                 }
             }
@@ -179,6 +181,15 @@ impl<'a> Scope<'a> {
             Some(Record::Outputs(outputs)) => outputs.get(output).cloned().unwrap_or(Value::Null),
             _ => Value::Null,
         }
+    }
+
+    /// The round of the innermost repeat around, from 1.
+    fn round(&self) -> Option<u64> {
+        let loops = self.state.plan.loops(self.at.node);
+        let (level, _) = loops.iter().enumerate().rev().find(|(_, around)| {
+            matches!(self.state.plan.kind(**around), NodeKind::Repeat { .. })
+        })?;
+        self.at.path.0.get(level).map(|round| u64::from(*round) + 1)
     }
 
     /// The value of a loop variable, if there is one of this name around.

@@ -251,6 +251,7 @@ impl<'a> Checker<'_, 'a> {
             }
             (name, field) => match self.steps.get(name) {
                 Some(&step) => self.output(stand, step, field),
+                None if name == "round" && self.is_repeated(stand) => Ok(()),
                 None => {
                     let known = self
                         .variables(stand)
@@ -292,6 +293,22 @@ impl<'a> Checker<'_, 'a> {
             above = node.parent;
         }
         names
+    }
+
+    /// Whether a repeat is around, so that there is a `round`.
+    fn is_repeated(&self, stand: Stand) -> bool {
+        let mut around = match stand {
+            Stand::Before(node) => self.definition.node(node).parent,
+            // An `until` is asked behind the body, in the round.
+            Stand::After(node) => Some(node),
+        };
+        while let Some(node) = around.map(|around| self.definition.node(around)) {
+            if matches!(node.kind, NodeKind::Repeat { .. }) {
+                return true;
+            }
+            around = node.parent;
+        }
+        false
     }
 
     fn output(

@@ -9,21 +9,33 @@ use crate::flow::{all, each, numbers, repeat, seq, step};
 use crate::world::{World, at};
 
 fn cancel() -> Input {
-    Input::Cancel { reason: "enough".to_owned() }
+    Input::Cancel {
+        reason: "enough".to_owned(),
+    }
 }
 
 #[test]
 fn a_cancelled_run_ends_when_its_last_attempt_has() {
-    let mut world = World::begin(all([step("a"), step("b").retries(3), seq([step("c"), step("d")])]).define());
+    let mut world =
+        World::begin(all([step("a"), step("b").retries(3), seq([step("c"), step("d")])]).define());
     world.fail("b", FailureClass::Step);
     world.feed(cancel());
-    assert_eq!(world.live_names(), ["a", "c"], "nothing ran for b: it waited to be tried again");
+    assert_eq!(
+        world.live_names(),
+        ["a", "c"],
+        "nothing ran for b: it waited to be tried again"
+    );
     world.succeed("c");
     assert_eq!(world.step_record(&at(5, &[])), None, "nothing new begins");
     world.end("a", Outcome::Killed);
     assert_eq!(world.state(), RunState::Cancelled);
     assert_eq!(world.status().error.as_deref(), Some("enough"));
-    assert_eq!(world.try_feed(cancel()), Err(Rejected::Ended { state: RunState::Cancelled }));
+    assert_eq!(
+        world.try_feed(cancel()),
+        Err(Rejected::Ended {
+            state: RunState::Cancelled
+        })
+    );
 }
 
 #[test]
@@ -35,7 +47,10 @@ fn a_wide_run_is_cancelled_in_parts() {
     let mut killed = 0;
     let mut events = world.feed(cancel());
     loop {
-        killed += events.iter().filter(|event| matches!(event, Event::KillRequested { .. })).count();
+        killed += events
+            .iter()
+            .filter(|event| matches!(event, Event::KillRequested { .. }))
+            .count();
         assert!(events.len() < 300);
         if world.status().todo == 0 {
             break;
@@ -48,14 +63,24 @@ fn a_wide_run_is_cancelled_in_parts() {
 #[test]
 fn a_run_that_goes_on_cannot_be_retried() {
     let mut world = World::begin(step("a").define());
-    assert_eq!(world.try_feed(Input::Retry { from: None }), Err(Rejected::StillRunning));
+    assert_eq!(
+        world.try_feed(Input::Retry { from: None }),
+        Err(Rejected::StillRunning)
+    );
     world.succeed("a");
-    assert_eq!(world.try_feed(Input::Retry { from: None }), Err(Rejected::NothingToRetry));
+    assert_eq!(
+        world.try_feed(Input::Retry { from: None }),
+        Err(Rejected::NothingToRetry)
+    );
 }
 
 #[test]
 fn a_retry_runs_what_failed_and_keeps_what_succeeded() {
-    let flow = seq([step("a"), each("x", numbers(3), seq([step("b"), step("c")])).tolerating(0.9), step("d")]);
+    let flow = seq([
+        step("a"),
+        each("x", numbers(3), seq([step("b"), step("c")])).tolerating(0.9),
+        step("d"),
+    ]);
     let mut world = World::begin(flow.define());
     world.succeed("a");
     for place in ["b:0", "b:1", "b:2", "c:0"] {
@@ -67,7 +92,11 @@ fn a_retry_runs_what_failed_and_keeps_what_succeeded() {
     assert_eq!(world.state(), RunState::Failed);
 
     world.feed(Input::Retry { from: None });
-    assert_eq!(world.live(), [("d".to_owned(), String::new(), Attempt(2))], "the loop was done: it tolerates");
+    assert_eq!(
+        world.live(),
+        [("d".to_owned(), String::new(), Attempt(2))],
+        "the loop was done: it tolerates"
+    );
     world.succeed("d");
     assert_eq!(world.state(), RunState::Succeeded);
 }
@@ -87,7 +116,11 @@ fn a_retry_goes_into_a_loop_for_its_failed_iterations_alone() {
 
 #[test]
 fn a_retry_from_a_step_runs_it_and_what_comes_after() {
-    let flow = seq([step("a"), all([seq([step("b"), step("c")]), step("d")]), step("e")]);
+    let flow = seq([
+        step("a"),
+        all([seq([step("b"), step("c")]), step("d")]),
+        step("e"),
+    ]);
     let mut world = World::begin(flow.define());
     for place in ["a", "b", "c", "d", "e"] {
         world.succeed(place);
@@ -96,7 +129,11 @@ fn a_retry_from_a_step_runs_it_and_what_comes_after() {
     world.feed(Input::Retry { from });
     assert_eq!(world.live(), [("c".to_owned(), String::new(), Attempt(2))]);
     world.succeed("c");
-    assert_eq!(world.live(), [("e".to_owned(), String::new(), Attempt(2))], "d stays done");
+    assert_eq!(
+        world.live(),
+        [("e".to_owned(), String::new(), Attempt(2))],
+        "d stays done"
+    );
     world.succeed("e");
     assert_eq!(world.state(), RunState::Succeeded);
 }
@@ -140,22 +177,35 @@ fn a_retry_clears_the_step_budgets_and_counts_attempts_on() {
 
 #[test]
 fn recovery_asks_for_all_that_must_be_going_on() {
-    let flow = all([step("a"), step("b").retries(1), step("c").produces("model", "m-1"), step("d")]);
+    let flow = all([
+        step("a"),
+        step("b").retries(1),
+        step("c").produces("model", "m-1"),
+        step("d"),
+    ]);
     let mut world = World::begin(flow.define());
-    let agent = Input::Launching { instance: at(1, &[]), attempt: Attempt(1), agent: "s7".to_owned(), host: "h".to_owned() };
+    let agent = Input::Launching {
+        instance: at(1, &[]),
+        attempt: Attempt(1),
+        agent: "s7".to_owned(),
+        host: "h".to_owned(),
+    };
     world.feed(agent);
     world.fail("b", FailureClass::Step);
     let due = world.step_record(&at(2, &[])).unwrap().timer.unwrap();
     let effects = recover(&world.plan, &world.records);
-    assert!(matches!(
-        &effects[..],
-        [
-            Effect::StartAttempt { launched_on: Some(agent), .. },
-            Effect::SetTimer { at, .. },
-            Effect::LookUpArtifacts { artifacts, .. },
-            Effect::StartAttempt { launched_on: None, .. },
-        ] if agent == "s7" && *at == due && artifacts[0].id == "m-1"
-    ), "{effects:#?}");
+    assert!(
+        matches!(
+            &effects[..],
+            [
+                Effect::StartAttempt { launched_on: Some(agent), .. },
+                Effect::SetTimer { at, .. },
+                Effect::LookUpArtifacts { artifacts, .. },
+                Effect::StartAttempt { launched_on: None, .. },
+            ] if agent == "s7" && *at == due && artifacts[0].id == "m-1"
+        ),
+        "{effects:#?}"
+    );
     let mut fresh = World::new(step("a").define());
     fresh.crash();
     assert_eq!(fresh.pending, [Effect::Continue]);
@@ -172,5 +222,8 @@ fn a_branch_that_lost_is_not_retried_when_the_rest_is() {
     world.fail("c", FailureClass::Step);
     world.feed(Input::Retry { from: None });
     assert_eq!(world.live_names(), ["c"]);
-    assert_eq!(world.step_record(&at(3, &[])).unwrap().state, StepState::Killed);
+    assert_eq!(
+        world.step_record(&at(3, &[])).unwrap().state,
+        StepState::Killed
+    );
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use meson_core::definition::{
-    Command, Definition, FORMAT, Items, Join, Node, NodeKind, Param, ParamType, Produces, Replication, Step, StepKind,
+    Command, Definition, FORMAT, Items, Join, Node, NodeKind, Param, ParamType, Produces,
+    Replication, Step, StepKind,
 };
 use meson_core::expression::{Expression, Template};
 use meson_core::ids::NodeId;
@@ -16,9 +17,22 @@ pub(crate) enum Flow {
     Step(Box<Step>),
     Sequence(Vec<Flow>),
     Parallel(Join, Vec<Flow>),
-    ForEach { over: Vec<(String, Items)>, max_parallel: Option<u32>, tolerate: f64, body: Box<Flow> },
-    When { cond: String, then: Box<Flow>, otherwise: Option<Box<Flow>> },
-    Repeat { body: Box<Flow>, until: String, max_rounds: u32 },
+    ForEach {
+        over: Vec<(String, Items)>,
+        max_parallel: Option<u32>,
+        tolerate: f64,
+        body: Box<Flow>,
+    },
+    When {
+        cond: String,
+        then: Box<Flow>,
+        otherwise: Option<Box<Flow>>,
+    },
+    Repeat {
+        body: Box<Flow>,
+        until: String,
+        max_rounds: u32,
+    },
 }
 
 pub(crate) fn step(name: &str) -> Flow {
@@ -63,7 +77,12 @@ pub(crate) fn any(flows: impl IntoIterator<Item = Flow>) -> Flow {
 }
 
 pub(crate) fn each(name: &str, items: Items, body: Flow) -> Flow {
-    Flow::ForEach { over: vec![(name.to_owned(), items)], max_parallel: None, tolerate: 0.0, body: Box::new(body) }
+    Flow::ForEach {
+        over: vec![(name.to_owned(), items)],
+        max_parallel: None,
+        tolerate: 0.0,
+        body: Box::new(body),
+    }
 }
 
 pub(crate) fn numbers(count: usize) -> Items {
@@ -75,11 +94,19 @@ pub(crate) fn computed(expression: &str) -> Items {
 }
 
 pub(crate) fn when(cond: &str, then: Flow, otherwise: Option<Flow>) -> Flow {
-    Flow::When { cond: cond.to_owned(), then: Box::new(then), otherwise: otherwise.map(Box::new) }
+    Flow::When {
+        cond: cond.to_owned(),
+        then: Box::new(then),
+        otherwise: otherwise.map(Box::new),
+    }
 }
 
 pub(crate) fn repeat(body: Flow, until: &str, max_rounds: u32) -> Flow {
-    Flow::Repeat { body: Box::new(body), until: until.to_owned(), max_rounds }
+    Flow::Repeat {
+        body: Box::new(body),
+        until: until.to_owned(),
+        max_rounds,
+    }
 }
 
 impl Flow {
@@ -100,7 +127,12 @@ impl Flow {
     }
 
     pub(crate) fn produces(self, name: &str, id: &str) -> Self {
-        self.with(|step| step.produces.push(Produces { name: name.to_owned(), id: Template(id.to_owned()) }))
+        self.with(|step| {
+            step.produces.push(Produces {
+                name: name.to_owned(),
+                id: Template(id.to_owned()),
+            })
+        })
     }
 
     pub(crate) fn shell(self, text: &str) -> Self {
@@ -152,22 +184,50 @@ impl Flow {
 
 fn lower(flow: Flow, parent: Option<NodeId>, nodes: &mut Vec<Node>) -> NodeId {
     let id = NodeId(u32::try_from(nodes.len()).unwrap());
-    nodes.push(Node { parent, kind: NodeKind::Sequence(Vec::new()) });
+    nodes.push(Node {
+        parent,
+        kind: NodeKind::Sequence(Vec::new()),
+    });
     let mut below = |flow: Flow| lower(flow, Some(id), nodes);
     let kind = match flow {
         Flow::Step(step) => NodeKind::Step(step),
         Flow::Sequence(flows) => NodeKind::Sequence(flows.into_iter().map(below).collect()),
-        Flow::Parallel(join, flows) => NodeKind::Parallel { branches: flows.into_iter().map(below).collect(), join },
-        Flow::ForEach { over, max_parallel, tolerate, body } => {
-            NodeKind::ForEach { over, max_parallel, tolerate, body: below(*body) }
-        }
-        Flow::When { cond, then, otherwise } => {
+        Flow::Parallel(join, flows) => NodeKind::Parallel {
+            branches: flows.into_iter().map(below).collect(),
+            join,
+        },
+        Flow::ForEach {
+            over,
+            max_parallel,
+            tolerate,
+            body,
+        } => NodeKind::ForEach {
+            over,
+            max_parallel,
+            tolerate,
+            body: below(*body),
+        },
+        Flow::When {
+            cond,
+            then,
+            otherwise,
+        } => {
             let then = below(*then);
-            NodeKind::When { cond: Expression(cond), then, otherwise: otherwise.map(|flow| below(*flow)) }
+            NodeKind::When {
+                cond: Expression(cond),
+                then,
+                otherwise: otherwise.map(|flow| below(*flow)),
+            }
         }
-        Flow::Repeat { body, until, max_rounds } => {
-            NodeKind::Repeat { body: below(*body), until: Expression(until), max_rounds }
-        }
+        Flow::Repeat {
+            body,
+            until,
+            max_rounds,
+        } => NodeKind::Repeat {
+            body: below(*body),
+            until: Expression(until),
+            max_rounds,
+        },
     };
     nodes[id.0 as usize].kind = kind;
     id

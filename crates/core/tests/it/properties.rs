@@ -12,11 +12,21 @@ use crate::world::{Dice, World};
 /// A shape; names and expressions come when it is finished, for they depend on what is around.
 #[derive(Debug, Clone)]
 enum Shape {
-    Step { retries: u32, timeout: bool, produces: bool, refers: bool },
+    Step {
+        retries: u32,
+        timeout: bool,
+        produces: bool,
+        refers: bool,
+    },
     Noop,
     Sequence(Vec<Shape>),
     Parallel(bool, Vec<Shape>),
-    ForEach { lists: Vec<Option<usize>>, max_parallel: Option<u32>, tolerate: f64, body: Box<Shape> },
+    ForEach {
+        lists: Vec<Option<usize>>,
+        max_parallel: Option<u32>,
+        tolerate: f64,
+        body: Box<Shape>,
+    },
     When(Option<bool>, Box<Shape>, Option<Box<Shape>>),
     Repeat(Box<Shape>, Option<bool>, u32),
 }
@@ -68,7 +78,12 @@ impl Namer {
                 self.steps += 1;
                 noop(&format!("s{}", self.steps))
             }
-            Shape::Step { retries, timeout, produces, refers } => {
+            Shape::Step {
+                retries,
+                timeout,
+                produces,
+                refers,
+            } => {
                 self.steps += 1;
                 let name = format!("s{}", self.steps);
                 let mut flow = step(&name).retries(*retries);
@@ -79,11 +94,17 @@ impl Namer {
                     Some(other) => format!("${{{{ {other}.out }}}}-{name}"),
                     None => format!("id-{name}"),
                 };
-                flow = if *produces { flow.produces("model", &text) } else { flow.shell(&text) };
+                flow = if *produces {
+                    flow.produces("model", &text)
+                } else {
+                    flow.shell(&text)
+                };
                 before.push(name);
                 flow
             }
-            Shape::Sequence(flows) => Flow::Sequence(flows.iter().map(|flow| self.finish(flow, before)).collect()),
+            Shape::Sequence(flows) => {
+                Flow::Sequence(flows.iter().map(|flow| self.finish(flow, before)).collect())
+            }
             Shape::Parallel(any, flows) => {
                 let outer = before.clone();
                 let flows = flows
@@ -97,7 +118,12 @@ impl Namer {
                     .collect();
                 Flow::Parallel(if *any { Join::Any } else { Join::All }, flows)
             }
-            Shape::ForEach { lists, max_parallel, tolerate, body } => {
+            Shape::ForEach {
+                lists,
+                max_parallel,
+                tolerate,
+                body,
+            } => {
                 // A loop in a loop in a loop has more iterations than a test has time.
                 self.loops += 1;
                 let most = if self.loops > 1 { 2 } else { 4 };
@@ -106,7 +132,9 @@ impl Namer {
                     .map(|list| {
                         self.variables += 1;
                         let items = match list {
-                            Some(count) => Items::Literal((0..(*count).min(most)).map(|n| json!(n)).collect()),
+                            Some(count) => {
+                                Items::Literal((0..(*count).min(most)).map(|n| json!(n)).collect())
+                            }
                             None => Items::Computed(meson_core::expression::Expression(
                                 "params.items.filter(x, x != 'b')".to_owned(),
                             )),
@@ -116,7 +144,12 @@ impl Namer {
                     .collect();
                 let body = Box::new(self.finish(body, before));
                 self.loops -= 1;
-                Flow::ForEach { over, max_parallel: *max_parallel, tolerate: *tolerate, body }
+                Flow::ForEach {
+                    over,
+                    max_parallel: *max_parallel,
+                    tolerate: *tolerate,
+                    body,
+                }
             }
             Shape::When(cond, then, otherwise) => {
                 let cond = match (cond, before.last()) {
@@ -127,9 +160,15 @@ impl Namer {
                 let outer = before.len();
                 let then = self.finish(then, before);
                 let in_then = before.split_off(outer);
-                let otherwise = otherwise.as_ref().map(|other| Box::new(self.finish(other, before)));
+                let otherwise = otherwise
+                    .as_ref()
+                    .map(|other| Box::new(self.finish(other, before)));
                 before.extend(in_then);
-                Flow::When { cond, then: Box::new(then), otherwise }
+                Flow::When {
+                    cond,
+                    then: Box::new(then),
+                    otherwise,
+                }
             }
             Shape::Repeat(body, until, max_rounds) => {
                 self.loops += 1;
@@ -140,7 +179,11 @@ impl Namer {
                     (None, Some(step)) => format!("string({step}.out) > '2'"),
                     (None, None) => "params.flag".to_owned(),
                 };
-                Flow::Repeat { body: Box::new(body), until, max_rounds: *max_rounds }
+                Flow::Repeat {
+                    body: Box::new(body),
+                    until,
+                    max_rounds: *max_rounds,
+                }
             }
         }
     }

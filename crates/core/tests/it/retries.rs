@@ -2,7 +2,9 @@
 
 use meson_core::ids::Attempt;
 use meson_core::run::record::KillReason;
-use meson_core::run::{Effect, Event, Failure, FailureClass, Input, Late, Outcome, RunState, StepState};
+use meson_core::run::{
+    Effect, Event, Failure, FailureClass, Input, Late, Outcome, RunState, StepState,
+};
 use meson_core::units::Duration;
 use serde_json::json;
 
@@ -14,9 +16,15 @@ fn a_steps_own_failures_cost_its_retries() {
     let mut world = World::begin(step("a").retries(2).define());
     for attempt in 1..=2 {
         let events = world.fail("a", FailureClass::Step);
-        assert!(matches!(events[..], [Event::AttemptFailed { .. }]), "{events:?}");
+        assert!(
+            matches!(events[..], [Event::AttemptFailed { .. }]),
+            "{events:?}"
+        );
         world.fire("a");
-        assert_eq!(world.live(), [("a".to_owned(), String::new(), Attempt(attempt + 1))]);
+        assert_eq!(
+            world.live(),
+            [("a".to_owned(), String::new(), Attempt(attempt + 1))]
+        );
     }
     world.fail("a", FailureClass::Step);
     assert_eq!(world.state(), RunState::Failed);
@@ -31,28 +39,60 @@ fn losing_agents_costs_the_platform_and_never_the_step() {
     }
     world.fail("a", FailureClass::Step);
     world.fire("a");
-    assert_eq!(world.state(), RunState::Running, "the step's own retry was still there");
+    assert_eq!(
+        world.state(),
+        RunState::Running,
+        "the step's own retry was still there"
+    );
     world.fail("a", FailureClass::Platform);
-    assert_eq!(world.state(), RunState::Failed, "the platform's budget is spent");
+    assert_eq!(
+        world.state(),
+        RunState::Failed,
+        "the platform's budget is spent"
+    );
 }
 
 #[test]
 fn what_cannot_help_is_not_tried() {
     let mut world = World::begin(step("a").retries(5).define());
-    let failure = Failure { class: FailureClass::Step, message: "no such file".to_owned(), retryable: false };
+    let failure = Failure {
+        class: FailureClass::Step,
+        message: "no such file".to_owned(),
+        retryable: false,
+    };
     world.end("a", Outcome::Failed(failure));
     assert_eq!(world.state(), RunState::Failed);
 }
 
 #[test]
 fn an_attempt_that_runs_too_long_is_killed_and_not_tried_again() {
-    let mut world = World::begin(step("a").retries(5).timeout(Duration::from_secs(60)).define());
+    let mut world = World::begin(
+        step("a")
+            .retries(5)
+            .timeout(Duration::from_secs(60))
+            .define(),
+    );
     world.run_on("a");
     let events = world.fire("a");
-    assert!(matches!(events[..], [Event::KillRequested { reason: KillReason::Timeout, .. }]), "{events:?}");
+    assert!(
+        matches!(
+            events[..],
+            [Event::KillRequested {
+                reason: KillReason::Timeout,
+                ..
+            }]
+        ),
+        "{events:?}"
+    );
     world.end("a", Outcome::Killed);
-    assert_eq!(world.step_record(&at(0, &[])).unwrap().state, StepState::TimedOut);
-    assert_eq!(world.status().error.unwrap(), "step a took too long: it ran longer than its timeout of 1m");
+    assert_eq!(
+        world.step_record(&at(0, &[])).unwrap().state,
+        StepState::TimedOut
+    );
+    assert_eq!(
+        world.status().error.unwrap(),
+        "step a took too long: it ran longer than its timeout of 1m"
+    );
 }
 
 #[test]
@@ -60,38 +100,80 @@ fn a_timer_that_fires_early_is_set_again() {
     let mut world = World::begin(step("a").timeout(Duration::from_secs(60)).define());
     world.run_on("a");
     world.pending.clear();
-    world.feed(Input::Timer { instance: at(0, &[]), attempt: Attempt(1) });
-    assert!(matches!(world.pending[..], [Effect::SetTimer { at, .. }] if at.0 == 61_000), "{:?}", world.pending);
+    world.feed(Input::Timer {
+        instance: at(0, &[]),
+        attempt: Attempt(1),
+    });
+    assert!(
+        matches!(world.pending[..], [Effect::SetTimer { at, .. }] if at.0 == 61_000),
+        "{:?}",
+        world.pending
+    );
 }
 
 #[test]
 fn an_attempt_out_of_sight_is_replaced_and_the_late_comer_killed() {
     let mut world = World::begin(step("a").define());
     world.run_on("a");
-    world.feed(Input::Unreachable { instance: at(0, &[]), attempt: Attempt(1) });
+    world.feed(Input::Unreachable {
+        instance: at(0, &[]),
+        attempt: Attempt(1),
+    });
     world.pending.clear();
     world.fire("a");
     let expected = [
-        Effect::KillAttempt { instance: at(0, &[]), attempt: Attempt(1) },
-        Effect::StartAttempt { instance: at(0, &[]), attempt: Attempt(2), launched_on: None },
+        Effect::KillAttempt {
+            instance: at(0, &[]),
+            attempt: Attempt(1),
+        },
+        Effect::StartAttempt {
+            instance: at(0, &[]),
+            attempt: Attempt(2),
+            launched_on: None,
+        },
     ];
     assert_eq!(world.pending, expected);
 
     world.pending.clear();
-    let events = world.feed(Input::Running { instance: at(0, &[]), attempt: Attempt(1), url: None });
-    assert!(matches!(events[..], [Event::LateUpdate { update: Late::Alive, .. }]), "{events:?}");
-    assert_eq!(world.pending, [Effect::KillAttempt { instance: at(0, &[]), attempt: Attempt(1) }]);
+    let events = world.feed(Input::Running {
+        instance: at(0, &[]),
+        attempt: Attempt(1),
+        url: None,
+    });
+    assert!(
+        matches!(
+            events[..],
+            [Event::LateUpdate {
+                update: Late::Alive,
+                ..
+            }]
+        ),
+        "{events:?}"
+    );
+    assert_eq!(
+        world.pending,
+        [Effect::KillAttempt {
+            instance: at(0, &[]),
+            attempt: Attempt(1)
+        }]
+    );
 }
 
 #[test]
 fn an_attempt_that_comes_back_in_time_goes_on() {
     let mut world = World::begin(step("a").timeout(Duration::from_secs(3_600)).define());
     world.run_on("a");
-    world.feed(Input::Unreachable { instance: at(0, &[]), attempt: Attempt(1) });
+    world.feed(Input::Unreachable {
+        instance: at(0, &[]),
+        attempt: Attempt(1),
+    });
     world.now.0 += 1_000;
     world.run_on("a");
     let record = world.step_record(&at(0, &[])).unwrap();
-    assert_eq!((record.state, record.timer.unwrap().0), (StepState::Running, 1_000 + 3_600_000));
+    assert_eq!(
+        (record.state, record.timer.unwrap().0),
+        (StepState::Running, 1_000 + 3_600_000)
+    );
 }
 
 #[test]
@@ -100,17 +182,44 @@ fn a_late_update_is_recorded_and_changes_nothing() {
     world.fail("a", FailureClass::Step);
     world.fire("a");
     let before = world.records.clone();
-    let outcome = Outcome::Succeeded { outputs: outputs(json!(1)) };
-    let events = world.feed(Input::Ended { instance: at(1, &[]), attempt: Attempt(1), outcome });
-    assert!(matches!(events[..], [Event::LateUpdate { update: Late::Succeeded, .. }]), "{events:?}");
+    let outcome = Outcome::Succeeded {
+        outputs: outputs(json!(1)),
+    };
+    let events = world.feed(Input::Ended {
+        instance: at(1, &[]),
+        attempt: Attempt(1),
+        outcome,
+    });
+    assert!(
+        matches!(
+            events[..],
+            [Event::LateUpdate {
+                update: Late::Succeeded,
+                ..
+            }]
+        ),
+        "{events:?}"
+    );
     assert_eq!(world.records, before);
 }
 
 #[test]
 fn nothing_is_known_of_attempts_that_never_were() {
     let mut world = World::begin(step("a").define());
-    for (instance, attempt) in [(at(0, &[]), 2), (at(0, &[]), 0), (at(0, &[1]), 1), (at(7, &[]), 1)] {
-        assert!(world.try_feed(Input::Requested { instance, attempt: Attempt(attempt) }).is_err());
+    for (instance, attempt) in [
+        (at(0, &[]), 2),
+        (at(0, &[]), 0),
+        (at(0, &[1]), 1),
+        (at(7, &[]), 1),
+    ] {
+        assert!(
+            world
+                .try_feed(Input::Requested {
+                    instance,
+                    attempt: Attempt(attempt)
+                })
+                .is_err()
+        );
     }
 }
 
@@ -118,15 +227,34 @@ fn nothing_is_known_of_attempts_that_never_were() {
 fn repeated_word_costs_no_event() {
     let mut world = World::begin(step("a").define());
     let (instance, attempt) = (at(0, &[]), Attempt(1));
-    let launching = Input::Launching { instance: instance.clone(), attempt, agent: "1".to_owned(), host: "h".to_owned() };
+    let launching = Input::Launching {
+        instance: instance.clone(),
+        attempt,
+        agent: "1".to_owned(),
+        host: "h".to_owned(),
+    };
     for input in [
-        Input::Requested { instance: instance.clone(), attempt },
+        Input::Requested {
+            instance: instance.clone(),
+            attempt,
+        },
         launching,
-        Input::Running { instance: instance.clone(), attempt, url: None },
+        Input::Running {
+            instance: instance.clone(),
+            attempt,
+            url: None,
+        },
         Input::Unreachable { instance, attempt },
     ] {
         assert_eq!(world.feed(input.clone()).len(), 1, "{input:?}");
         assert_eq!(world.feed(input.clone()), [], "{input:?}");
     }
-    assert_eq!(world.feed(Input::Requested { instance: at(0, &[]), attempt }), [], "it is past that");
+    assert_eq!(
+        world.feed(Input::Requested {
+            instance: at(0, &[]),
+            attempt
+        }),
+        [],
+        "it is past that"
+    );
 }

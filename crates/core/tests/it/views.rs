@@ -8,7 +8,11 @@ use crate::world::World;
 
 fn states(world: &World) -> String {
     let run = view::run(&world.plan, &world.records).unwrap();
-    run.steps.iter().map(|step| format!("{}={}", step.name, step.state)).collect::<Vec<_>>().join(" ")
+    run.steps
+        .iter()
+        .map(|step| format!("{}={}", step.name, step.state))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 #[test]
@@ -19,15 +23,27 @@ fn steps_without_a_record_take_their_state_from_what_is_around() {
         seq([step("e"), step("f")]),
     ]);
     let mut world = World::new(flow.define());
-    assert_eq!(states(&world), "a=waiting b=waiting c=waiting d=waiting e=waiting f=waiting");
+    assert_eq!(
+        states(&world),
+        "a=waiting b=waiting c=waiting d=waiting e=waiting f=waiting"
+    );
     world.feed(Input::Start);
-    assert_eq!(states(&world), "a=ready b=skipped c=waiting d=waiting e=waiting f=waiting");
+    assert_eq!(
+        states(&world),
+        "a=ready b=skipped c=waiting d=waiting e=waiting f=waiting"
+    );
     world.succeed("a");
     world.succeed("c");
     world.run_on("d");
-    assert_eq!(states(&world), "a=succeeded b=skipped c=succeeded d=running e=activated f=waiting");
+    assert_eq!(
+        states(&world),
+        "a=succeeded b=skipped c=succeeded d=running e=activated f=waiting"
+    );
     world.fail("d", FailureClass::Step);
-    assert_eq!(states(&world), "a=succeeded b=skipped c=succeeded d=failed e=upstream_failed f=upstream_failed");
+    assert_eq!(
+        states(&world),
+        "a=succeeded b=skipped c=succeeded d=failed e=upstream_failed f=upstream_failed"
+    );
 }
 
 #[test]
@@ -53,12 +69,29 @@ fn the_json_has_the_promised_names() {
     assert_eq!(json["started_at"], "1970-01-01T00:00:01.000Z");
     assert_eq!(json["finished_at"], Value::Null);
     let (a, b) = (&json["steps"][0], &json["steps"][1]);
-    assert_eq!((&a["name"], &a["kind"], &a["state"], &a["attempts"]), (&json!("a"), &json!("command"), &json!("succeeded"), &json!(1)));
-    assert_eq!((&a["outputs"], &a["error"], &a["iterations"]), (&json!({"out": {"k": 1}}), &Value::Null, &Value::Null));
-    assert_eq!(b["iterations"], json!({"total": 3, "succeeded": 1, "failed": 1, "running": 1}));
+    assert_eq!(
+        (&a["name"], &a["kind"], &a["state"], &a["attempts"]),
+        (
+            &json!("a"),
+            &json!("command"),
+            &json!("succeeded"),
+            &json!(1)
+        )
+    );
+    assert_eq!(
+        (&a["outputs"], &a["error"], &a["iterations"]),
+        (&json!({"out": {"k": 1}}), &Value::Null, &Value::Null)
+    );
+    assert_eq!(
+        b["iterations"],
+        json!({"total": 3, "succeeded": 1, "failed": 1, "running": 1})
+    );
     world.succeed("b:2");
     let run = view::run(&world.plan, &world.records).unwrap();
-    assert_eq!((run.state.as_str(), run.steps[1].state.as_str()), ("failed", "failed"));
+    assert_eq!(
+        (run.state.as_str(), run.steps[1].state.as_str()),
+        ("failed", "failed")
+    );
     assert!(run.finished_at.is_some() && run.error.is_some());
 }
 
@@ -77,13 +110,26 @@ fn iterations_come_in_pages() {
         }
     }
     assert_eq!(seen.len(), 25);
-    assert_eq!((seen[3].iteration.as_str(), seen[3].state.as_str()), ("3", "succeeded"));
-    assert_eq!((&seen[3].outputs["out"], &seen[3].items["x"]), (&json!("three"), &json!(3)));
+    assert_eq!(
+        (seen[3].iteration.as_str(), seen[3].state.as_str()),
+        ("3", "succeeded")
+    );
+    assert_eq!(
+        (&seen[3].outputs["out"], &seen[3].items["x"]),
+        (&json!("three"), &json!(3))
+    );
 }
 
 #[test]
 fn a_repeat_shows_its_newest_round() {
-    let mut world = World::begin(repeat(seq([step("a"), each("x", numbers(2), step("b"))]), "false", 3).define());
+    let mut world = World::begin(
+        repeat(
+            seq([step("a"), each("x", numbers(2), step("b"))]),
+            "false",
+            3,
+        )
+        .define(),
+    );
     for place in ["a:0", "b:0-0", "b:0-1"] {
         world.succeed(place);
     }

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use meson_core::ids::Attempt;
 use meson_core::run::{
-    Effect, Event, Input, MemoryRecords, Outcome, Record, RecordKey, Records, RecordsMut, RunState, Scan, apply, decide, view,
+    Effect, Event, Input, MemoryRecords, Outcome, Record, RecordKey, Records, RecordsMut, RunState,
+    Scan, apply, decide, view,
 };
 
 use crate::flow::{computed, each, noop, seq};
@@ -24,7 +25,12 @@ impl Records for Counted {
         self.records.get(key)
     }
 
-    fn scan(&self, scan: &Scan, after: Option<&RecordKey>, limit: usize) -> Vec<(RecordKey, Record)> {
+    fn scan(
+        &self,
+        scan: &Scan,
+        after: Option<&RecordKey>,
+        limit: usize,
+    ) -> Vec<(RecordKey, Record)> {
         let found = self.records.scan(scan, after, limit);
         self.touched.set(self.touched.get() + 1 + found.len());
         found
@@ -45,11 +51,17 @@ impl RecordsMut for Counted {
 
 /// The most that the end of an iteration touches, and the most that any transition does.
 fn cost(width: usize, max_parallel: u32) -> (usize, usize) {
-    let mut definition =
-        seq([each("x", computed("params.items"), seq([noop("a"), noop("b")])).at_most(max_parallel), noop("c")]).define();
+    let mut definition = seq([
+        each("x", computed("params.items"), seq([noop("a"), noop("b")])).at_most(max_parallel),
+        noop("c"),
+    ])
+    .define();
     definition.params[1].default = Some((0..width).collect::<Vec<_>>().into());
     let world = World::new(definition);
-    let mut records = Counted { records: world.records, touched: Cell::new(0) };
+    let mut records = Counted {
+        records: world.records,
+        touched: Cell::new(0),
+    };
     let (mut of_ends, mut of_all) = (0, 0);
     let mut pending = vec![Input::Start];
     let mut begun = false;
@@ -70,8 +82,14 @@ fn cost(width: usize, max_parallel: u32) -> (usize, usize) {
         for effect in meson_core::run::effects(&world.plan, &records.records, &events) {
             match effect {
                 Effect::CompleteNoop { instance, attempt } => {
-                    let outcome = Outcome::Succeeded { outputs: BTreeMap::new() };
-                    pending.push(Input::Ended { instance, attempt, outcome });
+                    let outcome = Outcome::Succeeded {
+                        outputs: BTreeMap::new(),
+                    };
+                    pending.push(Input::Ended {
+                        instance,
+                        attempt,
+                        outcome,
+                    });
                 }
                 Effect::Continue => pending.insert(0, Input::Continue),
                 Effect::RunEnded => {}
@@ -79,12 +97,19 @@ fn cost(width: usize, max_parallel: u32) -> (usize, usize) {
             }
         }
     }
-    let Some(Record::Status(status)) = records.records.get(&RecordKey::Status).map(Cow::into_owned) else { panic!() };
+    let Some(Record::Status(status)) = records.records.get(&RecordKey::Status).map(Cow::into_owned)
+    else {
+        panic!()
+    };
     assert_eq!(status.state, RunState::Succeeded);
     records.touched.set(0);
     let shown = view::run(&world.plan, &records).unwrap();
     assert_eq!(shown.steps[0].iterations.unwrap().succeeded, width as u64);
-    assert!(records.touched.get() < 60, "a view reads {} records", records.touched.get());
+    assert!(
+        records.touched.get() < 60,
+        "a view reads {} records",
+        records.touched.get()
+    );
     (of_ends, of_all)
 }
 
@@ -107,6 +132,14 @@ fn no_transition_of_an_unbounded_loop_grows_with_its_width() {
 
 #[test]
 fn an_event_of_an_iteration_is_small() {
-    let event = Event::AttemptStarted { instance: at(3, &[29_999]), attempt: Attempt(1), at: meson_core::units::Timestamp(1) };
-    assert!(event.encode().unwrap().len() < 40, "{}", event.encode().unwrap().len());
+    let event = Event::AttemptStarted {
+        instance: at(3, &[29_999]),
+        attempt: Attempt(1),
+        at: meson_core::units::Timestamp(1),
+    };
+    assert!(
+        event.encode().unwrap().len() < 40,
+        "{}",
+        event.encode().unwrap().len()
+    );
 }

@@ -9,8 +9,9 @@ use meson_core::ids::{Attempt, Instance, IterPath, NodeId};
 use meson_core::params::bind;
 use meson_core::run::record::{Group, GroupRecord, GroupState, StepRecord};
 use meson_core::run::{
-    Effect, Event, Failure, FailureClass, Family, Input, MemoryRecords, Outcome, Plan, Record, RecordKey, Records,
-    RecordsMut, Rejected, RunHeader, RunState, RunStatus, Scan, apply, create, decide, effects, recover,
+    Effect, Event, Failure, FailureClass, Family, Input, MemoryRecords, Outcome, Plan, Record,
+    RecordKey, Records, RecordsMut, Rejected, RunHeader, RunState, RunStatus, Scan, apply, create,
+    decide, effects, recover,
 };
 use meson_core::units::Timestamp;
 use serde_json::{Value, json};
@@ -45,7 +46,10 @@ pub(crate) fn outputs(value: Value) -> BTreeMap<String, Value> {
 }
 
 pub(crate) fn at(node: u32, path: &[u32]) -> Instance {
-    Instance { node: NodeId(node), path: IterPath(path.into()) }
+    Instance {
+        node: NodeId(node),
+        path: IterPath(path.into()),
+    }
 }
 
 impl World {
@@ -83,9 +87,20 @@ impl World {
         let events = decide(&self.plan, &self.records, &input, self.now)?;
         for event in &events {
             match event {
-                Event::AttemptStarted { instance, attempt, .. } => {
-                    let newest = self.started.iter().filter(|(i, _)| i == instance).map(|(_, a)| a.0).max();
-                    assert_eq!(attempt.0, newest.unwrap_or(0) + 1, "attempts count: {instance:?}");
+                Event::AttemptStarted {
+                    instance, attempt, ..
+                } => {
+                    let newest = self
+                        .started
+                        .iter()
+                        .filter(|(i, _)| i == instance)
+                        .map(|(_, a)| a.0)
+                        .max();
+                    assert_eq!(
+                        attempt.0,
+                        newest.unwrap_or(0) + 1,
+                        "attempts count: {instance:?}"
+                    );
                     assert!(self.started.insert((instance.clone(), *attempt)));
                 }
                 Event::RunEnded { .. } => {
@@ -96,11 +111,14 @@ impl World {
                 _ => {}
             }
             apply(&mut self.records, event);
-            if let Event::AttemptStarted { instance, .. } | Event::StepReady { instance, .. } = event {
+            if let Event::AttemptStarted { instance, .. } | Event::StepReady { instance, .. } =
+                event
+            {
                 self.check_dependencies(instance);
             }
         }
-        self.pending.extend(effects(&self.plan, &self.records, &events));
+        self.pending
+            .extend(effects(&self.plan, &self.records, &events));
         self.log.extend(events.iter().cloned());
         Ok(events)
     }
@@ -110,7 +128,11 @@ impl World {
     }
 
     pub(crate) fn status(&self) -> RunStatus {
-        match self.records.get(&RecordKey::Status).map(|record| record.into_owned()) {
+        match self
+            .records
+            .get(&RecordKey::Status)
+            .map(|record| record.into_owned())
+        {
             Some(Record::Status(status)) => *status,
             other => panic!("{other:?}"),
         }
@@ -121,14 +143,22 @@ impl World {
     }
 
     pub(crate) fn step_record(&self, instance: &Instance) -> Option<StepRecord> {
-        match self.records.get(&RecordKey::Instance(instance.clone()))?.into_owned() {
+        match self
+            .records
+            .get(&RecordKey::Instance(instance.clone()))?
+            .into_owned()
+        {
             Record::Step(step) => Some(step),
             _ => None,
         }
     }
 
     pub(crate) fn group_record(&self, instance: &Instance) -> Option<GroupRecord> {
-        match self.records.get(&RecordKey::Instance(instance.clone()))?.into_owned() {
+        match self
+            .records
+            .get(&RecordKey::Instance(instance.clone()))?
+            .into_owned()
+        {
             Record::Group(group) => Some(group),
             _ => None,
         }
@@ -146,19 +176,37 @@ impl World {
             .map(|(key, _)| {
                 let instance = key.instance().unwrap().clone();
                 let name = self.plan.step(instance.node).unwrap().name.clone();
-                (name, instance.path.to_string(), self.step_record(&instance).unwrap().attempt)
+                (
+                    name,
+                    instance.path.to_string(),
+                    self.step_record(&instance).unwrap().attempt,
+                )
             })
             .collect()
     }
 
     pub(crate) fn live_names(&self) -> Vec<String> {
-        self.live().into_iter().map(|(name, path, _)| if path.is_empty() { name } else { format!("{name}:{path}") }).collect()
+        self.live()
+            .into_iter()
+            .map(|(name, path, _)| {
+                if path.is_empty() {
+                    name
+                } else {
+                    format!("{name}:{path}")
+                }
+            })
+            .collect()
     }
 
     fn find(&self, place: &str) -> (Instance, Attempt) {
         let (name, path) = place.split_once(':').unwrap_or((place, ""));
-        let instance = Instance { node: self.node(name), path: path.parse().unwrap() };
-        let attempt = self.step_record(&instance).map_or(Attempt(0), |record| record.attempt);
+        let instance = Instance {
+            node: self.node(name),
+            path: path.parse().unwrap(),
+        };
+        let attempt = self
+            .step_record(&instance)
+            .map_or(Attempt(0), |record| record.attempt);
         (instance, attempt)
     }
 
@@ -168,54 +216,97 @@ impl World {
 
     pub(crate) fn succeed_with(&mut self, place: &str, out: Value) -> Vec<Event> {
         let (instance, attempt) = self.find(place);
-        self.feed(Input::Ended { instance, attempt, outcome: Outcome::Succeeded { outputs: outputs(out) } })
+        self.feed(Input::Ended {
+            instance,
+            attempt,
+            outcome: Outcome::Succeeded {
+                outputs: outputs(out),
+            },
+        })
     }
 
     pub(crate) fn end(&mut self, place: &str, outcome: Outcome) -> Vec<Event> {
         let (instance, attempt) = self.find(place);
-        self.feed(Input::Ended { instance, attempt, outcome })
+        self.feed(Input::Ended {
+            instance,
+            attempt,
+            outcome,
+        })
     }
 
     pub(crate) fn fail(&mut self, place: &str, class: FailureClass) -> Vec<Event> {
-        let failure = Failure { class, message: "exit code 1".to_owned(), retryable: true };
+        let failure = Failure {
+            class,
+            message: "exit code 1".to_owned(),
+            retryable: true,
+        };
         self.end(place, Outcome::Failed(failure))
     }
 
     pub(crate) fn run_on(&mut self, place: &str) {
         let (instance, attempt) = self.find(place);
-        self.feed(Input::Running { instance, attempt, url: None });
+        self.feed(Input::Running {
+            instance,
+            attempt,
+            url: None,
+        });
     }
 
     pub(crate) fn fire(&mut self, place: &str) -> Vec<Event> {
         let (instance, attempt) = self.find(place);
-        self.now = self.step_record(&instance).and_then(|record| record.timer).expect("a timer").max(self.now);
+        self.now = self
+            .step_record(&instance)
+            .and_then(|record| record.timer)
+            .expect("a timer")
+            .max(self.now);
         self.feed(Input::Timer { instance, attempt })
     }
 
     /// Whether a node is done, told from the steps and the ways taken, not from counters.
     pub(crate) fn is_done(&self, node: NodeId, path: &IterPath) -> bool {
-        let instance = Instance { node, path: path.clone() };
+        let instance = Instance {
+            node,
+            path: path.clone(),
+        };
         match &self.plan.definition().node(node).kind {
-            NodeKind::Step(_) => self.step_record(&instance).is_some_and(|record| record.state.is_success()),
+            NodeKind::Step(_) => self
+                .step_record(&instance)
+                .is_some_and(|record| record.state.is_success()),
             NodeKind::Sequence(children) => children.iter().all(|child| self.is_done(*child, path)),
-            NodeKind::Parallel { branches, join: Join::All } => branches.iter().all(|b| self.is_done(*b, path)),
-            NodeKind::Parallel { branches, join: Join::Any } => branches.iter().any(|b| self.is_done(*b, path)),
-            NodeKind::When { then, otherwise, .. } => match self.group_record(&instance).map(|group| group.kind) {
+            NodeKind::Parallel {
+                branches,
+                join: Join::All,
+            } => branches.iter().all(|b| self.is_done(*b, path)),
+            NodeKind::Parallel {
+                branches,
+                join: Join::Any,
+            } => branches.iter().any(|b| self.is_done(*b, path)),
+            NodeKind::When {
+                then, otherwise, ..
+            } => match self.group_record(&instance).map(|group| group.kind) {
                 Some(Group::When { taken: Some(true) }) => self.is_done(*then, path),
-                Some(Group::When { taken: Some(false) }) => otherwise.is_none_or(|other| self.is_done(other, path)),
+                Some(Group::When { taken: Some(false) }) => {
+                    otherwise.is_none_or(|other| self.is_done(other, path))
+                }
                 _ => false,
             },
-            NodeKind::ForEach { body, tolerate, .. } => match self.group_record(&instance).map(|group| group.kind) {
-                Some(Group::ForEach(progress)) => progress.total.is_some_and(|total| {
-                    let undone = (0..total).filter(|index| !self.is_done(*body, &path.child(*index))).count();
-                    undone as f64 <= tolerate * f64::from(total) + 1e-9
-                }),
-                _ => false,
-            },
-            NodeKind::Repeat { body, .. } => match self.group_record(&instance).map(|group| group.kind) {
-                Some(Group::Repeat { round, .. }) => self.is_done(*body, &path.child(round)),
-                _ => false,
-            },
+            NodeKind::ForEach { body, tolerate, .. } => {
+                match self.group_record(&instance).map(|group| group.kind) {
+                    Some(Group::ForEach(progress)) => progress.total.is_some_and(|total| {
+                        let undone = (0..total)
+                            .filter(|index| !self.is_done(*body, &path.child(*index)))
+                            .count();
+                        undone as f64 <= tolerate * f64::from(total) + 1e-9
+                    }),
+                    _ => false,
+                }
+            }
+            NodeKind::Repeat { body, .. } => {
+                match self.group_record(&instance).map(|group| group.kind) {
+                    Some(Group::Repeat { round, .. }) => self.is_done(*body, &path.child(round)),
+                    _ => false,
+                }
+            }
         }
     }
 
@@ -230,7 +321,10 @@ impl World {
             }
             if let NodeKind::Sequence(children) = kind {
                 for before in children.iter().take_while(|child| **child != below) {
-                    assert!(self.is_done(*before, &path), "{instance:?} began before {before:?} was done");
+                    assert!(
+                        self.is_done(*before, &path),
+                        "{instance:?} began before {before:?} was done"
+                    );
                 }
             }
             below = above;
@@ -240,12 +334,24 @@ impl World {
     /// What must be true between any two transitions.
     pub(crate) fn check(&self) {
         let status = self.status();
-        let live = self.records.scan(&Scan::all(Family::Live), None, usize::MAX);
+        let live = self
+            .records
+            .scan(&Scan::all(Family::Live), None, usize::MAX);
         assert_eq!(live.len(), status.live as usize);
-        assert_eq!(self.records.scan(&Scan::all(Family::Todo), None, usize::MAX).len(), status.todo as usize);
+        assert_eq!(
+            self.records
+                .scan(&Scan::all(Family::Todo), None, usize::MAX)
+                .len(),
+            status.todo as usize
+        );
         for (key, record) in self.records.iter() {
-            let (RecordKey::Instance(instance), Record::Group(group)) = (key, record) else { continue };
-            let NodeKind::ForEach { max_parallel: Some(most), .. } = &self.plan.definition().node(instance.node).kind
+            let (RecordKey::Instance(instance), Record::Group(group)) = (key, record) else {
+                continue;
+            };
+            let NodeKind::ForEach {
+                max_parallel: Some(most),
+                ..
+            } = &self.plan.definition().node(instance.node).kind
             else {
                 continue;
             };
@@ -257,11 +363,21 @@ impl World {
                 .iter()
                 .filter_map(|(key, _)| key.instance())
                 // What lost to another branch is being killed, and its iteration is over.
-                .filter(|i| self.step_record(i).is_some_and(|record| record.kill.is_none()))
-                .filter(|i| self.plan.loops(i.node).get(level) == Some(&instance.node) && i.path.prefix(level) == instance.path)
+                .filter(|i| {
+                    self.step_record(i)
+                        .is_some_and(|record| record.kill.is_none())
+                })
+                .filter(|i| {
+                    self.plan.loops(i.node).get(level) == Some(&instance.node)
+                        && i.path.prefix(level) == instance.path
+                })
                 .map(|i| i.path.0[level])
                 .collect();
-            assert!(busy.len() <= *most as usize, "{} iterations at once, at most {most}", busy.len());
+            assert!(
+                busy.len() <= *most as usize,
+                "{} iterations at once, at most {most}",
+                busy.len()
+            );
         }
         if self.ended {
             let root = self.plan.definition().root;
@@ -270,7 +386,9 @@ impl World {
                 RunState::Succeeded => assert!(done),
                 RunState::Failed => {
                     let group = self.group_record(&at(root.0, &[]));
-                    assert!(!done || group.is_some_and(|g| matches!(g.state, GroupState::Failed(_))));
+                    assert!(
+                        !done || group.is_some_and(|g| matches!(g.state, GroupState::Failed(_)))
+                    );
                 }
                 RunState::Cancelled => {}
                 RunState::Running => panic!("it ended"),
@@ -283,11 +401,17 @@ impl World {
     pub(crate) fn replayed(&self) -> MemoryRecords {
         let mut records = self.first.clone();
         for event in &self.log {
-            apply(&mut records, &Event::decode(&event.encode().unwrap()).unwrap());
+            apply(
+                &mut records,
+                &Event::decode(&event.encode().unwrap()).unwrap(),
+            );
         }
         let mut again = MemoryRecords::new();
         for (key, record) in records.iter() {
-            again.put(RecordKey::decode(&key.encode()).unwrap(), Record::decode(&record.encode().unwrap()).unwrap());
+            again.put(
+                RecordKey::decode(&key.encode()).unwrap(),
+                Record::decode(&record.encode().unwrap()).unwrap(),
+            );
         }
         again
     }
@@ -299,14 +423,24 @@ impl World {
 
     fn outcome(&self, dice: &mut Dice, unlucky: usize) -> Outcome {
         if dice.roll(100) < unlucky {
-            let class = [FailureClass::Step, FailureClass::Step, FailureClass::Platform][dice.roll(3)];
-            return Outcome::Failed(Failure { class, message: "bad luck".to_owned(), retryable: dice.roll(8) > 0 });
+            let class = [
+                FailureClass::Step,
+                FailureClass::Step,
+                FailureClass::Platform,
+            ][dice.roll(3)];
+            return Outcome::Failed(Failure {
+                class,
+                message: "bad luck".to_owned(),
+                retryable: dice.roll(8) > 0,
+            });
         }
         let value = match dice.roll(12) {
             0 => json!([1, 2]),
             n => json!(n),
         };
-        Outcome::Succeeded { outputs: outputs(value) }
+        Outcome::Succeeded {
+            outputs: outputs(value),
+        }
     }
 
     /// Does one pending thing, or lets something happen, by chance.
@@ -318,13 +452,23 @@ impl World {
         if !self.started.is_empty() && dice.roll(15) == 0 {
             let nth = dice.roll(self.started.len());
             let (instance, attempt) = self.started.iter().nth(nth).cloned().unwrap();
-            let over = self.step_record(&instance).is_some_and(|record| record.attempt > attempt || record.state.is_ended());
+            let over = self
+                .step_record(&instance)
+                .is_some_and(|record| record.attempt > attempt || record.state.is_ended());
             if over {
                 let outcome = self.outcome(dice, unlucky);
                 let before = self.records.clone();
                 let input = match dice.roll(3) {
-                    0 => Input::Ended { instance, attempt, outcome },
-                    1 => Input::Running { instance, attempt, url: None },
+                    0 => Input::Ended {
+                        instance,
+                        attempt,
+                        outcome,
+                    },
+                    1 => Input::Running {
+                        instance,
+                        attempt,
+                        url: None,
+                    },
                     _ => Input::Unreachable { instance, attempt },
                 };
                 self.feed(input);
@@ -344,18 +488,39 @@ impl World {
             Effect::LookUpArtifacts { instance, .. } => {
                 let found = (dice.roll(2) == 0).then(|| {
                     let step = self.plan.step(instance.node).unwrap();
-                    step.outputs.iter().chain(step.produces.iter().map(|p| &p.name)).map(|n| (n.clone(), json!(7))).collect()
+                    step.outputs
+                        .iter()
+                        .chain(step.produces.iter().map(|p| &p.name))
+                        .map(|n| (n.clone(), json!(7)))
+                        .collect()
                 });
                 self.feed(Input::ArtifactsLookedUp { instance, found });
             }
             Effect::CompleteNoop { instance, attempt } => {
-                self.feed(Input::Ended { instance, attempt, outcome: Outcome::Succeeded { outputs: BTreeMap::new() } });
+                self.feed(Input::Ended {
+                    instance,
+                    attempt,
+                    outcome: Outcome::Succeeded {
+                        outputs: BTreeMap::new(),
+                    },
+                });
             }
-            Effect::StartAttempt { instance, attempt, .. } => {
+            Effect::StartAttempt {
+                instance, attempt, ..
+            } => {
                 let word = match dice.roll(8) {
                     0 => Input::Requested { instance, attempt },
-                    1 => Input::Launching { instance, attempt, agent: "a1".to_owned(), host: "h1".to_owned() },
-                    2 => Input::Running { instance, attempt, url: None },
+                    1 => Input::Launching {
+                        instance,
+                        attempt,
+                        agent: "a1".to_owned(),
+                        host: "h1".to_owned(),
+                    },
+                    2 => Input::Running {
+                        instance,
+                        attempt,
+                        url: None,
+                    },
                     3 if unlucky > 0 => Input::Unreachable { instance, attempt },
                     _ => {
                         let mut outcome = self.outcome(dice, unlucky);
@@ -364,7 +529,11 @@ impl World {
                                 outputs.insert(produces.name.clone(), json!(7));
                             }
                         }
-                        let ended = Input::Ended { instance, attempt, outcome };
+                        let ended = Input::Ended {
+                            instance,
+                            attempt,
+                            outcome,
+                        };
                         if dice.roll(4) == 0 {
                             self.feed(ended.clone());
                         }
@@ -377,11 +546,21 @@ impl World {
                 self.pending.push(effect);
             }
             Effect::KillAttempt { instance, attempt } => {
-                self.feed(Input::Ended { instance, attempt, outcome: Outcome::Killed });
+                self.feed(Input::Ended {
+                    instance,
+                    attempt,
+                    outcome: Outcome::Killed,
+                });
             }
-            Effect::SetTimer { instance, attempt, at } => {
+            Effect::SetTimer {
+                instance,
+                attempt,
+                at,
+            } => {
                 // Early by a bit now and then.
-                self.now = self.now.max(Timestamp(at.0 - u64::from(dice.roll(10) == 0)));
+                self.now = self
+                    .now
+                    .max(Timestamp(at.0 - u64::from(dice.roll(10) == 0)));
                 self.feed(Input::Timer { instance, attempt });
             }
             Effect::RunEnded => {}
@@ -395,10 +574,18 @@ impl World {
                 self.check();
                 return;
             }
-            assert!(!self.pending.is_empty(), "the run goes on, but nobody has anything to do: {:?}", self.status());
+            assert!(
+                !self.pending.is_empty(),
+                "the run goes on, but nobody has anything to do: {:?}",
+                self.status()
+            );
             self.tick(dice, unlucky);
             self.check();
         }
-        panic!("no end in sight: {:?}, live {:?}", self.status(), self.live());
+        panic!(
+            "no end in sight: {:?}, live {:?}",
+            self.status(),
+            self.live()
+        );
     }
 }

@@ -10,15 +10,19 @@ use crate::run::state::State;
 pub(super) fn state_of(state: &State<'_>, instance: &Instance) -> StepState {
     let mut below = instance.clone();
     let mut found = StepState::Waiting;
+    // Whether it would begin as soon as what it is inside of does.
+    let mut first = true;
     while let Some(above) = state.plan.parent(&below) {
         if let Some(group) = settled(state, &above) {
             match verdict(state, &above, &group, &below) {
                 StepState::Waiting => {}
-                StepState::Activated if found == StepState::Waiting => found = StepState::Activated,
+                StepState::Activated if first => found = StepState::Activated,
                 StepState::Activated => {}
                 other => return other,
             }
         }
+        first &= !matches!(state.plan.kind(above.node), NodeKind::Sequence(_))
+            || state.plan.position(below.node) == 0;
         below = above;
     }
     found
