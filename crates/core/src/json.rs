@@ -18,7 +18,9 @@ pub fn serialize<T: Serialize, S: Serializer>(value: &T, serializer: S) -> Resul
 }
 
 /// See the [module](self).
-pub fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+pub fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     if deserializer.is_human_readable() {
         return T::deserialize(deserializer);
     }
@@ -39,9 +41,14 @@ mod tests {
 
     #[test]
     fn numbers_survive_the_binary_encoding_and_json_stays_json() {
-        let message = Message { value: json!({ "a": [1, -2, 0.5, 1e300, null], "b": u64::MAX }) };
+        let message = Message {
+            value: json!({ "a": [1, -2, 0.5, 1e300, null], "b": u64::MAX }),
+        };
         let bytes = rmp_serde::to_vec_named(&message).unwrap();
         assert_eq!(rmp_serde::from_slice::<Message>(&bytes).unwrap(), message);
-        assert_eq!(serde_json::to_value(&message).unwrap(), json!({ "value": message.value }));
+        assert_eq!(
+            serde_json::to_value(&message).unwrap(),
+            json!({ "value": message.value })
+        );
     }
 }

@@ -143,7 +143,7 @@ fn collect(expr: &IdedExpr, bound: &mut Vec<String>, found: &mut Vec<Reference>)
             path,
             test,
         };
-        if !bound.iter().any(|name| *name == reference.root) && !found.contains(&reference) {
+        if !bound.contains(&reference.root) && !found.contains(&reference) {
             found.push(reference);
         }
     };

@@ -198,7 +198,7 @@ fn iterate<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
     if let Some(map) = range.downcast_ref::<CelMap>() {
         charge(&fuel, price.saturating_mul(map.inner().len() as u64))?;
         let mut keys: Vec<CelMapKey<'v>> = map.inner().keys().cloned().collect();
-        keys.sort_by(|a, b| key_text(a).cmp(&key_text(b)));
+        keys.sort_by_key(key_text);
         let keys = keys
             .into_iter()
             .map(|key| -> Box<dyn Val + 'v> { key.inner().clone_as_boxed() });

@@ -20,17 +20,15 @@ pub fn effects(plan: &Plan, records: &dyn Records, events: &[Event]) -> Vec<Effe
     let mut left_over = false;
     for event in events {
         match event {
-            Event::StepReady { instance, .. } => {
-                if step(records, instance).is_some_and(|record| record.phase == Phase::LookUp) {
-                    effects.push(look_up(plan, records, instance));
-                }
+            Event::StepReady { instance, .. }
+                if step(records, instance).is_some_and(|record| record.phase == Phase::LookUp) =>
+            {
+                effects.push(look_up(plan, records, instance));
             }
             Event::AttemptStarted {
                 instance, attempt, ..
-            } => {
-                if step(records, instance).is_some_and(|record| is_under_way(&record, *attempt)) {
-                    effects.push(start(plan, instance, *attempt, None));
-                }
+            } if step(records, instance).is_some_and(|record| is_under_way(&record, *attempt)) => {
+                effects.push(start(plan, instance, *attempt, None));
             }
             Event::AttemptRunning {
                 instance,

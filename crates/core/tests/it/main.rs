@@ -3,6 +3,12 @@
 //! `flow` builds definitions, `world` plays everybody around a run (broker, agents, clock,
 //! crashes) from a seed; the other files hold the tests.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "clippy takes helpers of tests for other code"
+)]
+
 mod control;
 mod expressions;
 mod flow;

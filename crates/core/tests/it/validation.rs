@@ -9,6 +9,9 @@ use meson_core::validate::validate;
 
 use crate::flow::{Flow, all, computed, each, noop, numbers, repeat, seq, step, when};
 
+/// Breaks a definition.
+type Change = fn(&mut Definition);
+
 fn problems(definition: &Definition) -> Vec<(String, String)> {
     match validate(definition) {
         Ok(()) => Vec::new(),
@@ -244,7 +247,7 @@ fn numbers_and_sizes_are_checked() {
 #[test]
 fn nodes_that_are_no_tree_are_refused() {
     let good = seq([step("a"), step("b")]).define();
-    let broken: [(&str, fn(&mut Definition)); 7] = [
+    let broken: [(&str, Change); 7] = [
         ("there is none", |d| d.root = NodeId(9)),
         ("has a parent", |d| d.root = NodeId(1)),
         ("stands before its parent", |d| {

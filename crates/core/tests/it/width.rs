@@ -10,7 +10,7 @@ use meson_core::run::{
     Scan, apply, decide, view,
 };
 
-use crate::flow::{computed, each, noop, seq};
+use crate::flow::{computed, each, noop, numbers, seq};
 use crate::world::{World, at};
 
 /// Counts what a transition reads and writes.
@@ -142,4 +142,57 @@ fn an_event_of_an_iteration_is_small() {
         "{}",
         event.encode().unwrap().len()
     );
+}
+
+/// Not a test of right or wrong: `cargo test -p meson-core --release -- --ignored --nocapture`.
+#[test]
+#[ignore = "prints figures; only those of a release build mean something"]
+#[expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
+fn figures() {
+    let resident = || -> usize {
+        let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+        pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    };
+    for (width, most) in [(100, 64), (3_000, 64), (30_000, 64), (30_000, u32::MAX)] {
+        let definition = each("x", numbers(width), noop("a")).at_most(most).define();
+        let mut world = World::new(definition);
+        let before = resident();
+        let mut pending = std::collections::VecDeque::from([Input::Start]);
+        let (mut transitions, mut bytes) = (0u32, 0usize);
+        let begin = std::time::Instant::now();
+        while let Some(input) = pending.pop_front() {
+            let events = decide(&world.plan, &world.records, &input, world.now).unwrap();
+            for event in &events {
+                bytes += event.encode().unwrap().len();
+                apply(&mut world.records, event);
+            }
+            transitions += 1;
+            for effect in meson_core::run::effects(&world.plan, &world.records, &events) {
+                match effect {
+                    Effect::CompleteNoop { instance, attempt } => {
+                        let outcome = Outcome::Succeeded {
+                            outputs: BTreeMap::new(),
+                        };
+                        pending.push_back(Input::Ended {
+                            instance,
+                            attempt,
+                            outcome,
+                        });
+                    }
+                    Effect::Continue => pending.push_back(Input::Continue),
+                    Effect::RunEnded => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        let elapsed = begin.elapsed();
+        assert_eq!(world.state(), RunState::Succeeded);
+        println!(
+            "{width:>6} iterations, {most:>10} at once: {transitions} transitions, {:.2} us each, {:.0}/s; {} B of events and {} B of memory per iteration",
+            elapsed.as_secs_f64() * 1e6 / f64::from(transitions),
+            f64::from(transitions) / elapsed.as_secs_f64(),
+            bytes / width,
+            resident().saturating_sub(before) / width,
+        );
+    }
 }

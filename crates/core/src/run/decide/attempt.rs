@@ -182,10 +182,10 @@ impl Transition<'_> {
     fn failed(&mut self, instance: &Instance, record: &StepRecord, failure: Failure) {
         match record.kill {
             Some(KillReason::Cancelled | KillReason::Lost) => {
-                return self.end_step(instance, StepState::Killed, None, BTreeMap::new());
+                self.end_step(instance, StepState::Killed, None, BTreeMap::new());
             }
             Some(KillReason::Timeout) => {
-                return self.fail(instance, record, self.too_long(instance), None);
+                self.fail(instance, record, self.too_long(instance), None);
             }
             None => self.fail(instance, record, failure, None),
         }

@@ -144,7 +144,7 @@ impl Transition<'_> {
         let (fresh, reopened) = match from {
             None if status.state == RunState::Succeeded => return Err(Rejected::NothingToRetry),
             None => (Vec::new(), Vec::new()),
-            Some(node) if self.plan.step(node).is_some() => self.from_here(node),
+            Some(node) if self.plan.step(node).is_some() => self.onwards(node),
             Some(node) => return Err(Rejected::NoSuchStep { node: node.0 }),
         };
         self.emit(Event::Retried {
@@ -158,7 +158,7 @@ impl Transition<'_> {
     }
 
     /// The step and all that comes after it in the flow; and what they are inside of.
-    fn from_here(&self, step: NodeId) -> (Vec<NodeId>, Vec<NodeId>) {
+    fn onwards(&self, step: NodeId) -> (Vec<NodeId>, Vec<NodeId>) {
         let (mut fresh, mut reopened) = (vec![step], Vec::new());
         let mut below = step;
         while let Some(above) = self.plan.definition().node(below).parent {
