@@ -1,13 +1,12 @@
-"""Finds the best point of the grid; a point that failed has no error."""
+"""Finds the best point of the grid. A point that failed, as a few may, is null."""
 
 import json
 import os
 
-DEGREES, RIDGES = [1, 2, 3, 4, 5], [0.0, 0.01, 0.1, 1.0]
-with open(os.environ["MESON_INPUT_ERRORS"]) as file:
-    errors = json.load(file)
-grid = [(degree, ridge) for degree in DEGREES for ridge in RIDGES]
-rmse, (degree, ridge) = min((error, point) for error, point in zip(errors, grid) if error is not None)
-print(f"best of {len(grid)}: degree {degree}, ridge {ridge}, rmse {rmse:.4f}")
+with open(os.environ["MESON_INPUT_POINTS"]) as file:
+    points = json.load(file)
+best = min((point for point in points if point is not None), key=lambda point: point["rmse"])
+print("best of {}: degree {degree}, ridge {ridge}, rmse {rmse:.4f}".format(len(points), **best))
 with open(os.environ["MESON_OUTPUT"], "a") as out:
-    out.write(f"degree={degree}\nridge={ridge}\nrmse={rmse}\n")
+    for name in "degree", "ridge", "rmse":
+        out.write(f"{name}={best[name]}\n")

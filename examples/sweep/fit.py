@@ -3,6 +3,7 @@
 fit.py DEGREE RIDGE
 """
 
+import json
 import math
 import os
 import random
@@ -34,4 +35,4 @@ errors = [y - sum(weight * x ** power for power, weight in enumerate(weights)) f
 rmse = (sum(error * error for error in errors) / len(errors)) ** 0.5
 print(f"degree {degree}, ridge {ridge}: rmse {rmse:.4f}")
 with open(os.environ["MESON_OUTPUT"], "a") as out:
-    out.write(f"rmse={rmse}\n")
+    out.write(f"point={json.dumps({'degree': degree, 'ridge': ridge, 'rmse': rmse})}\n")
