@@ -23,9 +23,14 @@ const OFFSET_HEADER: &str = "meson-log-offset";
 /// A client for all requests of this executor.
 ///
 /// # Errors
-/// No TLS provider is installed, or the system's roots cannot be read.
+/// The system's roots cannot be read.
 pub fn client() -> Result<Client, reqwest::Error> {
-    Client::builder().connect_timeout(Duration::from_secs(2)).pool_idle_timeout(Duration::from_secs(30)).build()
+    // Fails when somebody has chosen a provider already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder()
+        .connect_timeout(Duration::from_secs(2))
+        .pool_idle_timeout(Duration::from_secs(30))
+        .build()
 }
 
 /// The coordinators of one attempt, with its token. Cheap to clone.
@@ -56,19 +61,38 @@ pub enum Posted {
 impl Coordinators {
     /// For one attempt.
     pub fn new(client: Client, urls: &[String], task: String, token: String) -> Self {
-        let urls = urls.iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
-        Self(Arc::new(Shared { client, urls, current: AtomicUsize::new(0), task, token }))
+        let urls = urls
+            .iter()
+            .map(|url| url.trim_end_matches('/').to_owned())
+            .collect();
+        Self(Arc::new(Shared {
+            client,
+            urls,
+            current: AtomicUsize::new(0),
+            task,
+            token,
+        }))
+    }
+
+    /// Whether there is any.
+    pub fn is_known(&self) -> bool {
+        !self.0.urls.is_empty()
     }
 
     /// Asks one coordinator after the other, beginning with the one that answered last, until
     /// one gives an answer that is not about its own trouble.
-    async fn ask(&self, request: impl Fn(&Client, &str) -> RequestBuilder) -> Result<Response, String> {
+    async fn ask(
+        &self,
+        request: impl Fn(&Client, &str) -> RequestBuilder,
+    ) -> Result<Response, String> {
         let shared = &*self.0;
         let count = shared.urls.len();
         let first = shared.current.load(Ordering::Relaxed);
         let mut why = "no coordinator is known".to_owned();
         for index in (0..count).map(|i| (first + i) % count) {
-            let Some(url) = shared.urls.get(index) else { continue };
+            let Some(url) = shared.urls.get(index) else {
+                continue;
+            };
             let request = request(&shared.client, url)
                 .bearer_auth(&shared.token)
                 .header("X-Meson-Task", &shared.task)
@@ -89,8 +113,17 @@ impl Coordinators {
     ///
     /// # Errors
     /// None took it: worth another try later.
-    pub async fn post_log(&self, stream: Stream, offset: u64, bytes: Bytes) -> Result<Posted, String> {
-        let path = format!("/v1/tasks/{}/logs/{}?offset={offset}", self.0.task, stream.name());
+    pub async fn post_log(
+        &self,
+        stream: Stream,
+        offset: u64,
+        bytes: Bytes,
+    ) -> Result<Posted, String> {
+        let path = format!(
+            "/v1/tasks/{}/logs/{}?offset={offset}",
+            self.0.task,
+            stream.name()
+        );
         let response = self
             .ask(|client, url| {
                 client
@@ -104,10 +137,16 @@ impl Coordinators {
             return Ok(Posted::Taken);
         }
         if status == StatusCode::CONFLICT {
-            let expected = response.headers().get(OFFSET_HEADER).and_then(|v| v.to_str().ok()?.parse().ok());
+            let expected = response
+                .headers()
+                .get(OFFSET_HEADER)
+                .and_then(|v| v.to_str().ok()?.parse().ok());
             return Ok(expected.map_or(Posted::Taken, Posted::Expects));
         }
-        Ok(Posted::Refused(format!("a coordinator refused it: {status} {}", short_body(response).await)))
+        Ok(Posted::Refused(format!(
+            "a coordinator refused it: {status} {}",
+            short_body(response).await
+        )))
     }
 
     /// Fetches a bundle, for as long as there is hope. Its digest is the caller's to verify.
@@ -118,14 +157,26 @@ impl Coordinators {
         let give_up_at = Instant::now() + BUNDLE_DEADLINE;
         let mut pause = BACKOFF_MIN;
         loop {
-            let why = match self.ask(|client, url| client.get(format!("{url}/v1/bundles/{digest}"))).await {
-                Ok(response) if response.status().is_success() => match body(response, max_bytes).await {
-                    Ok(bytes) => return Ok(bytes),
-                    Err(why) => why,
-                },
-                Ok(response) if matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+            let why = match self
+                .ask(|client, url| client.get(format!("{url}/v1/bundles/{digest}")))
+                .await
+            {
+                Ok(response) if response.status().is_success() => {
+                    match body(response, max_bytes).await {
+                        Ok(bytes) => return Ok(bytes),
+                        Err(why) => why,
+                    }
+                }
+                Ok(response)
+                    if matches!(
+                        response.status(),
+                        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
+                    ) =>
+                {
                     let (status, body) = (response.status(), short_body(response).await);
-                    return Err(TaskFailure::platform(format!("fetching bundle {digest}: {status} {body}")));
+                    return Err(TaskFailure::platform(format!(
+                        "fetching bundle {digest}: {status} {body}"
+                    )));
                 }
                 // Another coordinator may have it, once it is up again.
                 Ok(response) => {
@@ -135,7 +186,10 @@ impl Coordinators {
                 Err(why) => why,
             };
             if Instant::now() + pause >= give_up_at {
-                let message = format!("fetching bundle {digest} from {}: {why}", self.0.urls.join(", "));
+                let message = format!(
+                    "fetching bundle {digest} from {}: {why}",
+                    self.0.urls.join(", ")
+                );
                 return Err(TaskFailure::platform(message));
             }
             tracing::debug!(digest, %why, "fetching a bundle failed, trying again");
@@ -147,14 +201,18 @@ impl Coordinators {
 
 /// The coordinator's own trouble, or a moment's: ask another one, or later.
 fn is_passing(status: StatusCode) -> bool {
-    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::REQUEST_TIMEOUT
+    status.is_server_error()
+        || status == StatusCode::TOO_MANY_REQUESTS
+        || status == StatusCode::REQUEST_TIMEOUT
 }
 
 async fn body(mut response: Response, max_bytes: usize) -> Result<Bytes, String> {
     let mut bytes = BytesMut::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| root_cause(&error))? {
         if bytes.len() + chunk.len() > max_bytes {
-            return Err(format!("the answer is above the limit of {max_bytes} bytes"));
+            return Err(format!(
+                "the answer is above the limit of {max_bytes} bytes"
+            ));
         }
         bytes.extend_from_slice(&chunk);
     }

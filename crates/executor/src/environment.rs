@@ -13,23 +13,33 @@ use crate::text::{Local, Quoting, render, with_paths};
 
 /// Used where the executor's own environment says nothing.
 const DEFAULTS: [(&str, &str); 2] = [
-    ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+    (
+        "PATH",
+        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    ),
     ("LANG", "C.UTF-8"),
 ];
 
 /// What of our own environment is nobody's business: the agent's words to us.
 fn is_private(name: &str) -> bool {
-    ["MESOS_", "LIBPROCESS_", "MESON_EXECUTOR_"].iter().any(|prefix| name.starts_with(prefix))
+    ["MESOS_", "LIBPROCESS_", "MESON_EXECUTOR_"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
         || name == "MESON_CACHE_DIR"
 }
 
 /// What a process on the agent gets of the executor's own environment.
-pub fn inherited(own: impl Iterator<Item = (String, String)>, home: &Path) -> BTreeMap<String, String> {
+pub fn inherited(
+    own: impl Iterator<Item = (String, String)>,
+    home: &Path,
+) -> BTreeMap<String, String> {
     let mut env: BTreeMap<_, _> = own.filter(|(name, _)| !is_private(name)).collect();
     for (name, value) in DEFAULTS {
-        env.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+        env.entry(name.to_owned())
+            .or_insert_with(|| value.to_owned());
     }
-    env.entry("HOME".to_owned()).or_insert_with(|| home.display().to_string());
+    env.entry("HOME".to_owned())
+        .or_insert_with(|| home.display().to_string());
     env
 }
 
@@ -52,7 +62,11 @@ pub fn input_file(name: &str) -> String {
 }
 
 /// Everything that Meson itself tells the process, and the step's own variables.
-pub fn of_step(spec: &LaunchSpec, local: &Local, layout: &Layout) -> Result<BTreeMap<String, String>, TaskFailure> {
+pub fn of_step(
+    spec: &LaunchSpec,
+    local: &Local,
+    layout: &Layout,
+) -> Result<BTreeMap<String, String>, TaskFailure> {
     let seen = |path: &Path| layout.seen(path).display().to_string();
     let task = &spec.task;
     let mut env: BTreeMap<String, String> = [
@@ -68,10 +82,16 @@ pub fn of_step(spec: &LaunchSpec, local: &Local, layout: &Layout) -> Result<BTre
     .map(|(name, value)| (name.to_owned(), value))
     .into();
     for (name, value) in &spec.params {
-        env.insert(format!("MESON_PARAM_{}", variable(name)), plain(value, local, layout)?);
+        env.insert(
+            format!("MESON_PARAM_{}", variable(name)),
+            plain(value, local, layout)?,
+        );
     }
     for (name, value) in &spec.items {
-        env.insert(format!("MESON_ITEM_{}", variable(name)), plain(value, local, layout)?);
+        env.insert(
+            format!("MESON_ITEM_{}", variable(name)),
+            plain(value, local, layout)?,
+        );
     }
     for (name, value) in &spec.inputs {
         let path = match ArtifactRef::from_value(value) {
@@ -107,11 +127,22 @@ mod tests {
     #[test]
     fn a_step_sees_its_parameters_items_inputs_and_files() {
         let mut spec = spec("recs-1.train_one.2-7.3", "true");
-        spec.params = [("cohort".into(), json!("2026-11")), ("top-k".into(), json!([1, 2]))].into();
+        spec.params = [
+            ("cohort".into(), json!("2026-11")),
+            ("top-k".into(), json!([1, 2])),
+        ]
+        .into();
         spec.items = [("region".into(), json!("emea"))].into();
         spec.inputs = [("limits".into(), json!({"a": 1}))].into();
-        spec.produces = vec![ResolvedArtifact { name: "global-model".into(), id: "g".into() }];
-        spec.env = [("MODE".into(), ResolvedText(vec![Piece::Text("fast".into())]))].into();
+        spec.produces = vec![ResolvedArtifact {
+            name: "global-model".into(),
+            id: "g".into(),
+        }];
+        spec.env = [(
+            "MODE".into(),
+            ResolvedText(vec![Piece::Text("fast".into())]),
+        )]
+        .into();
         let env = of_step(&spec, &Local::default(), &Layout::on_host("/t".into())).unwrap();
         for (name, value) in [
             ("MESON_RUN", "recs-1"),
@@ -132,8 +163,12 @@ mod tests {
 
     #[test]
     fn the_agents_words_to_us_stay_with_us() {
-        let own = [("MESOS_SANDBOX", "x"), ("MESON_EXECUTOR_IDLE_SECS", "1"), ("JAVA_HOME", "/java")]
-            .map(|(n, v)| (n.to_owned(), v.to_owned()));
+        let own = [
+            ("MESOS_SANDBOX", "x"),
+            ("MESON_EXECUTOR_IDLE_SECS", "1"),
+            ("JAVA_HOME", "/java"),
+        ]
+        .map(|(n, v)| (n.to_owned(), v.to_owned()));
         let env = inherited(own.into_iter(), Path::new("/home/me"));
         assert_eq!(env.get("JAVA_HOME").unwrap(), "/java");
         assert_eq!(env.get("HOME").unwrap(), "/home/me");

@@ -60,7 +60,10 @@ struct Worker {
 enum Link {
     Up(ExecutorEvents),
     /// Subscribing; with the uuids of the updates that the subscription tells.
-    Down(BoxFuture<'static, Result<(Subscribed, ExecutorEvents), ExecutorError>>, HashSet<Data>),
+    Down(
+        BoxFuture<'static, Result<(Subscribed, ExecutorEvents), ExecutorError>>,
+        HashSet<Data>,
+    ),
 }
 
 /// A running executor.
@@ -85,7 +88,9 @@ pub struct Executor {
 
 impl std::fmt::Debug for Executor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Executor").field("machine", &self.machine).finish_non_exhaustive()
+        f.debug_struct("Executor")
+            .field("machine", &self.machine)
+            .finish_non_exhaustive()
     }
 }
 
@@ -94,7 +99,11 @@ impl std::fmt::Debug for Executor {
 /// # Errors
 /// No HTTP client can be made, the agent never takes us, or the system gives no signals.
 pub async fn run(context: Arc<Context>) -> anyhow::Result<End> {
-    let seed = u64::from_le_bytes(uuid::Uuid::new_v4().as_bytes()[..8].try_into().unwrap_or_default());
+    let seed = u64::from_le_bytes(
+        uuid::Uuid::new_v4().as_bytes()[..8]
+            .try_into()
+            .unwrap_or_default(),
+    );
     let client = ExecutorClient::new(context.settings.mesos.clone(), seed)?;
     let (subscribed, events) = client.subscribe().await?;
     let (news, heard) = mpsc::channel(NEWS_IN_FLIGHT);
@@ -138,9 +147,11 @@ impl Executor {
             }
             self.send_next(&link);
             let busy = !self.workers.is_empty();
+            let unjoined = !self.tasks.is_empty();
+            let look_at = self.look_again_at();
             tokio::select! {
                 event = next_event(&mut link) => match event {
-                    Heard::Event(event) => self.hear(event),
+                    Heard::Event(event) => self.hear(*event),
                     Heard::Subscribed(subscribed, events, told) => {
                         self.subscribed(&subscribed);
                         self.outbox = self.untold(&told);
@@ -161,13 +172,11 @@ impl Executor {
                 },
                 sent = poll_sending(&mut self.sending) => self.sent(sent),
                 Some((task, news)) = heard.recv() => self.learn(&task, news),
-                Some(done) = self.tasks.join_next(), if busy => self.joined(done),
+                Some(done) = self.tasks.join_next(), if unjoined => self.joined(done),
                 _ = heartbeat.tick(), if busy => self.heartbeat(),
                 () = &mut sampling, if busy => {}
-                () = sleep_until(self.idle_since + self.context.settings.idle), if !busy => {
-                    // Checked by `end`, which may have to wait for logs: look again soon.
-                    sleep(Duration::from_millis(20)).await;
-                }
+                // `end` decides; it may still wait for logs, so it is asked again soon.
+                () = sleep_until(look_at), if !busy => {}
                 () = until(self.deadline) => {}
                 _ = terminate.recv() => self.shut_down(),
                 _ = interrupt.recv() => self.shut_down(),
@@ -191,17 +200,26 @@ impl Executor {
         (quiet && said && rested && self.context.flushes.is_empty()).then_some(End::Idle)
     }
 
+    /// When an executor without tasks may have become ready to end.
+    fn look_again_at(&self) -> Instant {
+        let rested = self.idle_since + self.context.settings.idle;
+        rested.max(Instant::now() + Duration::from_millis(50))
+    }
+
     fn hear(&mut self, event: Event) {
         match event {
             Event::Subscribed(subscribed) => self.subscribed(&subscribed),
-            Event::Launch(launch) => self.decide(Input::Launch(launch)),
+            Event::Launch(launch) => self.decide(Input::Launch(Box::new(launch.task))),
             Event::LaunchGroup(group) => {
                 for task in group.task_group.tasks {
-                    self.decide(Input::Launch(meson_mesos::executor::Launch { task }));
+                    self.decide(Input::Launch(Box::new(task)));
                 }
             }
             Event::Kill(kill) => self.decide(Input::Kill(kill)),
-            Event::Acknowledged(ack) => self.decide(Input::Acknowledged { task: ack.task_id, uuid: ack.uuid }),
+            Event::Acknowledged(ack) => self.decide(Input::Acknowledged {
+                task: ack.task_id,
+                uuid: ack.uuid,
+            }),
             Event::Shutdown => {
                 tracing::info!("the agent shuts us down");
                 self.shut_down();
@@ -216,7 +234,9 @@ impl Executor {
         if !host.is_empty() {
             let _ = self.context.host.set(host.clone());
         }
-        let knows = subscribed.framework_info.can(&CapabilityType::TaskKillingState);
+        let knows = subscribed
+            .framework_info
+            .can(&CapabilityType::TaskKillingState);
         tracing::info!(agent = %self.context.settings.mesos.agent_endpoint, "subscribed");
         self.decide(Input::KillingState(knows));
     }
@@ -226,9 +246,11 @@ impl Executor {
             match action {
                 Action::Run { task, payload } => {
                     let (stop, stopped) = Stop::new();
-                    self.workers.insert(task.value.clone(), Worker { stop, sequence: 0 });
+                    self.workers
+                        .insert(task.value.clone(), Worker { stop, sequence: 0 });
                     let reporter = Reporter::new(task.value, self.news.clone());
-                    self.tasks.spawn(task::run(self.context.clone(), payload, stopped, reporter));
+                    self.tasks
+                        .spawn(task::run(self.context.clone(), payload, stopped, reporter));
                 }
                 Action::Stop { task, grace } => {
                     if let Some(worker) = self.workers.get(&task.value) {
@@ -251,11 +273,23 @@ impl Executor {
         match news {
             News::Started(started) => self.decide(Input::Started { task: id, started }),
             News::Progress(progress) => {
-                let (Some(worker), Ok(task)) = (self.workers.get_mut(task), task.parse()) else { return };
+                let (Some(worker), Ok(task)) = (self.workers.get_mut(task), task.parse()) else {
+                    return;
+                };
                 worker.sequence += 1;
                 let sequence = worker.sequence;
-                let crate::progress::Progress { percent, message, url } = progress;
-                self.message(&ExecutorMessage::Progress { task, sequence, percent, message, url });
+                let crate::progress::Progress {
+                    percent,
+                    message,
+                    url,
+                } = progress;
+                self.message(&ExecutorMessage::Progress {
+                    task,
+                    sequence,
+                    percent,
+                    message,
+                    url,
+                });
             }
             News::Ended(ending) => {
                 self.workers.remove(task);
@@ -281,29 +315,46 @@ impl Executor {
                 .map(|(task, _)| task.clone())
                 .collect();
             for task in silent {
-                let failure = crate::failure::TaskFailure::platform("the executor's worker for this task failed");
-                let result = meson_protocol::task::TaskResult { failure: Some(failure.into()), ..Default::default() };
+                let failure = crate::failure::TaskFailure::platform(
+                    "the executor's worker for this task failed",
+                );
+                let result = meson_protocol::task::TaskResult {
+                    failure: Some(failure.into()),
+                    ..Default::default()
+                };
                 self.learn(&task, News::Ended(Ending::Done(Box::new(result))));
             }
         }
     }
 
     fn heartbeat(&mut self) {
-        let tasks: Vec<_> = self.workers.keys().filter_map(|task| task.parse().ok()).collect();
+        let tasks: Vec<_> = self
+            .workers
+            .keys()
+            .filter_map(|task| task.parse().ok())
+            .collect();
         for tasks in tasks.chunks(HEARTBEAT_TASKS) {
             self.heartbeats += 1;
-            self.message(&ExecutorMessage::Heartbeat { tasks: tasks.to_vec(), sequence: self.heartbeats });
+            self.message(&ExecutorMessage::Heartbeat {
+                tasks: tasks.to_vec(),
+                sequence: self.heartbeats,
+            });
         }
     }
 
     /// Says something that may get lost.
     fn message(&self, message: &ExecutorMessage) {
-        let Ok(permit) = self.messages.clone().try_acquire_owned() else { return };
+        let Ok(permit) = self.messages.clone().try_acquire_owned() else {
+            return;
+        };
         match message.encode() {
             Ok(bytes) => {
                 let client = self.client.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = client.call(Call::Message(Message { data: bytes.into() })).await {
+                    if let Err(error) = client
+                        .call(Call::Message(Message { data: bytes.into() }))
+                        .await
+                    {
                         tracing::debug!(%error, "a message got lost");
                     }
                     drop(permit);
@@ -318,7 +369,9 @@ impl Executor {
         if self.sending.is_some() || matches!(link, Link::Down(..)) {
             return;
         }
-        let Some(update) = self.outbox.front().cloned() else { return };
+        let Some(update) = self.outbox.front().cloned() else {
+            return;
+        };
         let client = self.client.clone();
         let sending = async move {
             let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1), 0);
@@ -346,16 +399,30 @@ impl Executor {
 
     fn resubscribe(&self) -> Link {
         let known = self.machine.subscription();
-        let told = known.unacknowledged_updates.iter().filter_map(|update| update.status.uuid.clone()).collect();
+        let told = known
+            .unacknowledged_updates
+            .iter()
+            .filter_map(|update| update.status.uuid.clone())
+            .collect();
         let client = self.client.clone();
-        let again = async move { client.resubscribe(known.unacknowledged_tasks, known.unacknowledged_updates).await };
+        let again = async move {
+            client
+                .resubscribe(known.unacknowledged_tasks, known.unacknowledged_updates)
+                .await
+        };
         Link::Down(again.boxed(), told)
     }
 
     /// Updates that came about while we were subscribing.
     fn untold(&self, told: &HashSet<Data>) -> VecDeque<Update> {
         let mut updates = self.machine.subscription().unacknowledged_updates;
-        updates.retain(|update| update.status.uuid.as_ref().is_none_or(|uuid| !told.contains(uuid)));
+        updates.retain(|update| {
+            update
+                .status
+                .uuid
+                .as_ref()
+                .is_none_or(|uuid| !told.contains(uuid))
+        });
         updates.into()
     }
 
@@ -365,17 +432,26 @@ impl Executor {
         }
         let time = self.context.settings.mesos.shutdown_grace_period;
         self.deadline = Some(Instant::now() + time);
-        self.decide(Input::Shutdown { grace: time * TERM_SHARE_PERCENT / 100 });
+        self.decide(Input::Shutdown {
+            grace: time * TERM_SHARE_PERCENT / 100,
+        });
     }
 
     /// The last moments: logs that are still on their way, and whatever processes there are.
     async fn wind_up(&mut self) {
-        let patience = self.deadline.map_or(crate::logs::ship::FLUSH_DEADLINE, |deadline| {
-            deadline.saturating_duration_since(Instant::now() + MARGIN)
-        });
+        let patience = self
+            .deadline
+            .map_or(crate::logs::ship::FLUSH_DEADLINE, |deadline| {
+                deadline.saturating_duration_since(Instant::now() + MARGIN)
+            });
         self.context.flushes.close();
-        if timeout_at(Instant::now() + patience, self.context.flushes.wait()).await.is_err() {
-            tracing::warn!("ending before all logs are with a coordinator; they stay in the sandbox");
+        if timeout_at(Instant::now() + patience, self.context.flushes.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                "ending before all logs are with a coordinator; they stay in the sandbox"
+            );
         }
         // Workers that did not end in time: dropping one kills its processes.
         self.tasks.shutdown().await;
@@ -386,7 +462,7 @@ impl Executor {
 
 /// What comes from the agent's direction.
 enum Heard {
-    Event(Event),
+    Event(Box<Event>),
     Subscribed(Box<Subscribed>, ExecutorEvents, HashSet<Data>),
     Lost(String),
     GivenUp(ExecutorError),
@@ -395,12 +471,14 @@ enum Heard {
 async fn next_event(link: &mut Link) -> Heard {
     match link {
         Link::Up(events) => match events.next().await {
-            Some(Ok(event)) => Heard::Event(event),
+            Some(Ok(event)) => Heard::Event(Box::new(event)),
             Some(Err(error)) => Heard::Lost(error.to_string()),
             None => Heard::Lost("the stream has ended".to_owned()),
         },
         Link::Down(subscribing, told) => match subscribing.await {
-            Ok((subscribed, events)) => Heard::Subscribed(Box::new(subscribed), events, std::mem::take(told)),
+            Ok((subscribed, events)) => {
+                Heard::Subscribed(Box::new(subscribed), events, std::mem::take(told))
+            }
             Err(error) => Heard::GivenUp(error),
         },
     }
@@ -422,8 +500,16 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "Mesos wants the wall clock in updates; nothing is decided by it")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "Mesos wants the wall clock in updates; nothing is decided by it"
+)]
 fn stamp() -> Stamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Stamp { uuid: *uuid::Uuid::new_v4().as_bytes(), seconds: since.as_secs_f64() }
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Stamp {
+        uuid: *uuid::Uuid::new_v4().as_bytes(),
+        seconds: since.as_secs_f64(),
+    }
 }

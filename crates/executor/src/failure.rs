@@ -10,7 +10,11 @@ impl TaskFailure {
     fn new(class: FailureClass, message: impl Into<String>, retryable: bool) -> Self {
         let mut message = message.into();
         truncate(&mut message, Failure::MAX_MESSAGE_BYTES);
-        Self(Failure { class, message, retryable })
+        Self(Failure {
+            class,
+            message,
+            retryable,
+        })
     }
 
     /// The step's own fault; another try may do better.
@@ -57,24 +61,42 @@ pub fn of_exit(exit: Exit, stderr: &str) -> Option<TaskFailure> {
     let (what, retryable) = match exit {
         Exit::Code(0) => return None,
         Exit::Code(127) => ("exit status 127: command not found".to_owned(), false),
-        Exit::Code(126) => ("exit status 126: command found but not executable".to_owned(), false),
-        Exit::Code(code) => (format!("exit status {code}"), !script_is_missing(code, stderr)),
+        Exit::Code(126) => (
+            "exit status 126: command found but not executable".to_owned(),
+            false,
+        ),
+        Exit::Code(code) => (
+            format!("exit status {code}"),
+            !script_is_missing(code, stderr),
+        ),
         Exit::Signal(signal) => {
             let name = nix::sys::signal::Signal::try_from(signal)
                 .map_or_else(|_| signal.to_string(), |s| s.as_str().to_owned());
-            let hint = if signal == 9 { ", perhaps for want of memory" } else { "" };
+            let hint = if signal == 9 {
+                ", perhaps for want of memory"
+            } else {
+                ""
+            };
             (format!("killed by signal {name}{hint}"), true)
         }
     };
     let tail = last_lines(stderr, TAIL_BYTES);
-    let message = if tail.is_empty() { what } else { format!("{what}\n{tail}") };
-    Some(if retryable { TaskFailure::step(message) } else { TaskFailure::hopeless(message) })
+    let message = if tail.is_empty() {
+        what
+    } else {
+        format!("{what}\n{tail}")
+    };
+    Some(if retryable {
+        TaskFailure::step(message)
+    } else {
+        TaskFailure::hopeless(message)
+    })
 }
 
 /// Interpreters say 1 or 2 when the script that they were given is not there.
 fn script_is_missing(code: i32, stderr: &str) -> bool {
     (code == 1 || code == 2)
-        && ["can't open file", "cannot open file"].iter().any(|words| {
+        && ["can't open file", "cannot open "].iter().any(|words| {
             // Only as the interpreter's own first words: a traceback that says so may be passing.
             stderr.lines().count() <= 3 && stderr.contains(words)
         })
@@ -132,7 +154,13 @@ mod tests {
 
     #[test]
     fn a_signal_is_told_by_name() {
-        assert!(of_exit(Exit::Signal(9), "").unwrap().0.message.contains("SIGKILL"));
+        assert!(
+            of_exit(Exit::Signal(9), "")
+                .unwrap()
+                .0
+                .message
+                .contains("SIGKILL")
+        );
     }
 
     #[test]

@@ -26,12 +26,18 @@ pub struct Layout {
 impl Layout {
     /// The folder `root`, seen by the process at the same path.
     pub fn on_host(root: PathBuf) -> Self {
-        Self { seen: root.clone(), root }
+        Self {
+            seen: root.clone(),
+            root,
+        }
     }
 
     /// The same folder, mounted at [`CONTAINER_ROOT`].
     pub fn in_container(&self) -> Self {
-        Self { root: self.root.clone(), seen: PathBuf::from(CONTAINER_ROOT) }
+        Self {
+            root: self.root.clone(),
+            seen: PathBuf::from(CONTAINER_ROOT),
+        }
     }
 
     /// The folder on the agent.
@@ -71,7 +77,8 @@ impl Layout {
 
     /// How the process calls a path of the agent.
     pub fn seen(&self, path: &Path) -> PathBuf {
-        path.strip_prefix(&self.root).map_or_else(|_| path.to_owned(), |inside| self.seen.join(inside))
+        path.strip_prefix(&self.root)
+            .map_or_else(|_| path.to_owned(), |inside| self.seen.join(inside))
     }
 
     /// Where a path that the process told is on the agent; relative ones start from its
@@ -97,10 +104,22 @@ mod tests {
         let host = Layout::on_host("/s/tasks/t".into());
         let inside = host.in_container();
         assert_eq!(inside.seen(&inside.output()), Path::new("/meson/output"));
-        assert_eq!(inside.seen(Path::new("/etc/hosts")), Path::new("/etc/hosts"));
-        assert_eq!(inside.on_agent(Path::new("/meson/out/m")).unwrap(), Path::new("/s/tasks/t/out/m"));
-        assert_eq!(inside.on_agent(Path::new("m.bin")).unwrap(), Path::new("/s/tasks/t/work/m.bin"));
+        assert_eq!(
+            inside.seen(Path::new("/etc/hosts")),
+            Path::new("/etc/hosts")
+        );
+        assert_eq!(
+            inside.on_agent(Path::new("/meson/out/m")).unwrap(),
+            Path::new("/s/tasks/t/out/m")
+        );
+        assert_eq!(
+            inside.on_agent(Path::new("m.bin")).unwrap(),
+            Path::new("/s/tasks/t/work/m.bin")
+        );
         assert_eq!(inside.on_agent(Path::new("/tmp/m")), None);
-        assert_eq!(host.on_agent(Path::new("/tmp/m")).unwrap(), Path::new("/tmp/m"));
+        assert_eq!(
+            host.on_agent(Path::new("/tmp/m")).unwrap(),
+            Path::new("/tmp/m")
+        );
     }
 }

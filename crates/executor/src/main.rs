@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser;
 use meson_executor::executor::{self, End};
-use meson_executor::process::nursery::Nursery;
 use meson_executor::process::guard;
+use meson_executor::process::nursery::Nursery;
 use meson_executor::settings::Settings;
 use meson_executor::storage::Storage;
 use meson_executor::task::{Context, Retention};
@@ -31,7 +31,11 @@ fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_env("MESON_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     // To stderr, which the agent keeps in the sandbox.
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
     if let Some(instance) = arguments.reap {
         return runtime()?.block_on(async {
             docker::reap::of_instance(&instance).await;
@@ -56,7 +60,9 @@ fn main() -> anyhow::Result<()> {
 
 /// One thread: see the library's documentation.
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<End> {

@@ -29,7 +29,11 @@ pub const FILE_KEY: &str = "$file";
 ///
 /// # Errors
 /// An output above its limit, or a declared one that is missing or not JSON.
-pub fn parse(content: &[u8], declared: &[String], produced: &[String]) -> Result<Outputs, TaskFailure> {
+pub fn parse(
+    content: &[u8],
+    declared: &[String],
+    produced: &[String],
+) -> Result<Outputs, TaskFailure> {
     let mut lines: BTreeMap<&str, &str> = BTreeMap::new();
     let mut outputs = Outputs::default();
     let text = String::from_utf8_lossy(content);
@@ -76,7 +80,10 @@ pub fn parse(content: &[u8], declared: &[String], produced: &[String]) -> Result
                 outputs.values.insert(name.to_owned(), value);
             }
             Err(error) => {
-                let why = format!("output {name} ignored: {:?} is not JSON ({error})", shortened(text));
+                let why = format!(
+                    "output {name} ignored: {:?} is not JSON ({error})",
+                    shortened(text)
+                );
                 bad.insert(name.to_owned(), why.clone());
                 outputs.warnings.push(why);
             }
@@ -88,15 +95,20 @@ pub fn parse(content: &[u8], declared: &[String], produced: &[String]) -> Result
              and give {{\"{FILE_KEY}\": \"path\"}} instead"
         )));
     }
-    let missing: Vec<&str> =
-        declared.iter().filter(|name| !outputs.values.contains_key(*name)).map(String::as_str).collect();
+    let missing: Vec<&str> = declared
+        .iter()
+        .filter(|name| !outputs.values.contains_key(*name))
+        .map(String::as_str)
+        .collect();
     if let Some(first) = missing.first() {
         let hint = match bad.get(*first) {
             Some(why) => why.clone(),
             None => format!("append a line {first}=<json> to the file $MESON_OUTPUT"),
         };
         let names = missing.join(", ");
-        return Err(TaskFailure::step(format!("the step succeeded without its declared output {names}: {hint}")));
+        return Err(TaskFailure::step(format!(
+            "the step succeeded without its declared output {names}: {hint}"
+        )));
     }
     Ok(outputs)
 }
@@ -124,14 +136,27 @@ mod tests {
 
     #[test]
     fn the_last_line_of_a_name_counts() {
-        let outputs = parse(b"rmse=1.5\nwinner=\"a\"\nrmse=0.9\n", &names(&["rmse", "winner"]), &[]).unwrap();
-        assert_eq!(outputs.values, [("rmse".into(), json!(0.9)), ("winner".into(), json!("a"))].into());
+        let outputs = parse(
+            b"rmse=1.5\nwinner=\"a\"\nrmse=0.9\n",
+            &names(&["rmse", "winner"]),
+            &[],
+        )
+        .unwrap();
+        assert_eq!(
+            outputs.values,
+            [("rmse".into(), json!(0.9)), ("winner".into(), json!("a"))].into()
+        );
         assert!(outputs.warnings.is_empty());
     }
 
     #[test]
     fn what_is_not_declared_or_not_a_line_is_ignored_with_a_warning() {
-        let outputs = parse(b"extra=1\nnoise\n\nmodel=2\nok=true", &names(&["ok"]), &names(&["model"])).unwrap();
+        let outputs = parse(
+            b"extra=1\nnoise\n\nmodel=2\nok=true",
+            &names(&["ok"]),
+            &names(&["model"]),
+        )
+        .unwrap();
         assert_eq!(outputs.values.len(), 1);
         assert_eq!(outputs.warnings.len(), 3);
         assert!(outputs.warnings[2].contains("MESON_ARTIFACT_MODEL"));
@@ -149,9 +174,16 @@ mod tests {
     fn limits_are_named_failures_that_no_retry_helps() {
         let line = format!("big=\"{}\"", "x".repeat(MAX_OUTPUT_BYTES));
         let error = parse(line.as_bytes(), &names(&["big"]), &[]).unwrap_err().0;
-        assert!(error.message.contains("65536") && !error.retryable, "{}", error.message);
+        assert!(
+            error.message.contains("65536") && !error.retryable,
+            "{}",
+            error.message
+        );
         let many: Vec<String> = (0..5).map(|i| format!("o{i}")).collect();
-        let content: String = many.iter().map(|n| format!("{n}=\"{}\"\n", "x".repeat(60_000))).collect();
+        let content: String = many
+            .iter()
+            .map(|n| format!("{n}=\"{}\"\n", "x".repeat(60_000)))
+            .collect();
         let error = parse(content.as_bytes(), &many, &[]).unwrap_err().0;
         assert!(error.message.contains("262144"), "{}", error.message);
         // What is replaced later does not count.

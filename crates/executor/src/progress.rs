@@ -33,7 +33,11 @@ pub fn parse(line: &str) -> Option<Progress> {
     let mut message = message.trim().to_owned();
     crate::failure::truncate(&mut message, MAX_MESSAGE_BYTES);
     // Within 0 to 100 after the clamp, so nothing is cut off.
-    Some(Progress { percent: percent.clamp(0.0, 100.0) as u8, message, url: None })
+    Some(Progress {
+        percent: percent.clamp(0.0, 100.0) as u8,
+        message,
+        url: None,
+    })
 }
 
 /// Follows the file.
@@ -63,7 +67,10 @@ impl Tail {
         file.take(MAX_READ_BYTES).read_to_end(&mut bytes).ok()?;
         let end = bytes.iter().rposition(|&byte| byte == b'\n')? + 1;
         self.position = start + end as u64;
-        String::from_utf8_lossy(&bytes[..end]).lines().rev().find_map(parse)
+        String::from_utf8_lossy(&bytes[..end])
+            .lines()
+            .rev()
+            .find_map(parse)
     }
 }
 
@@ -74,7 +81,14 @@ mod tests {
 
     #[test]
     fn a_line_is_a_number_and_words() {
-        assert_eq!(parse("40 training").unwrap(), Progress { percent: 40, message: "training".into(), url: None });
+        assert_eq!(
+            parse("40 training").unwrap(),
+            Progress {
+                percent: 40,
+                message: "training".into(),
+                url: None
+            }
+        );
         assert_eq!(parse("12.7% two words ").unwrap().percent, 12);
         assert_eq!(parse("250").unwrap().percent, 100);
         assert_eq!(parse("-3 x").unwrap().percent, 0);

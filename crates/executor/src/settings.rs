@@ -37,7 +37,9 @@ pub enum SettingsError {
     #[error(transparent)]
     Mesos(#[from] EnvironmentError),
     /// No folder to work in.
-    #[error("reading an executor's environment: MESOS_SANDBOX is not set; an executor is started by a Mesos agent")]
+    #[error(
+        "reading an executor's environment: MESOS_SANDBOX is not set; an executor is started by a Mesos agent"
+    )]
     NoSandbox,
     /// One of our own variables.
     #[error("reading an executor's environment: {name}={value:?} is no whole number")]
@@ -83,7 +85,11 @@ impl Settings {
 
     /// The agent's id; empty if it did not say.
     pub fn agent_id(&self) -> &str {
-        self.mesos.agent_id.as_ref().map(|id| id.as_str()).unwrap_or_default()
+        self.mesos
+            .agent_id
+            .as_ref()
+            .map(|id| id.as_str())
+            .unwrap_or_default()
     }
 }
 
@@ -97,7 +103,13 @@ mod tests {
             ("MESOS_FRAMEWORK_ID", "f"),
             ("MESOS_EXECUTOR_ID", "e"),
         ];
-        let get = |name: &str| extra.iter().chain(&base).find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
+        let get = |name: &str| {
+            extra
+                .iter()
+                .chain(&base)
+                .find(|(n, _)| *n == name)
+                .map(|(_, v)| (*v).to_owned())
+        };
         Settings::read(get, None, "i".to_owned())
     }
 
@@ -113,7 +125,15 @@ mod tests {
     #[test]
     fn a_missing_or_unreadable_variable_is_named() {
         assert_eq!(read(&[]).unwrap_err(), SettingsError::NoSandbox);
-        let bad = read(&[("MESOS_SANDBOX", "/s"), ("MESON_EXECUTOR_IDLE_SECS", "soon")]).unwrap_err().to_string();
-        assert!(bad.contains("MESON_EXECUTOR_IDLE_SECS") && bad.contains("soon"), "{bad}");
+        let bad = read(&[
+            ("MESOS_SANDBOX", "/s"),
+            ("MESON_EXECUTOR_IDLE_SECS", "soon"),
+        ])
+        .unwrap_err()
+        .to_string();
+        assert!(
+            bad.contains("MESON_EXECUTOR_IDLE_SECS") && bad.contains("soon"),
+            "{bad}"
+        );
     }
 }

@@ -29,7 +29,9 @@ pub struct Storage {
 
 impl std::fmt::Debug for Storage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Storage").field("bundles", &self.bundles).finish_non_exhaustive()
+        f.debug_struct("Storage")
+            .field("bundles", &self.bundles)
+            .finish_non_exhaustive()
     }
 }
 
@@ -50,16 +52,23 @@ impl Storage {
     /// The store at this address.
     fn store(&self, location: &StoreLocation) -> Result<BlobStore, TaskFailure> {
         let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, store)) = stores.get(&location.url) {
-            if known == location {
-                return Ok(store.clone());
-            }
+        if let Some((known, store)) = stores.get(&location.url)
+            && known == location
+        {
+            return Ok(store.clone());
         }
         if location.url.is_empty() {
-            return Err(platform("the coordinator names no artifact store: configure one".to_owned(), false));
+            return Err(platform(
+                "the coordinator names no artifact store: configure one".to_owned(),
+                false,
+            ));
         }
-        let config = StoreConfig { url: location.url.clone(), options: location.options.clone() };
-        let store = BlobStore::open(&config).map_err(|error| platform(error.to_string(), error.is_retryable()))?;
+        let config = StoreConfig {
+            url: location.url.clone(),
+            options: location.options.clone(),
+        };
+        let store = BlobStore::open(&config)
+            .map_err(|error| platform(error.to_string(), error.is_retryable()))?;
         stores.insert(location.url.clone(), (location.clone(), store.clone()));
         Ok(store)
     }
@@ -77,7 +86,13 @@ impl Storage {
     ) -> Result<(), TaskFailure> {
         let store = self.store(location)?;
         let failed = |why: String, retryable| {
-            platform(format!("fetching artifact {} ({}): {why}", artifact.name, artifact.digest), retryable)
+            platform(
+                format!(
+                    "fetching artifact {} ({}): {why}",
+                    artifact.name, artifact.digest
+                ),
+                retryable,
+            )
         };
         let blob = BlobRef::from_parts(&artifact.digest, artifact.bytes.0, artifact.directory)
             .map_err(|error| failed(error.to_string(), false))?;
@@ -95,13 +110,22 @@ impl Storage {
     ///
     /// # Errors
     /// The store does not take it, or it cannot be read.
-    pub async fn upload(&self, location: &StoreLocation, name: &str, path: &Path) -> Result<ArtifactRef, TaskFailure> {
+    pub async fn upload(
+        &self,
+        location: &StoreLocation,
+        name: &str,
+        path: &Path,
+    ) -> Result<ArtifactRef, TaskFailure> {
         let store = self.store(location)?;
         let directory = fs::metadata(path).is_ok_and(|meta| meta.is_dir());
         let mut tries = 0;
         let blob = loop {
             tries += 1;
-            let put = if directory { store.put_dir(path).await } else { store.put_file(path).await };
+            let put = if directory {
+                store.put_dir(path).await
+            } else {
+                store.put_file(path).await
+            };
             match put {
                 Ok(blob) => break blob,
                 Err(error @ Error::Store { .. }) if tries < 3 => {
@@ -111,7 +135,9 @@ impl Storage {
                 Err(error) => {
                     let message = format!("storing artifact {name}: {error}");
                     return Err(match &error {
-                        Error::Unsafe { .. } | Error::TooLarge { .. } => TaskFailure::hopeless(message),
+                        Error::Unsafe { .. } | Error::TooLarge { .. } => {
+                            TaskFailure::hopeless(message)
+                        }
                         Error::Changed { .. } => TaskFailure::step(message),
                         other => platform(message, other.is_retryable()),
                     });
@@ -136,14 +162,23 @@ impl Storage {
         coordinators: &Coordinators,
         into: &Path,
     ) -> Result<(), TaskFailure> {
-        let failed = |why: String, retryable| platform(format!("the workflow's bundle {digest}: {why}"), retryable);
-        let wanted: Digest = digest.parse().map_err(|error| failed(format!("{error}"), false))?;
+        let failed = |why: String, retryable| {
+            platform(format!("the workflow's bundle {digest}: {why}"), retryable)
+        };
+        let wanted: Digest = digest
+            .parse()
+            .map_err(|error| failed(format!("{error}"), false))?;
         let file = self.bundles.join(wanted.to_hex());
         // Tasks of one workflow start together: one of them fetches.
         let turn = self.turn(wanted);
         let _turn = turn.lock().await;
         let cached = file.clone();
-        let kept = blocking(move || fs::read(&cached).ok().filter(|bytes| bundle::verify(&wanted, bytes).is_ok())).await?;
+        let kept = blocking(move || {
+            fs::read(&cached)
+                .ok()
+                .filter(|bytes| bundle::verify(&wanted, bytes).is_ok())
+        })
+        .await?;
         let bytes = match kept {
             Some(bytes) => bytes::Bytes::from(bytes),
             None => {
@@ -184,7 +219,9 @@ fn platform(message: String, retryable: bool) -> TaskFailure {
     failure
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, TaskFailure> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, TaskFailure> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| TaskFailure::platform(format!("the executor is ending: {error}")))
@@ -195,9 +232,11 @@ fn keep(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = file.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
     let part = folder.join(format!(".{}.part", uuid::Uuid::new_v4().simple()));
-    fs::write(&part, bytes).and_then(|()| fs::rename(&part, file)).inspect_err(|_| {
-        let _ = fs::remove_file(&part);
-    })
+    fs::write(&part, bytes)
+        .and_then(|()| fs::rename(&part, file))
+        .inspect_err(|_| {
+            let _ = fs::remove_file(&part);
+        })
 }
 
 /// Inputs are not to be changed; a folder's files are left as the archive had them.

@@ -21,7 +21,12 @@ impl Local {
         self.0
             .get(&(artifact.digest.clone(), artifact.name.clone()))
             .map(PathBuf::as_path)
-            .ok_or_else(|| TaskFailure::platform(format!("artifact {} ({}) was not fetched", artifact.name, artifact.digest)))
+            .ok_or_else(|| {
+                TaskFailure::platform(format!(
+                    "artifact {} ({}) was not fetched",
+                    artifact.name, artifact.digest
+                ))
+            })
     }
 }
 
@@ -35,7 +40,12 @@ pub enum Quoting {
 }
 
 /// Writes a text out, with artifacts as the paths by which the process knows them.
-pub fn render(text: &ResolvedText, quoting: Quoting, local: &Local, layout: &Layout) -> Result<String, TaskFailure> {
+pub fn render(
+    text: &ResolvedText,
+    quoting: Quoting,
+    local: &Local,
+    layout: &Layout,
+) -> Result<String, TaskFailure> {
     let mut out = String::new();
     for piece in &text.0 {
         match piece {
@@ -60,12 +70,17 @@ pub fn quote(text: &str) -> String {
 /// `value` with every artifact in it replaced by its path, as the process knows it.
 pub fn with_paths(value: &Value, local: &Local, layout: &Layout) -> Result<Value, TaskFailure> {
     if let Some(artifact) = ArtifactRef::from_value(value) {
-        return Ok(Value::String(layout.seen(local.path(&artifact)?).display().to_string()));
+        return Ok(Value::String(
+            layout.seen(local.path(&artifact)?).display().to_string(),
+        ));
     }
     Ok(match value {
-        Value::Array(items) => {
-            Value::Array(items.iter().map(|v| with_paths(v, local, layout)).collect::<Result<_, _>>()?)
-        }
+        Value::Array(items) => Value::Array(
+            items
+                .iter()
+                .map(|v| with_paths(v, local, layout))
+                .collect::<Result<_, _>>()?,
+        ),
         Value::Object(fields) => Value::Object(
             fields
                 .iter()
@@ -80,23 +95,44 @@ pub fn with_paths(value: &Value, local: &Local, layout: &Layout) -> Result<Value
 pub fn mentioned(spec: &LaunchSpec) -> Vec<ArtifactRef> {
     let mut found = BTreeMap::new();
     let mut add = |artifact: ArtifactRef| {
-        found.entry((artifact.digest.clone(), artifact.name.clone())).or_insert(artifact);
+        found
+            .entry((artifact.digest.clone(), artifact.name.clone()))
+            .or_insert(artifact);
     };
-    for value in spec.inputs.values().chain(spec.params.values()).chain(spec.items.values()) {
+    for value in spec
+        .inputs
+        .values()
+        .chain(spec.params.values())
+        .chain(spec.items.values())
+    {
         in_value(value, &mut add);
     }
     let kind: Vec<&ResolvedText> = match &spec.kind {
         LaunchKind::Shell(text) => vec![text],
         LaunchKind::Argv(words) => words.iter().collect(),
-        LaunchKind::Docker { args, entrypoint, mounts, .. } => {
-            args.iter().chain(entrypoint.iter().flatten()).chain(mounts).collect()
-        }
-        LaunchKind::Spark { app, args, conf, .. } => {
-            std::iter::once(app).chain(args).chain(conf.values()).collect()
-        }
+        LaunchKind::Docker {
+            args,
+            entrypoint,
+            mounts,
+            ..
+        } => args
+            .iter()
+            .chain(entrypoint.iter().flatten())
+            .chain(mounts)
+            .collect(),
+        LaunchKind::Spark {
+            app, args, conf, ..
+        } => std::iter::once(app)
+            .chain(args)
+            .chain(conf.values())
+            .collect(),
         LaunchKind::Workflow { .. } => Vec::new(),
     };
-    for piece in kind.into_iter().chain(spec.env.values()).flat_map(|text| &text.0) {
+    for piece in kind
+        .into_iter()
+        .chain(spec.env.values())
+        .flat_map(|text| &text.0)
+    {
         if let Piece::Path(artifact) = piece {
             add(artifact.clone());
         }
@@ -132,14 +168,20 @@ mod tests {
 
     fn local() -> (Local, Layout) {
         let key = (model().digest, model().name);
-        (Local([(key, PathBuf::from("/t/in/it's a model"))].into()), Layout::on_host("/t".into()))
+        (
+            Local([(key, PathBuf::from("/t/in/it's a model"))].into()),
+            Layout::on_host("/t".into()),
+        )
     }
 
     #[test]
     fn an_artifacts_path_is_one_word_for_the_shell() {
         let (local, layout) = local();
         let text = ResolvedText(vec![Piece::Text("cat ".into()), Piece::Path(model())]);
-        assert_eq!(render(&text, Quoting::Shell, &local, &layout).unwrap(), r"cat '/t/in/it'\''s a model'");
+        assert_eq!(
+            render(&text, Quoting::Shell, &local, &layout).unwrap(),
+            r"cat '/t/in/it'\''s a model'"
+        );
         assert_eq!(
             render(&text, Quoting::Plain, &local, &layout.in_container()).unwrap(),
             "cat /meson/in/it's a model"
@@ -150,7 +192,10 @@ mod tests {
     fn artifacts_inside_lists_become_paths_too() {
         let (local, layout) = local();
         let value = json!({"models": [model().to_value(), 3]});
-        assert_eq!(with_paths(&value, &local, &layout).unwrap(), json!({"models": ["/t/in/it's a model", 3]}));
+        assert_eq!(
+            with_paths(&value, &local, &layout).unwrap(),
+            json!({"models": ["/t/in/it's a model", 3]})
+        );
         let error = with_paths(&model().to_value(), &Local::default(), &layout).unwrap_err();
         assert!(error.0.message.contains("not fetched"));
     }

@@ -36,12 +36,23 @@ impl Container {
         host: &Layout,
         settings: &Settings,
     ) -> Result<Self, TaskFailure> {
-        let LaunchKind::Docker { image, args, entrypoint, mounts } = &spec.kind else {
-            return Err(TaskFailure::platform("a step of another kind came to the Docker runner"));
+        let LaunchKind::Docker {
+            image,
+            args,
+            entrypoint,
+            mounts,
+        } = &spec.kind
+        else {
+            return Err(TaskFailure::platform(
+                "a step of another kind came to the Docker runner",
+            ));
         };
         let inside = host.in_container();
         let words = |texts: &[_]| {
-            texts.iter().map(|t| render(t, Quoting::Plain, local, &inside)).collect::<Result<Vec<_>, _>>()
+            texts
+                .iter()
+                .map(|t| render(t, Quoting::Plain, local, &inside))
+                .collect::<Result<Vec<_>, _>>()
         };
         let mut binds = vec![format!("{}:{CONTAINER_ROOT}", host.root().display())];
         for mount in mounts {
@@ -72,7 +83,9 @@ impl Container {
     /// The body of the engine's request.
     pub(super) fn body(&self, image: &ImageInspect) -> ContainerCreateBody {
         let config = image.config.as_ref();
-        let own_directory = config.and_then(|c| c.working_dir.as_ref()).is_some_and(|d| !d.is_empty() && d != "/");
+        let own_directory = config
+            .and_then(|c| c.working_dir.as_ref())
+            .is_some_and(|d| !d.is_empty() && d != "/");
         let gpus = (self.resources.gpus > 0).then(|| {
             vec![DeviceRequest {
                 count: Some(i64::from(self.resources.gpus)),
@@ -84,7 +97,12 @@ impl Container {
             image: Some(self.image.clone()),
             cmd: (!self.args.is_empty()).then(|| self.args.clone()),
             entrypoint: self.entrypoint.clone(),
-            env: Some(self.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+            env: Some(
+                self.env
+                    .iter()
+                    .map(|(name, value)| format!("{name}={value}"))
+                    .collect(),
+            ),
             working_dir: (!own_directory).then(|| format!("{CONTAINER_ROOT}/work")),
             user: owner(),
             labels: Some(self.labels.clone()),
@@ -136,7 +154,10 @@ mod tests {
     #[test]
     fn a_relative_mount_starts_in_the_working_directory() {
         let layout = Layout::on_host("/s/t".into());
-        assert_eq!(bind("data:/data:ro", &layout).unwrap(), "/s/t/work/data:/data:ro");
+        assert_eq!(
+            bind("data:/data:ro", &layout).unwrap(),
+            "/s/t/work/data:/data:ro"
+        );
         assert_eq!(bind("/srv:/srv", &layout).unwrap(), "/srv:/srv:rw");
     }
 
@@ -145,7 +166,11 @@ mod tests {
         let layout = Layout::on_host("/s/t".into());
         for bad in ["/srv", ":/x", "/a:b", "/a:/b:wo"] {
             let failure = bind(bad, &layout).unwrap_err().0;
-            assert!(failure.message.contains(":ro") && !failure.retryable, "{}", failure.message);
+            assert!(
+                failure.message.contains(":ro") && !failure.retryable,
+                "{}",
+                failure.message
+            );
         }
     }
 }

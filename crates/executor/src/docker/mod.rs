@@ -107,15 +107,31 @@ pub async fn run(
         ready = ready => ready?,
         _ = stop.asked() => return Ok(Ran::stopped_early()),
     };
-    let options = CreateContainerOptions { name: Some(container.name.clone()), ..Default::default() };
+    let options = CreateContainerOptions {
+        name: Some(container.name.clone()),
+        ..Default::default()
+    };
     let what = format!("a container of image {:?}", container.image);
     let created = docker
         .create_container(Some(options), container.body(&image))
         .await
         .map_err(|error| of_engine(&format!("creating {what}"), &error))?;
     let id = created.id;
-    let ran = in_container(&docker, &id, &what, (&stdout, &stderr), limit, stop, reporter).await;
-    let options = RemoveContainerOptions { force: true, v: true, link: false };
+    let ran = in_container(
+        &docker,
+        &id,
+        &what,
+        (&stdout, &stderr),
+        limit,
+        stop,
+        reporter,
+    )
+    .await;
+    let options = RemoveContainerOptions {
+        force: true,
+        v: true,
+        link: false,
+    };
     if let Err(error) = docker.remove_container(&id, Some(options)).await {
         tracing::warn!(container = id, %error, "cannot remove a container");
     }
@@ -131,7 +147,13 @@ async fn in_container(
     stop: &mut Stop,
     reporter: &Reporter,
 ) -> Result<Ran, TaskFailure> {
-    let options = AttachContainerOptions { stream: true, logs: true, stdout: true, stderr: true, ..Default::default() };
+    let options = AttachContainerOptions {
+        stream: true,
+        logs: true,
+        stdout: true,
+        stderr: true,
+        ..Default::default()
+    };
     let attached = docker
         .attach_container(id, Some(options))
         .await
@@ -142,7 +164,9 @@ async fn in_container(
         while let Some(Ok(piece)) = output.next().await {
             match piece {
                 LogOutput::StdErr { message } => err.append(&message),
-                LogOutput::StdOut { message } | LogOutput::Console { message } => out.append(&message),
+                LogOutput::StdOut { message } | LogOutput::Console { message } => {
+                    out.append(&message)
+                }
                 LogOutput::StdIn { .. } => {}
             }
         }
@@ -183,9 +207,17 @@ async fn in_container(
     if timeout(DRAIN, &mut pump).await.is_err() {
         pump.abort();
     }
-    let mut ran = Ran { verdict, usage: meter.usage(began.elapsed()), remark: None };
+    let mut ran = Ran {
+        verdict,
+        usage: meter.usage(began.elapsed()),
+        remark: None,
+    };
     if matches!(ran.verdict, Verdict::Exited(Exit::Code(code)) if code != 0) {
-        let state = docker.inspect_container(id, None::<InspectContainerOptions>).await.ok().and_then(|i| i.state);
+        let state = docker
+            .inspect_container(id, None::<InspectContainerOptions>)
+            .await
+            .ok()
+            .and_then(|i| i.state);
         if state.is_some_and(|state| state.oom_killed == Some(true)) {
             ran.remark = Some("the container used more memory than the step asked for".to_owned());
         }
@@ -195,12 +227,18 @@ async fn in_container(
 
 /// The container's exit status; 128 and more are signals by the shells' custom.
 async fn wait(docker: &Docker, id: &str) -> Result<Exit, TaskFailure> {
-    let options = WaitContainerOptions { condition: "not-running".to_owned() };
+    let options = WaitContainerOptions {
+        condition: "not-running".to_owned(),
+    };
     let code = match docker.wait_container(id, Some(options)).next().await {
         Some(Ok(end)) => end.status_code,
         Some(Err(Error::DockerContainerWaitError { code, .. })) => code,
         Some(Err(error)) => return Err(of_engine("waiting for a container", &error)),
-        None => return Err(TaskFailure::platform("the Docker engine went away while a container ran")),
+        None => {
+            return Err(TaskFailure::platform(
+                "the Docker engine went away while a container ran",
+            ));
+        }
     };
     Ok(match code {
         137 => Exit::Signal(9),
@@ -213,14 +251,19 @@ async fn wait(docker: &Docker, id: &str) -> Result<Exit, TaskFailure> {
 async fn halt(docker: &Docker, id: &str, grace: Duration, stop: &mut Stop) {
     // Whole seconds; half a one is rounded up, so that a short grace is one.
     let seconds = i32::try_from(grace.as_millis().div_ceil(1000)).unwrap_or(i32::MAX);
-    let options = StopContainerOptions { signal: None, t: Some(seconds) };
+    let options = StopContainerOptions {
+        signal: None,
+        t: Some(seconds),
+    };
     let asked = docker.stop_container(id, Some(options));
     let stopped = tokio::select! {
         stopped = timeout(grace + Duration::from_secs(10), asked) => matches!(stopped, Ok(Ok(()))),
         () = hurried(stop) => false,
     };
     if !stopped {
-        let _ = docker.kill_container(id, None::<KillContainerOptions>).await;
+        let _ = docker
+            .kill_container(id, None::<KillContainerOptions>)
+            .await;
     }
 }
 
@@ -245,11 +288,17 @@ async fn sample(meter: &mut Meter, root: Option<i32>) {
 fn of_engine(doing: &str, error: &Error) -> TaskFailure {
     match error {
         // A request that is wrong in itself: a bad mount, name or limit.
-        Error::DockerResponseServerError { status_code: 400, message } => {
-            TaskFailure::hopeless(format!("{doing}: {message}"))
+        Error::DockerResponseServerError {
+            status_code: 400,
+            message,
+        } => TaskFailure::hopeless(format!("{doing}: {message}")),
+        Error::DockerResponseServerError { message, .. } => {
+            TaskFailure::platform(format!("{doing}: {message}"))
         }
-        Error::DockerResponseServerError { message, .. } => TaskFailure::platform(format!("{doing}: {message}")),
-        other => TaskFailure::platform(format!("{doing}: {}", crate::coordinators::root_cause(other))),
+        other => TaskFailure::platform(format!(
+            "{doing}: {}",
+            crate::coordinators::root_cause(other)
+        )),
     }
 }
 
@@ -257,7 +306,9 @@ fn of_engine(doing: &str, error: &Error) -> TaskFailure {
 fn of_start(doing: &str, error: &Error) -> TaskFailure {
     match error {
         Error::DockerResponseServerError { message, .. }
-            if ["no such file", "not found", "permission denied"].iter().any(|w| message.contains(w)) =>
+            if ["no such file", "not found", "permission denied"]
+                .iter()
+                .any(|w| message.contains(w)) =>
         {
             TaskFailure::hopeless(format!("{doing}: {message}"))
         }

@@ -84,9 +84,21 @@ impl Log {
     pub fn create(path: PathBuf, limit: u64) -> io::Result<Self> {
         let file = File::create(&path)?;
         let tail = VecDeque::with_capacity(TAIL_BYTES);
-        let state = State { file, base: 0, len: 0, oldest: 0, tail, broken: false };
+        let state = State {
+            file,
+            base: 0,
+            len: 0,
+            oldest: 0,
+            tail,
+            broken: false,
+        };
         let (progress, _) = watch::channel(Progress::default());
-        Ok(Self(Arc::new(Shared { path, limit, state: Mutex::new(state), progress })))
+        Ok(Self(Arc::new(Shared {
+            path,
+            limit,
+            state: Mutex::new(state),
+            progress,
+        })))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -102,14 +114,18 @@ impl Log {
     /// Appends bytes. A disk that refuses costs the log, never the step.
     pub fn append(&self, bytes: &[u8]) {
         let mut state = self.state();
-        let surplus = (state.tail.len() + bytes.len()).saturating_sub(TAIL_BYTES).min(state.tail.len());
+        let surplus = (state.tail.len() + bytes.len())
+            .saturating_sub(TAIL_BYTES)
+            .min(state.tail.len());
         state.tail.drain(..surplus);
-        state.tail.extend(&bytes[bytes.len().saturating_sub(TAIL_BYTES)..]);
+        state
+            .tail
+            .extend(&bytes[bytes.len().saturating_sub(TAIL_BYTES)..]);
         for piece in bytes.chunks(BUFFER_BYTES) {
-            if let Err(error) = self.write(&mut state, piece) {
-                if !std::mem::replace(&mut state.broken, true) {
-                    tracing::error!(path = %self.0.path.display(), %error, "cannot write a step's log");
-                }
+            if let Err(error) = self.write(&mut state, piece)
+                && !std::mem::replace(&mut state.broken, true)
+            {
+                tracing::error!(path = %self.0.path.display(), %error, "cannot write a step's log");
             }
         }
         let len = state.base + state.len;
@@ -138,7 +154,9 @@ impl Log {
 
     /// Nothing more will come.
     pub fn close(&self) {
-        self.0.progress.send_modify(|progress| progress.closed = true);
+        self.0
+            .progress
+            .send_modify(|progress| progress.closed = true);
     }
 
     /// How far the stream is, now and later.
@@ -159,16 +177,29 @@ impl Log {
             let state = self.state();
             let offset = offset.max(state.oldest);
             if offset < state.base {
-                (File::open(self.rotated())?, state.oldest, state.base, offset)
+                (
+                    File::open(self.rotated())?,
+                    state.oldest,
+                    state.base,
+                    offset,
+                )
             } else {
-                (File::open(&self.0.path)?, state.base, state.base + state.len, offset)
+                (
+                    File::open(&self.0.path)?,
+                    state.base,
+                    state.base + state.len,
+                    offset,
+                )
             }
         };
         let count = end.saturating_sub(offset).min(max as u64);
         file.seek(SeekFrom::Start(offset - start))?;
         let mut bytes = Vec::with_capacity(usize::try_from(count).unwrap_or(max));
         file.take(count).read_to_end(&mut bytes)?;
-        Ok(Chunk { offset, bytes: bytes.into() })
+        Ok(Chunk {
+            offset,
+            bytes: bytes.into(),
+        })
     }
 }
 
@@ -196,7 +227,9 @@ mod tests {
     fn a_long_stream_is_rotated_and_the_recent_part_can_be_read_across_files() {
         let folder = tempfile::tempdir().unwrap();
         let log = Log::create(folder.path().join("stdout"), 100).unwrap();
-        let all: Vec<u8> = (0..25u8).flat_map(|line| format!("line {line:03}\n").into_bytes()).collect();
+        let all: Vec<u8> = (0..25u8)
+            .flat_map(|line| format!("line {line:03}\n").into_bytes())
+            .collect();
         for line in all.chunks(9) {
             log.append(line);
         }

@@ -35,7 +35,12 @@ pub async fn ship(log: Log, stream: Stream, coordinators: Coordinators) -> Shipp
     while gather(&mut progress, sent).await {
         let chunk = match log.read(sent, CHUNK_BYTES) {
             Ok(chunk) => chunk,
-            Err(error) => return Shipped::Part(format!("reading the captured {} failed: {error}", stream.name())),
+            Err(error) => {
+                return Shipped::Part(format!(
+                    "reading the captured {} failed: {error}",
+                    stream.name()
+                ));
+            }
         };
         lost += chunk.offset - sent;
         sent = chunk.offset;
@@ -45,7 +50,10 @@ pub async fn ship(log: Log, stream: Stream, coordinators: Coordinators) -> Shipp
         }
         let mut pause = BACKOFF_MIN;
         loop {
-            match coordinators.post_log(stream, chunk.offset, chunk.bytes.clone()).await {
+            match coordinators
+                .post_log(stream, chunk.offset, chunk.bytes.clone())
+                .await
+            {
                 Ok(Posted::Taken) => {
                     sent += chunk.bytes.len() as u64;
                     break;
@@ -53,7 +61,11 @@ pub async fn ship(log: Log, stream: Stream, coordinators: Coordinators) -> Shipp
                 Ok(Posted::Expects(offset)) => {
                     // Somebody has more of it than we know (or less, and that is on disk).
                     let whole = sent + chunk.bytes.len() as u64;
-                    sent = if offset == chunk.offset || offset > progress.borrow().len { whole } else { offset };
+                    sent = if offset == chunk.offset || offset > progress.borrow().len {
+                        whole
+                    } else {
+                        offset
+                    };
                     break;
                 }
                 Ok(Posted::Refused(why)) => return Shipped::Part(why),
@@ -62,7 +74,9 @@ pub async fn ship(log: Log, stream: Stream, coordinators: Coordinators) -> Shipp
                         let at = *give_up_at.get_or_insert_with(|| Instant::now() + FLUSH_DEADLINE);
                         if Instant::now() >= at {
                             let rest = progress.borrow().len.saturating_sub(sent);
-                            return Shipped::Part(format!("its last {rest} bytes were not taken: {why}"));
+                            return Shipped::Part(format!(
+                                "its last {rest} bytes were not taken: {why}"
+                            ));
                         }
                     }
                     tracing::debug!(stream = stream.name(), %why, "posting a log failed, trying again");
@@ -74,14 +88,20 @@ pub async fn ship(log: Log, stream: Stream, coordinators: Coordinators) -> Shipp
     }
     match lost {
         0 => Shipped::Whole,
-        lost => Shipped::Part(format!("{lost} bytes were rotated away before a coordinator took them")),
+        lost => Shipped::Part(format!(
+            "{lost} bytes were rotated away before a coordinator took them"
+        )),
     }
 }
 
 /// Waits until there is something to post, and a moment for more of it. False: the end.
 async fn gather(progress: &mut watch::Receiver<Progress>, sent: u64) -> bool {
     let enough = |p: &Progress| p.closed || p.len >= sent + CHUNK_BYTES as u64;
-    if progress.wait_for(|p| p.len > sent || p.closed).await.is_err() {
+    if progress
+        .wait_for(|p| p.len > sent || p.closed)
+        .await
+        .is_err()
+    {
         return false;
     }
     let until = Instant::now() + GATHER;

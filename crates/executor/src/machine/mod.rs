@@ -13,8 +13,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use meson_core::run::{Failure, LaunchKind};
-use meson_mesos::executor::{Kill, Launch, Subscribe, Update};
-use meson_mesos::types::{Data, StatusReason, StatusSource, TaskId, TaskInfo, TaskState, TaskStatus};
+use meson_mesos::executor::{Kill, Subscribe, Update};
+use meson_mesos::types::{
+    Data, StatusReason, StatusSource, TaskId, TaskInfo, TaskState, TaskStatus,
+};
 use meson_protocol::task::{Started, TaskPayload, TaskResult};
 
 use crate::failure::TaskFailure;
@@ -26,7 +28,7 @@ pub const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub enum Input {
     /// The agent wants a task to run.
-    Launch(Launch),
+    Launch(Box<TaskInfo>),
     /// The agent wants a task to end.
     Kill(Kill),
     /// The agent has passed an update on for good.
@@ -139,7 +141,10 @@ impl Machine {
 
     /// Tasks whose workers are not done.
     pub fn live(&self) -> impl Iterator<Item = &TaskId> {
-        self.tasks.iter().filter(|(_, task)| task.phase != Phase::Ended).map(|(id, _)| id)
+        self.tasks
+            .iter()
+            .filter(|(_, task)| task.phase != Phase::Ended)
+            .map(|(id, _)| id)
     }
 
     /// Whether updates wait for their acknowledgement.
@@ -150,7 +155,7 @@ impl Machine {
     /// Takes what happened and says what to do about it.
     pub fn decide(&mut self, input: Input, stamp: &mut dyn FnMut() -> Stamp) -> Vec<Action> {
         match input {
-            Input::Launch(launch) => self.launch(launch.task, stamp),
+            Input::Launch(info) => self.launch(*info, stamp),
             Input::Kill(kill) => self.kill(kill, stamp),
             Input::Acknowledged { task, uuid } => self.acknowledged(&task, &uuid),
             Input::KillingState(known) => {
@@ -171,15 +176,29 @@ impl Machine {
             return Vec::new();
         }
         let decoded = self.decode(&info);
-        let phase = if decoded.is_ok() { Phase::Starting } else { Phase::Ended };
-        self.tasks.insert(id.clone(), Task { info, phase, acknowledged: false });
+        let phase = if decoded.is_ok() {
+            Phase::Starting
+        } else {
+            Phase::Ended
+        };
+        self.tasks.insert(
+            id.clone(),
+            Task {
+                info,
+                phase,
+                acknowledged: false,
+            },
+        );
         match decoded {
             Ok(payload) => {
                 let starting = self.update(TaskStatus::new(id.clone(), TaskState::Starting), stamp);
                 vec![starting, Action::Run { task: id, payload }]
             }
             Err(failure) => {
-                let result = TaskResult { failure: Some(failure.into()), ..TaskResult::default() };
+                let result = TaskResult {
+                    failure: Some(failure.into()),
+                    ..TaskResult::default()
+                };
                 vec![self.terminal(&id, Ending::Done(Box::new(result)), stamp)]
             }
         }
@@ -187,7 +206,9 @@ impl Machine {
 
     fn decode(&self, info: &TaskInfo) -> Result<Box<TaskPayload>, TaskFailure> {
         if self.shutting_down {
-            return Err(TaskFailure::platform("the executor was shutting down when the task arrived"));
+            return Err(TaskFailure::platform(
+                "the executor was shutting down when the task arrived",
+            ));
         }
         // Who made the bytes is the platform, so its budget pays; the same bytes fail the same way.
         let hopeless = |message: String| {
@@ -196,8 +217,8 @@ impl Machine {
             failure
         };
         let data = info.data.as_deref().unwrap_or_default();
-        let payload =
-            TaskPayload::decode(data).map_err(|error| hopeless(format!("reading the task's description: {error}")))?;
+        let payload = TaskPayload::decode(data)
+            .map_err(|error| hopeless(format!("reading the task's description: {error}")))?;
         if payload.spec.task.to_string() != info.task_id.value {
             return Err(hopeless(format!(
                 "the task's description is of {}, the task is {}",
@@ -205,13 +226,19 @@ impl Machine {
             )));
         }
         if matches!(payload.spec.kind, LaunchKind::Workflow { .. }) {
-            return Err(hopeless("a workflow is run by a coordinator, not by an executor".to_owned()));
+            return Err(hopeless(
+                "a workflow is run by a coordinator, not by an executor".to_owned(),
+            ));
         }
         Ok(Box::new(payload))
     }
 
     fn kill(&mut self, kill: Kill, stamp: &mut dyn FnMut() -> Stamp) -> Vec<Action> {
-        let Some(task) = self.tasks.get_mut(&kill.task_id).filter(|task| task.phase != Phase::Ended) else {
+        let Some(task) = self
+            .tasks
+            .get_mut(&kill.task_id)
+            .filter(|task| task.phase != Phase::Ended)
+        else {
             // Its terminal update is on the way, or the agent answers for it.
             tracing::info!(task = %kill.task_id, "asked to kill a task that does not run");
             return Vec::new();
@@ -224,25 +251,45 @@ impl Machine {
         let first = std::mem::replace(&mut task.phase, Phase::Killing) != Phase::Killing;
         let mut actions = Vec::new();
         if first && self.killing_state {
-            actions.push(self.update(TaskStatus::new(kill.task_id.clone(), TaskState::Killing), stamp));
+            actions.push(self.update(
+                TaskStatus::new(kill.task_id.clone(), TaskState::Killing),
+                stamp,
+            ));
         }
-        actions.push(Action::Stop { task: kill.task_id, grace });
+        actions.push(Action::Stop {
+            task: kill.task_id,
+            grace,
+        });
         actions
     }
 
     fn acknowledged(&mut self, id: &TaskId, uuid: &Data) -> Vec<Action> {
-        self.updates.retain(|update| update.status.uuid.as_ref() != Some(uuid));
+        self.updates
+            .retain(|update| update.status.uuid.as_ref() != Some(uuid));
         if let Some(task) = self.tasks.get_mut(id) {
             task.acknowledged = true;
         }
-        let pending = self.updates.iter().any(|update| update.status.task_id == *id);
-        if !pending && self.tasks.get(id).is_some_and(|task| task.phase == Phase::Ended) {
+        let pending = self
+            .updates
+            .iter()
+            .any(|update| update.status.task_id == *id);
+        if !pending
+            && self
+                .tasks
+                .get(id)
+                .is_some_and(|task| task.phase == Phase::Ended)
+        {
             self.tasks.remove(id);
         }
         Vec::new()
     }
 
-    fn started(&mut self, id: &TaskId, started: &Started, stamp: &mut dyn FnMut() -> Stamp) -> Vec<Action> {
+    fn started(
+        &mut self,
+        id: &TaskId,
+        started: &Started,
+        stamp: &mut dyn FnMut() -> Stamp,
+    ) -> Vec<Action> {
         match self.tasks.get_mut(id) {
             Some(task) if task.phase == Phase::Starting => task.phase = Phase::Running,
             // Being killed already: TASK_RUNNING would take that back.
@@ -253,7 +300,12 @@ impl Machine {
         vec![self.update(status, stamp)]
     }
 
-    fn ended(&mut self, id: &TaskId, ending: Ending, stamp: &mut dyn FnMut() -> Stamp) -> Vec<Action> {
+    fn ended(
+        &mut self,
+        id: &TaskId,
+        ending: Ending,
+        stamp: &mut dyn FnMut() -> Stamp,
+    ) -> Vec<Action> {
         match self.tasks.get_mut(id) {
             Some(task) if task.phase != Phase::Ended => task.phase = Phase::Ended,
             _ => return Vec::new(),
@@ -264,14 +316,26 @@ impl Machine {
     fn shutdown(&mut self, grace: Duration) -> Vec<Action> {
         self.shutting_down = true;
         let mut actions = Vec::new();
-        for (id, task) in self.tasks.iter_mut().filter(|(_, task)| task.phase != Phase::Ended) {
+        for (id, task) in self
+            .tasks
+            .iter_mut()
+            .filter(|(_, task)| task.phase != Phase::Ended)
+        {
             task.phase = Phase::Killing;
-            actions.push(Action::Stop { task: id.clone(), grace });
+            actions.push(Action::Stop {
+                task: id.clone(),
+                grace,
+            });
         }
         actions
     }
 
-    fn terminal(&mut self, id: &TaskId, ending: Ending, stamp: &mut dyn FnMut() -> Stamp) -> Action {
+    fn terminal(
+        &mut self,
+        id: &TaskId,
+        ending: Ending,
+        stamp: &mut dyn FnMut() -> Stamp,
+    ) -> Action {
         let (state, result) = match ending {
             Ending::Killed(result) => (TaskState::Killed, result),
             Ending::Done(result) if result.failure.is_none() => (TaskState::Finished, result),
@@ -292,7 +356,14 @@ impl Machine {
                 status.message = Some(error.to_string());
                 let failure: Failure = TaskFailure::platform(error.to_string()).into();
                 let usage = result.usage;
-                encoded(TaskResult { failure: Some(failure), usage, ..TaskResult::default() }.encode())
+                encoded(
+                    TaskResult {
+                        failure: Some(failure),
+                        usage,
+                        ..TaskResult::default()
+                    }
+                    .encode(),
+                )
             }
         };
         self.update(status, stamp)

@@ -8,7 +8,10 @@ fn stamps() -> impl FnMut() -> Stamp {
     let mut next = 0u8;
     move || {
         next += 1;
-        Stamp { uuid: [next; 16], seconds: f64::from(next) }
+        Stamp {
+            uuid: [next; 16],
+            seconds: f64::from(next),
+        }
     }
 }
 
@@ -22,15 +25,21 @@ fn info(id: &str) -> TaskInfo {
 }
 
 fn launch(id: &str) -> Input {
-    Input::Launch(Launch { task: info(id) })
+    Input::Launch(Box::new(info(id)))
 }
 
 fn kill(id: &str) -> Input {
-    Input::Kill(Kill { task_id: id.into(), kill_policy: None })
+    Input::Kill(Kill {
+        task_id: id.into(),
+        kill_policy: None,
+    })
 }
 
 fn done(id: &str) -> Input {
-    Input::Ended { task: id.into(), ending: Ending::Done(Box::default()) }
+    Input::Ended {
+        task: id.into(),
+        ending: Ending::Done(Box::default()),
+    }
 }
 
 fn states(actions: &[Action]) -> Vec<TaskState> {
@@ -51,9 +60,20 @@ fn a_task_starts_runs_and_finishes() {
     let actions = machine.decide(launch(A), &mut stamp);
     assert_eq!(states(&actions), [TaskState::Starting]);
     assert!(matches!(&actions[1], Action::Run { task, .. } if task.value == A));
-    let started = Input::Started { task: A.into(), started: Started { url: Some("http://x".into()) } };
-    assert_eq!(states(&machine.decide(started, &mut stamp)), [TaskState::Running]);
-    assert_eq!(states(&machine.decide(done(A), &mut stamp)), [TaskState::Finished]);
+    let started = Input::Started {
+        task: A.into(),
+        started: Started {
+            url: Some("http://x".into()),
+        },
+    };
+    assert_eq!(
+        states(&machine.decide(started, &mut stamp)),
+        [TaskState::Running]
+    );
+    assert_eq!(
+        states(&machine.decide(done(A), &mut stamp)),
+        [TaskState::Finished]
+    );
     assert_eq!(machine.live().count(), 0);
     assert_eq!(machine.subscription().unacknowledged_updates.len(), 3);
 }
@@ -63,12 +83,20 @@ fn a_payload_that_cannot_be_read_fails_with_the_reason() {
     let (mut machine, mut stamp) = (Machine::default(), stamps());
     let mut task = info(A);
     task.data = Some("garbage".into());
-    let actions = machine.decide(Input::Launch(Launch { task }), &mut stamp);
-    let [Action::Send(update)] = &actions[..] else { panic!("{actions:?}") };
+    let actions = machine.decide(Input::Launch(Box::new(task)), &mut stamp);
+    let [Action::Send(update)] = &actions[..] else {
+        panic!("{actions:?}")
+    };
     assert_eq!(update.status.state, TaskState::Failed);
     assert!(update.status.message.as_ref().unwrap().contains("version"));
-    let failure = TaskResult::decode(update.status.data.as_ref().unwrap()).unwrap().failure.unwrap();
-    assert_eq!((failure.class, failure.retryable), (FailureClass::Platform, false));
+    let failure = TaskResult::decode(update.status.data.as_ref().unwrap())
+        .unwrap()
+        .failure
+        .unwrap();
+    assert_eq!(
+        (failure.class, failure.retryable),
+        (FailureClass::Platform, false)
+    );
 }
 
 #[test]
@@ -76,7 +104,7 @@ fn a_payload_of_another_task_is_refused() {
     let (mut machine, mut stamp) = (Machine::default(), stamps());
     let mut task = info("r-1.b.1");
     task.task_id = A.into();
-    let actions = machine.decide(Input::Launch(Launch { task }), &mut stamp);
+    let actions = machine.decide(Input::Launch(Box::new(task)), &mut stamp);
     assert_eq!(states(&actions), [TaskState::Failed]);
 }
 
@@ -94,29 +122,64 @@ fn killing_is_told_once_and_only_to_those_who_know_it() {
         machine.decide(Input::KillingState(knows), &mut stamp);
         machine.decide(launch(A), &mut stamp);
         let first = machine.decide(kill(A), &mut stamp);
-        assert_eq!(states(&first), if knows { vec![TaskState::Killing] } else { vec![] });
-        assert_eq!(first.last(), Some(&Action::Stop { task: A.into(), grace: DEFAULT_GRACE }));
+        assert_eq!(
+            states(&first),
+            if knows {
+                vec![TaskState::Killing]
+            } else {
+                vec![]
+            }
+        );
+        assert_eq!(
+            first.last(),
+            Some(&Action::Stop {
+                task: A.into(),
+                grace: DEFAULT_GRACE
+            })
+        );
         assert_eq!(states(&machine.decide(kill(A), &mut stamp)), []);
         // Its process came up meanwhile: that is no news any more.
-        let started = Input::Started { task: A.into(), started: Started::default() };
+        let started = Input::Started {
+            task: A.into(),
+            started: Started::default(),
+        };
         assert_eq!(machine.decide(started, &mut stamp), []);
-        let killed = Input::Ended { task: A.into(), ending: Ending::Killed(Box::default()) };
-        assert_eq!(states(&machine.decide(killed, &mut stamp)), [TaskState::Killed]);
+        let killed = Input::Ended {
+            task: A.into(),
+            ending: Ending::Killed(Box::default()),
+        };
+        assert_eq!(
+            states(&machine.decide(killed, &mut stamp)),
+            [TaskState::Killed]
+        );
         assert_eq!(machine.decide(kill(A), &mut stamp), []);
     }
 }
 
 #[test]
 fn the_call_s_kill_policy_goes_before_the_task_s() {
-    let policy = |secs| Some(KillPolicy { grace_period: Some(Duration::from_secs(secs).into()) });
+    let policy = |secs| {
+        Some(KillPolicy {
+            grace_period: Some(Duration::from_secs(secs).into()),
+        })
+    };
     let (mut machine, mut stamp) = (Machine::default(), stamps());
     let mut task = info(A);
     task.kill_policy = policy(9);
-    machine.decide(Input::Launch(Launch { task }), &mut stamp);
+    machine.decide(Input::Launch(Box::new(task)), &mut stamp);
     for (given, expected) in [(None, 9), (policy(1), 1)] {
-        let kill = Input::Kill(Kill { task_id: A.into(), kill_policy: given });
+        let kill = Input::Kill(Kill {
+            task_id: A.into(),
+            kill_policy: given,
+        });
         let actions = machine.decide(kill, &mut stamp);
-        assert_eq!(actions, [Action::Stop { task: A.into(), grace: Duration::from_secs(expected) }]);
+        assert_eq!(
+            actions,
+            [Action::Stop {
+                task: A.into(),
+                grace: Duration::from_secs(expected)
+            }]
+        );
     }
 }
 
@@ -126,12 +189,18 @@ fn what_is_acknowledged_is_forgotten_and_the_rest_is_told_again() {
     machine.decide(launch(A), &mut stamp);
     machine.decide(done(A), &mut stamp);
     assert_eq!(machine.subscription().unacknowledged_tasks.len(), 1);
-    let ack = |n: u8| Input::Acknowledged { task: A.into(), uuid: Data::from(&[n; 16][..]) };
+    let ack = |n: u8| Input::Acknowledged {
+        task: A.into(),
+        uuid: Data::from(&[n; 16][..]),
+    };
     machine.decide(ack(1), &mut stamp);
     let told = machine.subscription();
     assert_eq!(told.unacknowledged_tasks.len(), 0);
     assert_eq!(told.unacknowledged_updates.len(), 1);
-    assert_eq!(told.unacknowledged_updates[0].status.state, TaskState::Finished);
+    assert_eq!(
+        told.unacknowledged_updates[0].status.state,
+        TaskState::Finished
+    );
     machine.decide(ack(2), &mut stamp);
     assert_eq!(machine.subscription(), Subscribe::default());
     assert!(machine.tasks.is_empty());
@@ -143,8 +212,17 @@ fn a_task_that_arrives_during_the_shutdown_fails_on_our_budget() {
     machine.decide(launch(A), &mut stamp);
     let grace = Duration::from_secs(2);
     let actions = machine.decide(Input::Shutdown { grace }, &mut stamp);
-    assert_eq!(actions, [Action::Stop { task: A.into(), grace }]);
-    assert_eq!(states(&machine.decide(launch("r-1.b.1"), &mut stamp)), [TaskState::Failed]);
+    assert_eq!(
+        actions,
+        [Action::Stop {
+            task: A.into(),
+            grace
+        }]
+    );
+    assert_eq!(
+        states(&machine.decide(launch("r-1.b.1"), &mut stamp)),
+        [TaskState::Failed]
+    );
 }
 
 fn input() -> impl Strategy<Value = (usize, u8)> {

@@ -29,7 +29,12 @@ pub const REAP_ARGUMENT: &str = "--reap-containers-of";
 pub fn enter(instance: &str) -> nix::Result<()> {
     prctl::set_child_subreaper(true)?;
     let mut signals = SigSet::empty();
-    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+    for signal in [
+        Signal::SIGCHLD,
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+    ] {
         signals.add(signal);
     }
     signals.thread_block()?;
@@ -103,7 +108,9 @@ fn kill_all() {
         // Blocks for one of them, then takes all that are there.
         match waitpid(None, None) {
             Ok(_) | Err(Errno::EINTR) => {
-                while matches!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Ok(s) if s != WaitStatus::StillAlive) {}
+                while matches!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Ok(s) if s != WaitStatus::StillAlive)
+                {
+                }
             }
             Err(_) => return,
         }
@@ -112,7 +119,11 @@ fn kill_all() {
 
 /// Containers are the engine's children, not ours: this program knows how to remove them.
 fn remove_containers(instance: &str) {
-    let child = Command::new("/proc/self/exe").arg(REAP_ARGUMENT).arg(instance).stdin(Stdio::null()).spawn();
+    let child = Command::new("/proc/self/exe")
+        .arg(REAP_ARGUMENT)
+        .arg(instance)
+        .stdin(Stdio::null())
+        .spawn();
     if let Err(error) = child.and_then(|mut child| child.wait()) {
         eprintln!("meson-executor: cannot start the removal of containers: {error}");
     }

@@ -35,7 +35,10 @@ pub fn own_session(command: &mut Command) {
 /// Forks this program. To be called while it has one thread.
 #[allow(unsafe_code)]
 pub(super) fn fork_single_threaded() -> nix::Result<Option<Pid>> {
-    debug_assert_eq!(std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count), 1);
+    debug_assert_eq!(
+        std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count),
+        1
+    );
     // SAFETY: with a single thread no lock can be held by a thread that the child lacks, so
     // the child may go on to do anything.
     Ok(match unsafe { fork() }? {

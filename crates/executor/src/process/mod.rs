@@ -60,9 +60,16 @@ pub struct Running {
 impl Running {
     /// Starts the program as the leader of a new session. To be called on the main thread
     /// (see [`isolate::own_session`]).
-    pub fn spawn(program: &Program, task: &str, nursery: &Nursery) -> io::Result<(Self, ChildStdout, ChildStderr)> {
+    pub fn spawn(
+        program: &Program,
+        task: &str,
+        nursery: &Nursery,
+    ) -> io::Result<(Self, ChildStdout, ChildStderr)> {
         let deaths = signal(SignalKind::child())?;
-        let (name, arguments) = program.argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+        let (name, arguments) = program
+            .argv
+            .split_first()
+            .ok_or(io::ErrorKind::InvalidInput)?;
         let mut command = Command::new(find(name, program).unwrap_or_else(|| OsString::from(name)));
         command
             .args(arguments)
@@ -76,7 +83,13 @@ impl Running {
         let mut child = nursery.spawn(&mut command, task)?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let pid = pid_of(&child);
-        let running = Self { child, pid, nursery: nursery.clone(), deaths, done: false };
+        let running = Self {
+            child,
+            pid,
+            nursery: nursery.clone(),
+            deaths,
+            done: false,
+        };
         match (stdout, stderr) {
             (Some(stdout), Some(stderr)) => Ok((running, stdout, stderr)),
             _ => Err(io::Error::other("the pipes of a new process are missing")),
@@ -104,7 +117,12 @@ impl Running {
         let mut deadline = Instant::now() + grace;
         let group = Pid::from_raw(self.pid);
         let _ = killpg(group, Signal::SIGTERM);
-        for stat in self.members().await.iter().filter(|stat| stat.group != self.pid) {
+        for stat in self
+            .members()
+            .await
+            .iter()
+            .filter(|stat| stat.group != self.pid)
+        {
             let _ = kill(Pid::from_raw(stat.pid), Signal::SIGTERM);
         }
         let mut pause = Duration::from_millis(5);
@@ -122,9 +140,16 @@ impl Running {
     /// Kills what is left of the task, and gives what it used. The first process must have
     /// ended or been terminated.
     pub async fn finish(mut self) -> Finished {
-        let left_behind = if self.nursery.may_have_strays() { self.kill_all().await } else { 0 };
+        let left_behind = if self.nursery.may_have_strays() {
+            self.kill_all().await
+        } else {
+            0
+        };
         // A zombie still tells the processor time of itself and of its children.
-        let last = Stat::of(self.pid).map(|stat| Stat { rss_pages: 0, ..stat });
+        let last = Stat::of(self.pid).map(|stat| Stat {
+            rss_pages: 0,
+            ..stat
+        });
         let meter = self.nursery.meter(self.pid, last);
         self.bury();
         Finished { meter, left_behind }
@@ -151,7 +176,10 @@ impl Running {
             }
             if Instant::now() > deadline {
                 let pids: Vec<i32> = members.iter().map(|stat| stat.pid).collect();
-                tracing::error!(?pids, "processes do not die of SIGKILL; going on without them");
+                tracing::error!(
+                    ?pids,
+                    "processes do not die of SIGKILL; going on without them"
+                );
                 return first.unwrap_or(0);
             }
             let _ = timeout(Duration::from_millis(10), self.deaths.recv()).await;
@@ -160,7 +188,9 @@ impl Running {
 
     async fn members(&self) -> Vec<Stat> {
         let (nursery, pid) = (self.nursery.clone(), self.pid);
-        tokio::task::spawn_blocking(move || nursery.members(pid)).await.unwrap_or_default()
+        tokio::task::spawn_blocking(move || nursery.members(pid))
+            .await
+            .unwrap_or_default()
     }
 
     fn bury(&mut self) {
@@ -205,7 +235,11 @@ fn find(name: &str, program: &Program) -> Option<OsString> {
 /// The first executable file `name` in the folders of `path`.
 pub fn which(name: &str, path: &str) -> Option<PathBuf> {
     use std::os::unix::fs::PermissionsExt;
-    path.split(':').filter(|folder| !folder.is_empty()).map(|folder| PathBuf::from(folder).join(name)).find(|file| {
-        std::fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-    })
+    path.split(':')
+        .filter(|folder| !folder.is_empty())
+        .map(|folder| PathBuf::from(folder).join(name))
+        .find(|file| {
+            std::fs::metadata(file)
+                .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+        })
 }

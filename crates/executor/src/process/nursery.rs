@@ -51,7 +51,11 @@ impl Nursery {
         let mut state = self.state();
         let child = command.spawn()?;
         let pid = pid_of(&child);
-        let family = Family { marker: format!("MESON_TASK={task}"), known: BTreeSet::new(), meter: Meter::default() };
+        let family = Family {
+            marker: format!("MESON_TASK={task}"),
+            known: BTreeSet::new(),
+            meter: Meter::default(),
+        };
         state.families.insert(pid, family);
         Ok(child)
     }
@@ -77,7 +81,9 @@ impl Nursery {
         roots.insert(leader);
         let members = table::with_descendants(roots, &everybody);
         if let Some(family) = state.families.get_mut(&leader) {
-            family.known.extend(members.iter().map(|stat| (stat.pid, stat.start_ticks)));
+            family
+                .known
+                .extend(members.iter().map(|stat| (stat.pid, stat.start_ticks)));
         }
         members.into_iter().filter(|stat| !stat.dead).collect()
     }
@@ -103,11 +109,14 @@ impl Nursery {
         let mut state = self.state();
         let leaders: Vec<i32> = state.families.keys().copied().collect();
         for leader in leaders {
-            let mut roots: BTreeSet<i32> = state.strays(&everybody, Some(leader)).into_iter().collect();
+            let mut roots: BTreeSet<i32> =
+                state.strays(&everybody, Some(leader)).into_iter().collect();
             roots.insert(leader);
             let members = table::with_descendants(roots, &everybody);
             if let Some(family) = state.families.get_mut(&leader) {
-                family.known.extend(members.iter().map(|stat| (stat.pid, stat.start_ticks)));
+                family
+                    .known
+                    .extend(members.iter().map(|stat| (stat.pid, stat.start_ticks)));
                 family.meter.sample(&members);
             }
         }
@@ -117,7 +126,9 @@ impl Nursery {
     /// What the task used so far; `last` is a fresh look at its first process, perhaps dead.
     pub fn meter(&self, leader: i32, last: Option<Stat>) -> Meter {
         let mut state = self.state();
-        let Some(family) = state.families.get_mut(&leader) else { return Meter::default() };
+        let Some(family) = state.families.get_mut(&leader) else {
+            return Meter::default();
+        };
         if let Some(last) = last {
             family.meter.sample_one(&last);
         }
@@ -156,13 +167,26 @@ impl State {
             return Some(stat.session);
         }
         let key = (stat.pid, stat.start_ticks);
-        let known = self.families.iter().find(|(_, family)| family.known.contains(&key));
-        let carrying =
-            || self.families.iter().find(|(_, family)| !stat.dead && table::carries(stat.pid, &family.marker));
-        known.or_else(carrying).map(|(leader, _)| *leader).or_else(|| {
-            // Neither seen before nor marked: with one task there is only one answer.
-            self.families.keys().next().copied().filter(|_| self.families.len() == 1)
-        })
+        let known = self
+            .families
+            .iter()
+            .find(|(_, family)| family.known.contains(&key));
+        let carrying = || {
+            self.families
+                .iter()
+                .find(|(_, family)| !stat.dead && table::carries(stat.pid, &family.marker))
+        };
+        known
+            .or_else(carrying)
+            .map(|(leader, _)| *leader)
+            .or_else(|| {
+                // Neither seen before nor marked: with one task there is only one answer.
+                self.families
+                    .keys()
+                    .next()
+                    .copied()
+                    .filter(|_| self.families.len() == 1)
+            })
     }
 
     /// Takes notice of orphans that have ended.

@@ -61,7 +61,9 @@ impl Stat {
 
 /// All processes.
 pub fn snapshot() -> Vec<Stat> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
     entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
@@ -75,15 +77,26 @@ pub fn own_children() -> Vec<i32> {
         let mut children = Vec::new();
         for thread in fs::read_dir("/proc/self/task").ok()? {
             // A thread that ended meanwhile has passed its children on to another one.
-            let Ok(list) = fs::read_to_string(thread.ok()?.path().join("children")) else { continue };
-            children.extend(list.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+            let Ok(list) = fs::read_to_string(thread.ok()?.path().join("children")) else {
+                continue;
+            };
+            children.extend(
+                list.split_whitespace()
+                    .filter_map(|pid| pid.parse::<i32>().ok()),
+            );
         }
         // A kernel without CONFIG_PROC_CHILDREN has no such file.
-        fs::exists("/proc/thread-self/children").ok()?.then_some(children)
+        fs::exists("/proc/thread-self/children")
+            .ok()?
+            .then_some(children)
     };
     from_lists().unwrap_or_else(|| {
         let own = nix::unistd::getpid().as_raw();
-        snapshot().into_iter().filter(|stat| stat.parent == own).map(|stat| stat.pid).collect()
+        snapshot()
+            .into_iter()
+            .filter(|stat| stat.parent == own)
+            .map(|stat| stat.pid)
+            .collect()
     })
 }
 
@@ -97,7 +110,11 @@ pub fn with_descendants(roots: impl IntoIterator<Item = i32>, everybody: &[Stat]
             .map(|stat| stat.pid)
             .collect();
         if children.is_empty() {
-            return everybody.iter().filter(|stat| found.contains(&stat.pid)).copied().collect();
+            return everybody
+                .iter()
+                .filter(|stat| found.contains(&stat.pid))
+                .copied()
+                .collect();
         }
         found.extend(children);
     }
@@ -105,8 +122,11 @@ pub fn with_descendants(roots: impl IntoIterator<Item = i32>, everybody: &[Stat]
 
 /// Whether the process was started with this line (`NAME=value`) in its environment.
 pub fn carries(pid: i32, line: &str) -> bool {
-    fs::read(format!("/proc/{pid}/environ"))
-        .is_ok_and(|environ| environ.split(|&byte| byte == 0).any(|variable| variable == line.as_bytes()))
+    fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environ| {
+        environ
+            .split(|&byte| byte == 0)
+            .any(|variable| variable == line.as_bytes())
+    })
 }
 
 #[cfg(test)]
@@ -118,7 +138,10 @@ mod tests {
         let text = "7 (a) b (c)) S 3 7 5 0 -1 0 0 0 0 0 1 2 3 4 20 0 1 0 4242 9000 17 0";
         let stat = Stat::parse(7, text).unwrap();
         assert_eq!((stat.parent, stat.group, stat.session), (3, 7, 5));
-        assert_eq!((stat.cpu_ticks, stat.start_ticks, stat.rss_pages), (10, 4242, 17));
+        assert_eq!(
+            (stat.cpu_ticks, stat.start_ticks, stat.rss_pages),
+            (10, 4242, 17)
+        );
         assert!(!stat.dead);
     }
 
@@ -135,18 +158,29 @@ mod tests {
             rss_pages: 0,
         };
         let everybody = [stat(9, 5), stat(5, 2), stat(2, 1), stat(3, 1), stat(1, 0)];
-        let pids: Vec<i32> = with_descendants([2], &everybody).iter().map(|s| s.pid).collect();
+        let pids: Vec<i32> = with_descendants([2], &everybody)
+            .iter()
+            .map(|s| s.pid)
+            .collect();
         assert_eq!(pids, [9, 5, 2]);
     }
 
     #[test]
     fn a_child_is_among_our_own() {
-        let mut child = std::process::Command::new("sleep").arg("60").env("MARK", "x y").spawn().unwrap();
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .env("MARK", "x y")
+            .spawn()
+            .unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         assert!(own_children().contains(&pid));
         let everybody = snapshot();
         let own = nix::unistd::getpid().as_raw();
-        assert!(with_descendants([own], &everybody).iter().any(|stat| stat.pid == pid));
+        assert!(
+            with_descendants([own], &everybody)
+                .iter()
+                .any(|stat| stat.pid == pid)
+        );
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(!own_children().contains(&pid));

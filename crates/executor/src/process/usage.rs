@@ -19,7 +19,11 @@ pub struct Meter {
 impl Meter {
     /// All processes of the task at one moment.
     pub fn sample(&mut self, members: &[Stat]) {
-        let rss = members.iter().filter(|stat| !stat.dead).map(|stat| stat.rss_pages).sum();
+        let rss = members
+            .iter()
+            .filter(|stat| !stat.dead)
+            .map(|stat| stat.rss_pages)
+            .sum();
         let cpu = members.iter().map(|stat| stat.cpu_ticks).sum();
         self.peak_rss_pages = self.peak_rss_pages.max(rss);
         self.cpu_ticks = self.cpu_ticks.max(cpu);

@@ -46,7 +46,13 @@ struct Driver {
 }
 
 /// Looks at the driver until it is dropped, and tells each change.
-pub async fn follow(client: Client, host: String, port: u16, task: String, tell: impl Fn(Progress)) {
+pub async fn follow(
+    client: Client,
+    host: String,
+    port: u16,
+    task: String,
+    tell: impl Fn(Progress),
+) {
     let driver = loop {
         match locate(&client, port, &task).await {
             Some(driver) => break driver,
@@ -88,7 +94,11 @@ async fn locate(client: &Client, first: u16, task: &str) -> Option<Driver> {
         for application in applications {
             let api = format!("{base}/{}", application.id);
             let environment = get::<Environment>(client, &format!("{api}/environment")).await;
-            if environment.is_some_and(|e| e.spark_properties.iter().any(|(n, v)| n == TASK_PROPERTY && v == task)) {
+            if environment.is_some_and(|e| {
+                e.spark_properties
+                    .iter()
+                    .any(|(n, v)| n == TASK_PROPERTY && v == task)
+            }) {
                 return Some(Driver { api, port });
             }
         }
@@ -97,24 +107,45 @@ async fn locate(client: &Client, first: u16, task: &str) -> Option<Driver> {
 }
 
 async fn get<T: DeserializeOwned>(client: &Client, url: &str) -> Option<T> {
-    let response = client.get(url).timeout(Duration::from_secs(3)).send().await.ok()?;
+    let response = client
+        .get(url)
+        .timeout(Duration::from_secs(3))
+        .send()
+        .await
+        .ok()?;
     response.error_for_status().ok()?.json().await.ok()
 }
 
 fn of_stages(stages: &[Stage]) -> Progress {
-    let counted: Vec<&Stage> = stages.iter().filter(|stage| stage.status != "SKIPPED").collect();
+    let counted: Vec<&Stage> = stages
+        .iter()
+        .filter(|stage| stage.status != "SKIPPED")
+        .collect();
     let total: u64 = counted.iter().map(|stage| stage.num_tasks).sum();
-    let complete: u64 = counted.iter().map(|stage| stage.num_complete_tasks.min(stage.num_tasks)).sum();
+    let complete: u64 = counted
+        .iter()
+        .map(|stage| stage.num_complete_tasks.min(stage.num_tasks))
+        .sum();
     // 100 is said by the end of the step alone.
     let percent = (complete * 100).checked_div(total).unwrap_or(0).min(99);
-    let active = counted.iter().filter(|stage| stage.status == "ACTIVE").max_by_key(|stage| stage.stage_id);
+    let active = counted
+        .iter()
+        .filter(|stage| stage.status == "ACTIVE")
+        .max_by_key(|stage| stage.stage_id);
     let message = match active {
         Some(stage) => {
-            format!("stage {}: {}/{} tasks, {}", stage.stage_id, stage.num_complete_tasks, stage.num_tasks, stage.name)
+            format!(
+                "stage {}: {}/{} tasks, {}",
+                stage.stage_id, stage.num_complete_tasks, stage.num_tasks, stage.name
+            )
         }
         None => format!("{complete}/{total} tasks of {} stages", counted.len()),
     };
-    Progress { percent: u8::try_from(percent).unwrap_or(99), message, url: None }
+    Progress {
+        percent: u8::try_from(percent).unwrap_or(99),
+        message,
+        url: None,
+    }
 }
 
 #[cfg(test)]
@@ -130,9 +161,16 @@ mod tests {
             num_complete_tasks,
             name: "count at x.py:1".into(),
         };
-        let stages = [stage("ACTIVE", 2, 8, 2), stage("SKIPPED", 1, 100, 0), stage("COMPLETE", 0, 2, 2)];
+        let stages = [
+            stage("ACTIVE", 2, 8, 2),
+            stage("SKIPPED", 1, 100, 0),
+            stage("COMPLETE", 0, 2, 2),
+        ];
         let progress = of_stages(&stages);
-        assert_eq!((progress.percent, progress.message.as_str()), (40, "stage 2: 2/8 tasks, count at x.py:1"));
+        assert_eq!(
+            (progress.percent, progress.message.as_str()),
+            (40, "stage 2: 2/8 tasks, count at x.py:1")
+        );
         assert_eq!(of_stages(&[stage("COMPLETE", 0, 2, 2)]).percent, 99);
         assert_eq!(of_stages(&[]).percent, 0);
     }

@@ -37,8 +37,18 @@ pub fn argv(
     local: &Local,
     layout: &Layout,
 ) -> Result<Vec<String>, TaskFailure> {
-    let LaunchKind::Spark { app, args, main_class, master, conf, .. } = &spec.kind else {
-        return Err(TaskFailure::platform("a step of another kind came to the Spark runner"));
+    let LaunchKind::Spark {
+        app,
+        args,
+        main_class,
+        master,
+        conf,
+        ..
+    } = &spec.kind
+    else {
+        return Err(TaskFailure::platform(
+            "a step of another kind came to the Spark runner",
+        ));
     };
     let text = |text| render(text, Quoting::Plain, local, layout);
     let mut properties: BTreeMap<String, String> = [
@@ -47,7 +57,10 @@ pub fn argv(
         ("spark.ui.showConsoleProgress", "false".to_owned()),
         (TASK_PROPERTY, spec.task.to_string()),
         ("spark.app.name", spec.task.to_string()),
-        ("spark.local.dir", layout.root().join("spark").display().to_string()),
+        (
+            "spark.local.dir",
+            layout.root().join("spark").display().to_string(),
+        ),
         // A metastore or a warehouse in the working directory is the step's own.
         ("spark.driver.memory", heap(&spec.resources)),
     ]
@@ -57,7 +70,12 @@ pub fn argv(
         properties.insert(name.clone(), text(value)?);
     }
     let mut argv = vec![spark.home.join("bin/spark-submit").display().to_string()];
-    argv.extend(["--master".to_owned(), master.clone().unwrap_or_else(|| local_master(&spec.resources))]);
+    argv.extend([
+        "--master".to_owned(),
+        master
+            .clone()
+            .unwrap_or_else(|| local_master(&spec.resources)),
+    ]);
     if let Some(class) = main_class {
         argv.extend(["--class".to_owned(), class.clone()]);
     }
@@ -96,7 +114,11 @@ mod tests {
     #[test]
     fn the_step_s_own_properties_go_before_ours() {
         let mut spec = spec("r-1.train.1", "");
-        spec.resources = Resources { cpus: MilliCpus(1500), mem: Bytes::from_mib(8192), ..Resources::DEFAULT };
+        spec.resources = Resources {
+            cpus: MilliCpus(1500),
+            mem: Bytes::from_mib(8192),
+            ..Resources::DEFAULT
+        };
         spec.kind = LaunchKind::Spark {
             app: plain("train.py"),
             args: vec![plain("--fast")],
@@ -105,9 +127,23 @@ mod tests {
             master: None,
             conf: [("spark.ui.showConsoleProgress".to_owned(), plain("true"))].into(),
         };
-        let spark = Spark { home: "/spark".into(), version: "3.5.8".into(), python: None };
-        let argv = argv(&spec, &spark, 4141, &Local::default(), &Layout::on_host("/t".into())).unwrap();
-        assert_eq!(argv[..3], ["/spark/bin/spark-submit", "--master", "local[2]"]);
+        let spark = Spark {
+            home: "/spark".into(),
+            version: "3.5.8".into(),
+            python: None,
+        };
+        let argv = argv(
+            &spec,
+            &spark,
+            4141,
+            &Local::default(),
+            &Layout::on_host("/t".into()),
+        )
+        .unwrap();
+        assert_eq!(
+            argv[..3],
+            ["/spark/bin/spark-submit", "--master", "local[2]"]
+        );
         assert_eq!(argv[argv.len() - 2..], ["train.py", "--fast"]);
         for property in [
             "spark.ui.port=4141",
@@ -115,7 +151,10 @@ mod tests {
             "spark.meson.task=r-1.train.1",
             "spark.driver.memory=7373m",
         ] {
-            assert!(argv.iter().any(|word| word == property), "{property}: {argv:?}");
+            assert!(
+                argv.iter().any(|word| word == property),
+                "{property}: {argv:?}"
+            );
         }
     }
 

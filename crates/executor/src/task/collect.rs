@@ -30,7 +30,11 @@ pub async fn outputs(
 ) -> Result<BTreeMap<String, Value>, TaskFailure> {
     let spec = &payload.spec;
     let content = read(&seen.output())?;
-    let produced: Vec<String> = spec.produces.iter().map(|artifact| artifact.name.clone()).collect();
+    let produced: Vec<String> = spec
+        .produces
+        .iter()
+        .map(|artifact| artifact.name.clone())
+        .collect();
     let parsed = outputs::parse(&content, &spec.outputs, &produced)?;
     for warning in &parsed.warnings {
         log.note(warning);
@@ -49,17 +53,26 @@ pub async fn outputs(
                 variable(&artifact.name)
             )));
         }
-        let stored = storage.upload(&payload.store, &artifact.name, &path).await?;
+        let stored = storage
+            .upload(&payload.store, &artifact.name, &path)
+            .await?;
         all.insert(artifact.name.clone(), stored.to_value());
     }
     Ok(all)
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, TaskFailure> {
-    let failed = |error| TaskFailure::step(format!("reading what the step wrote to MESON_OUTPUT: {error}"));
+    let failed = |error| {
+        TaskFailure::step(format!(
+            "reading what the step wrote to MESON_OUTPUT: {error}"
+        ))
+    };
     let mut content = Vec::new();
     match File::open(file) {
-        Ok(file) => file.take(MAX_FILE_BYTES + 1).read_to_end(&mut content).map_err(failed)?,
+        Ok(file) => file
+            .take(MAX_FILE_BYTES + 1)
+            .read_to_end(&mut content)
+            .map_err(failed)?,
         // A step may remove it; then it has said nothing.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
         Err(error) => return Err(failed(error)),

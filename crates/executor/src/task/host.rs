@@ -40,7 +40,10 @@ struct Plan {
 ///
 /// # Errors
 /// It could not be started.
-#[expect(clippy::too_many_arguments, reason = "the parts of one attempt, given apart because docker takes other ones")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parts of one attempt, given apart because docker takes other ones"
+)]
 pub async fn run(
     context: &Arc<Context>,
     spec: &LaunchSpec,
@@ -56,16 +59,28 @@ pub async fn run(
         _ = stop.asked() => return Ok(Ran::stopped_early()),
     };
     let task = spec.task.to_string();
-    let (mut running, out, err) =
-        Running::spawn(&plan.program, &task, &context.nursery).map_err(|error| not_started(&plan.program, &error))?;
+    let (mut running, out, err) = Running::spawn(&plan.program, &task, &context.nursery)
+        .map_err(|error| not_started(&plan.program, &error))?;
     let began = Instant::now();
-    let pumps = [follow(out.into(), stdout), follow(err.into(), stderr.clone())];
-    let url = plan.spark_port.map(|port| spark::progress::page(context.host(), port));
+    let pumps = [
+        follow(out.into(), stdout),
+        follow(err.into(), stderr.clone()),
+    ];
+    let url = plan
+        .spark_port
+        .map(|port| spark::progress::page(context.host(), port));
     reporter.started(Started { url }).await;
     let spark = plan.spark_port.map(|port| {
-        let (client, host, task, reporter) = (context.http.clone(), context.host().to_owned(), task, reporter.clone());
+        let (client, host, task, reporter) = (
+            context.http.clone(),
+            context.host().to_owned(),
+            task,
+            reporter.clone(),
+        );
         let tell = move |progress| reporter.spark_progress(progress);
-        Aborting(tokio::spawn(spark::progress::follow(client, host, port, task, tell)))
+        Aborting(tokio::spawn(spark::progress::follow(
+            client, host, port, task, tell,
+        )))
     });
     let verdict = {
         let limit = after(limit);
@@ -93,18 +108,22 @@ pub async fn run(
     };
     drop(spark);
     let finished = running.finish().await;
-    for pump in pumps {
-        if let Ok(mut pump) = pump {
-            if timeout(DRAIN, &mut pump).await.is_err() {
-                pump.abort();
-            }
+    for mut pump in pumps.into_iter().flatten() {
+        if timeout(DRAIN, &mut pump).await.is_err() {
+            pump.abort();
         }
     }
     if finished.left_behind > 0 && matches!(verdict, Verdict::Exited(_)) {
         let count = finished.left_behind;
-        stderr.note(&format!("killed {count} process(es) that the step had left running: they end with the step"));
+        stderr.note(&format!(
+            "killed {count} process(es) that the step had left running: they end with the step"
+        ));
     }
-    Ok(Ran { verdict, usage: finished.meter.usage(began.elapsed()), remark: None })
+    Ok(Ran {
+        verdict,
+        usage: finished.meter.usage(began.elapsed()),
+        remark: None,
+    })
 }
 
 async fn plan(
@@ -120,41 +139,70 @@ async fn plan(
     // Queries are run by a command, spark-sql, which need not be on PATH where there is a Spark.
     if spec.flavour == "hive" && which("spark-sql", path_of(&env)).is_none() {
         let spark = find_spark(context, None, &env).await?;
-        log.note(&format!("spark-sql of Spark {} in {}", spark.version, spark.home.display()));
+        log.note(&format!(
+            "spark-sql of Spark {} in {}",
+            spark.version,
+            spark.home.display()
+        ));
         let path = format!("{}/bin:{}", spark.home.display(), path_of(&env));
         env.insert("PATH".to_owned(), path);
         offer(&spark, &mut env);
     }
     let argv = match &spec.kind {
         LaunchKind::Shell(text) => {
-            vec!["sh".to_owned(), "-c".to_owned(), render(text, Quoting::Shell, local, layout)?]
+            vec![
+                "sh".to_owned(),
+                "-c".to_owned(),
+                render(text, Quoting::Shell, local, layout)?,
+            ]
         }
-        LaunchKind::Argv(words) => {
-            words.iter().map(|word| render(word, Quoting::Plain, local, layout)).collect::<Result<_, _>>()?
-        }
+        LaunchKind::Argv(words) => words
+            .iter()
+            .map(|word| render(word, Quoting::Plain, local, layout))
+            .collect::<Result<_, _>>()?,
         LaunchKind::Spark { version, .. } => {
             let spark = find_spark(context, version.clone(), &env).await?;
-            log.note(&format!("Spark {} in {}", spark.version, spark.home.display()));
-            let port = spark::submit::free_port()
-                .map_err(|error| TaskFailure::platform(format!("looking for a free port for Spark's page: {error}")))?;
+            log.note(&format!(
+                "Spark {} in {}",
+                spark.version,
+                spark.home.display()
+            ));
+            let port = spark::submit::free_port().map_err(|error| {
+                TaskFailure::platform(format!("looking for a free port for Spark's page: {error}"))
+            })?;
             spark_port = Some(port);
             offer(&spark, &mut env);
             spark::submit::argv(spec, &spark, port, local, layout)?
         }
         LaunchKind::Docker { .. } | LaunchKind::Workflow { .. } => {
-            return Err(TaskFailure::platform("a step of another kind came to the process runner"));
+            return Err(TaskFailure::platform(
+                "a step of another kind came to the process runner",
+            ));
         }
     };
     if argv.first().is_none_or(String::is_empty) {
         return Err(TaskFailure::hopeless("the step's command is empty"));
     }
     if argv.iter().any(|word| word.contains('\0')) {
-        return Err(TaskFailure::hopeless("the step's command has a NUL character in it, which no command may have"));
+        return Err(TaskFailure::hopeless(
+            "the step's command has a NUL character in it, which no command may have",
+        ));
     }
-    Ok(Plan { program: Program { argv, env, directory: layout.work() }, spark_port })
+    Ok(Plan {
+        program: Program {
+            argv,
+            env,
+            directory: layout.work(),
+        },
+        spark_port,
+    })
 }
 
-async fn find_spark(context: &Context, wanted: Option<String>, env: &Env) -> Result<Spark, TaskFailure> {
+async fn find_spark(
+    context: &Context,
+    wanted: Option<String>,
+    env: &Env,
+) -> Result<Spark, TaskFailure> {
     let (places, nursery) = (env.clone(), context.nursery.clone());
     tokio::task::spawn_blocking(move || spark::find::find(wanted.as_deref(), &places, &nursery))
         .await
@@ -165,7 +213,8 @@ async fn find_spark(context: &Context, wanted: Option<String>, env: &Env) -> Res
 fn offer(spark: &Spark, env: &mut Env) {
     env.insert("SPARK_HOME".to_owned(), spark.home.display().to_string());
     if let Some(python) = &spark.python {
-        env.entry("PYSPARK_PYTHON".to_owned()).or_insert_with(|| python.display().to_string());
+        env.entry("PYSPARK_PYTHON".to_owned())
+            .or_insert_with(|| python.display().to_string());
     }
 }
 
@@ -177,13 +226,15 @@ fn not_started(program: &Program, error: &io::Error) -> TaskFailure {
     let name = program.argv.first().map(String::as_str).unwrap_or_default();
     let path = path_of(&program.env);
     match error.kind() {
-        io::ErrorKind::NotFound if name.contains('/') => {
-            TaskFailure::hopeless(format!("command not found: there is no {name:?}, seen from the step's folder"))
+        io::ErrorKind::NotFound if name.contains('/') => TaskFailure::hopeless(format!(
+            "command not found: there is no {name:?}, seen from the step's folder"
+        )),
+        io::ErrorKind::NotFound => TaskFailure::hopeless(format!(
+            "command not found: {name:?} is in no folder of PATH={path}"
+        )),
+        io::ErrorKind::PermissionDenied => {
+            TaskFailure::hopeless(format!("{name:?} is not executable: {error}"))
         }
-        io::ErrorKind::NotFound => {
-            TaskFailure::hopeless(format!("command not found: {name:?} is in no folder of PATH={path}"))
-        }
-        io::ErrorKind::PermissionDenied => TaskFailure::hopeless(format!("{name:?} is not executable: {error}")),
         io::ErrorKind::ArgumentListTooLong => TaskFailure::hopeless(format!(
             "the arguments and environment of {name:?} are longer than the system allows: give large values by file"
         )),
@@ -212,7 +263,10 @@ pub async fn sample_for_ever(context: Arc<Context>) {
     loop {
         sleep(crate::process::usage::SAMPLE_EVERY).await;
         let nursery = context.nursery.clone();
-        if tokio::task::spawn_blocking(move || nursery.sample()).await.is_err() {
+        if tokio::task::spawn_blocking(move || nursery.sample())
+            .await
+            .is_err()
+        {
             return;
         }
     }

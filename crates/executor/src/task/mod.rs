@@ -92,12 +92,20 @@ pub struct Reporter {
 impl Reporter {
     /// For the task of this id.
     pub fn new(task: String, sender: mpsc::Sender<(String, News)>) -> Self {
-        Self { task, sender, own_words: Arc::default(), url: Arc::default() }
+        Self {
+            task,
+            sender,
+            own_words: Arc::default(),
+            url: Arc::default(),
+        }
     }
 
     async fn say(&self, news: News) {
         if self.sender.send((self.task.clone(), news)).await.is_err() {
-            tracing::debug!(task = self.task, "the executor is gone, nobody hears how the task ended");
+            tracing::debug!(
+                task = self.task,
+                "the executor is gone, nobody hears how the task ended"
+            );
         }
     }
 
@@ -108,13 +116,22 @@ impl Reporter {
 
     fn progress(&self, progress: Progress) {
         // A full channel costs a progress message, which the next one replaces anyway.
-        let _ = self.sender.try_send((self.task.clone(), News::Progress(progress)));
+        let _ = self
+            .sender
+            .try_send((self.task.clone(), News::Progress(progress)));
     }
 
     /// From the step itself.
     fn own_progress(&self, mut progress: Progress) {
-        progress.url = self.url.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        *self.own_words.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress.clone());
+        progress.url = self
+            .url
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        *self
+            .own_words
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(progress.clone());
         self.progress(progress);
     }
 
@@ -124,11 +141,19 @@ impl Reporter {
         let news = *url != progress.url;
         url.clone_from(&progress.url);
         drop(url);
-        if let Some(own) = self.own_words.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+        if let Some(own) = self
+            .own_words
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+        {
             if !news {
                 return;
             }
-            progress = Progress { url: progress.url, ..own };
+            progress = Progress {
+                url: progress.url,
+                ..own
+            };
         }
         self.progress(progress);
     }
@@ -184,7 +209,11 @@ pub struct Ran {
 impl Ran {
     /// Stopped before anything ran.
     pub fn stopped_early() -> Self {
-        Self { verdict: Verdict::Stopped, usage: Usage::default(), remark: None }
+        Self {
+            verdict: Verdict::Stopped,
+            usage: Usage::default(),
+            remark: None,
+        }
     }
 }
 
@@ -204,19 +233,39 @@ struct Logs {
 }
 
 impl Logs {
-    fn open(context: &Context, layout: &Layout, coordinators: &Coordinators, task: &str) -> std::io::Result<Self> {
+    fn open(
+        context: &Context,
+        layout: &Layout,
+        coordinators: &Coordinators,
+        task: &str,
+    ) -> std::io::Result<Self> {
         let mut shipping = Vec::new();
         let mut open = |stream: Stream| {
-            let log = Log::create(layout.root().join(stream.name()), context.settings.log_file_bytes)?;
+            let log = Log::create(
+                layout.root().join(stream.name()),
+                context.settings.log_file_bytes,
+            )?;
             let (posted, coordinators, task) = (log.clone(), coordinators.clone(), task.to_owned());
+            if !coordinators.is_known() {
+                return Ok(log);
+            }
             shipping.push(context.flushes.spawn(async move {
                 if let Shipped::Part(why) = ship(posted, stream, coordinators).await {
-                    tracing::warn!(task, stream = stream.name(), why, "a log is not wholly with a coordinator");
+                    tracing::warn!(
+                        task,
+                        stream = stream.name(),
+                        why,
+                        "a log is not wholly with a coordinator"
+                    );
                 }
             }));
             Ok::<_, std::io::Error>(log)
         };
-        Ok(Self { stdout: open(Stream::Stdout)?, stderr: open(Stream::Stderr)?, shipping })
+        Ok(Self {
+            stdout: open(Stream::Stdout)?,
+            stderr: open(Stream::Stderr)?,
+            shipping,
+        })
     }
 
     /// Ends the streams and gives their last lines a moment to go first.
@@ -229,25 +278,45 @@ impl Logs {
 }
 
 /// Runs an attempt to its end and says so.
-pub async fn run(context: Arc<Context>, payload: Box<TaskPayload>, mut stop: Stop, reporter: Reporter) {
+pub async fn run(
+    context: Arc<Context>,
+    payload: Box<TaskPayload>,
+    mut stop: Stop,
+    reporter: Reporter,
+) {
     let task = reporter.task.clone();
     let layout = Layout::on_host(context.settings.sandbox.join("tasks").join(&task));
-    let coordinators =
-        Coordinators::new(context.http.clone(), &payload.coordinators, task.clone(), payload.token.clone());
+    let coordinators = Coordinators::new(
+        context.http.clone(),
+        &payload.coordinators,
+        task.clone(),
+        payload.token.clone(),
+    );
     let opened = prepare::folders(&layout)
         .and_then(|()| Logs::open(&context, &layout, &coordinators, &task))
-        .map_err(|error| TaskFailure::platform(format!("making the task's folder {}: {error}", layout.root().display())));
+        .map_err(|error| {
+            TaskFailure::platform(format!(
+                "making the task's folder {}: {error}",
+                layout.root().display()
+            ))
+        });
     let ending = match opened {
         Err(failure) => failed(failure, Usage::default()),
         Ok(logs) => {
-            let attempt =
-                Attempt { context: &context, payload: &payload, layout: &layout, logs: &logs, reporter: &reporter };
+            let attempt = Attempt {
+                context: &context,
+                payload: &payload,
+                layout: &layout,
+                logs: &logs,
+                reporter: &reporter,
+            };
             let ending = attempt.go(&coordinators, &mut stop).await;
-            if let Ending::Done(result) = &ending {
-                if let Some(failure) = &result.failure {
-                    // People look for it in the log.
-                    logs.stderr.note(failure.message.lines().next().unwrap_or_default());
-                }
+            if let Ending::Done(result) = &ending
+                && let Some(failure) = &result.failure
+            {
+                // People look for it in the log.
+                logs.stderr
+                    .note(failure.message.lines().next().unwrap_or_default());
             }
             logs.close().await;
             ending
@@ -259,11 +328,18 @@ pub async fn run(context: Arc<Context>, payload: Box<TaskPayload>, mut stop: Sto
 }
 
 fn failed(failure: TaskFailure, usage: Usage) -> Ending {
-    Ending::Done(Box::new(TaskResult { failure: Some(failure.into()), usage, ..TaskResult::default() }))
+    Ending::Done(Box::new(TaskResult {
+        failure: Some(failure.into()),
+        usage,
+        ..TaskResult::default()
+    }))
 }
 
 fn killed(usage: Usage) -> Ending {
-    Ending::Killed(Box::new(TaskResult { usage, ..TaskResult::default() }))
+    Ending::Killed(Box::new(TaskResult {
+        usage,
+        ..TaskResult::default()
+    }))
 }
 
 /// An attempt with everything that it needs.
@@ -297,7 +373,12 @@ impl Attempt<'_> {
             Verdict::Stopped => killed(usage),
             Verdict::TimedOut => {
                 let limit = self.payload.spec.timeout.unwrap_or_default();
-                failed(TaskFailure::timeout(format!("the step ran longer than its timeout of {limit}")), usage)
+                failed(
+                    TaskFailure::timeout(format!(
+                        "the step ran longer than its timeout of {limit}"
+                    )),
+                    usage,
+                )
             }
             Verdict::Exited(exit) => {
                 if let Some(mut failure) = of_exit(exit, &self.logs.stderr.tail()) {
@@ -311,7 +392,11 @@ impl Attempt<'_> {
                     _ = stop.asked() => return killed(usage),
                 };
                 match collected {
-                    Ok(outputs) => Ending::Done(Box::new(TaskResult { outputs, failure: None, usage })),
+                    Ok(outputs) => Ending::Done(Box::new(TaskResult {
+                        outputs,
+                        failure: None,
+                        usage,
+                    })),
                     Err(failure) => failed(failure, usage),
                 }
             }
@@ -324,20 +409,42 @@ impl Attempt<'_> {
         let logs = (self.logs.stdout.clone(), self.logs.stderr.clone());
         if let LaunchKind::Docker { .. } = spec.kind {
             let env = crate::environment::of_step(spec, local, &self.layout.in_container())?;
-            let container = docker::Container::of_step(spec, env, local, self.layout, &self.context.settings)?;
-            prepare::open_to_all(self.layout)
-                .map_err(|error| TaskFailure::platform(format!("opening the task's folder to its container: {error}")))?;
+            let container =
+                docker::Container::of_step(spec, env, local, self.layout, &self.context.settings)?;
+            prepare::open_to_all(self.layout).map_err(|error| {
+                TaskFailure::platform(format!(
+                    "opening the task's folder to its container: {error}"
+                ))
+            })?;
             return docker::run(container, logs, limit, stop, self.reporter).await;
         }
-        host::run(self.context, spec, local, self.layout, logs, limit, stop, self.reporter).await
+        host::run(
+            self.context,
+            spec,
+            local,
+            self.layout,
+            logs,
+            limit,
+            stop,
+            self.reporter,
+        )
+        .await
     }
 
-    async fn collect(&self) -> Result<std::collections::BTreeMap<String, serde_json::Value>, TaskFailure> {
+    async fn collect(
+        &self,
+    ) -> Result<std::collections::BTreeMap<String, serde_json::Value>, TaskFailure> {
         let seen = match self.payload.spec.kind {
             LaunchKind::Docker { .. } => self.layout.in_container(),
             _ => self.layout.clone(),
         };
-        collect::outputs(&self.context.storage, self.payload, &seen, &self.logs.stderr).await
+        collect::outputs(
+            &self.context.storage,
+            self.payload,
+            &seen,
+            &self.logs.stderr,
+        )
+        .await
     }
 
     fn follow_progress(&self) -> Following {

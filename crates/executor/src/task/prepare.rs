@@ -62,7 +62,10 @@ pub async fn everything(
 ) -> Result<Local, TaskFailure> {
     let spec = &payload.spec;
     if let Some(digest) = &payload.bundle {
-        context.storage.unpack_bundle(digest, coordinators, &layout.work()).await?;
+        context
+            .storage
+            .unpack_bundle(digest, coordinators, &layout.work())
+            .await?;
     }
     let local = artifacts(context, payload, layout).await?;
     let seen = match spec.kind {
@@ -73,24 +76,40 @@ pub async fn everything(
         if ArtifactRef::from_value(value).is_none() {
             let file = layout.inputs().join(input_file(name));
             let json = with_paths(value, &local, &seen)?.to_string();
-            fs::write(&file, json)
-                .map_err(|error| TaskFailure::platform(format!("writing input {name} to {}: {error}", file.display())))?;
+            fs::write(&file, json).map_err(|error| {
+                TaskFailure::platform(format!(
+                    "writing input {name} to {}: {error}",
+                    file.display()
+                ))
+            })?;
         }
     }
     Ok(local)
 }
 
 /// Each artifact gets a folder of its own, so that two of one name do not meet.
-async fn artifacts(context: &Arc<Context>, payload: &TaskPayload, layout: &Layout) -> Result<Local, TaskFailure> {
+async fn artifacts(
+    context: &Arc<Context>,
+    payload: &TaskPayload,
+    layout: &Layout,
+) -> Result<Local, TaskFailure> {
     let mut local = Local::default();
     // The time is only noted in the cache, to know what to throw out; nothing is decided by it here.
-    #[expect(clippy::disallowed_methods, reason = "the cache compares it with file times, which are the wall clock's")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the cache compares it with file times, which are the wall clock's"
+    )]
     let now = SystemTime::now();
     for (index, artifact) in mentioned(&payload.spec).into_iter().enumerate() {
         let name = file_name(&artifact)?;
         let path = layout.inputs().join(index.to_string()).join(name);
-        context.storage.fetch(&payload.store, &artifact, &path, now).await?;
-        local.0.insert((artifact.digest.clone(), artifact.name.clone()), path);
+        context
+            .storage
+            .fetch(&payload.store, &artifact, &path, now)
+            .await?;
+        local
+            .0
+            .insert((artifact.digest.clone(), artifact.name.clone()), path);
     }
     Ok(local)
 }
@@ -98,11 +117,15 @@ async fn artifacts(context: &Arc<Context>, payload: &TaskPayload, layout: &Layou
 /// The name comes from a step's output in the end: it must not lead anywhere.
 fn file_name(artifact: &ArtifactRef) -> Result<&str, TaskFailure> {
     let name = artifact.name.as_str();
-    let plain = Path::new(name).file_name().is_some_and(|file| file == name) && !name.contains('\0');
+    let plain =
+        Path::new(name).file_name().is_some_and(|file| file == name) && !name.contains('\0');
     if plain {
         Ok(name)
     } else {
-        Err(TaskFailure::hopeless(format!("artifact {} has the name {name:?}, which is no file name", artifact.digest)))
+        Err(TaskFailure::hopeless(format!(
+            "artifact {} has the name {name:?}, which is no file name",
+            artifact.digest
+        )))
     }
 }
 

@@ -19,7 +19,11 @@ impl Retention {
         let surplus = {
             let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             kept.push_back(layout.root().to_owned());
-            if kept.len() > KEPT { kept.pop_front() } else { None }
+            if kept.len() > KEPT {
+                kept.pop_front()
+            } else {
+                None
+            }
         };
         let removal = tokio::task::spawn_blocking(move || {
             if succeeded {
@@ -39,6 +43,8 @@ fn remove(folder: &std::path::Path) {
     match std::fs::remove_dir_all(folder) {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => tracing::warn!(folder = %folder.display(), %error, "cannot remove what an ended task left"),
+        Err(error) => {
+            tracing::warn!(folder = %folder.display(), %error, "cannot remove what an ended task left")
+        }
     }
 }

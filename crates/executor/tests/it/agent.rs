@@ -11,7 +11,8 @@ use meson_mesos::executor::{
 };
 use meson_mesos::recordio;
 use meson_mesos::types::{
-    AgentInfo, CapabilityType, Data, ExecutorInfo, FrameworkInfo, KillPolicy, TaskInfo, TaskState, TaskStatus,
+    AgentInfo, CapabilityType, Data, ExecutorInfo, FrameworkInfo, KillPolicy, TaskInfo, TaskState,
+    TaskStatus,
 };
 use meson_protocol::task::{ExecutorMessage, TaskPayload, TaskResult};
 use nix::sys::signal::{Signal, kill};
@@ -34,7 +35,11 @@ pub(crate) struct Heard {
 
 impl Heard {
     pub(crate) fn states(&self, task: &str) -> Vec<TaskState> {
-        self.updates.iter().filter(|u| u.task_id.value == task).map(|u| u.state.clone()).collect()
+        self.updates
+            .iter()
+            .filter(|u| u.task_id.value == task)
+            .map(|u| u.state.clone())
+            .collect()
     }
 }
 
@@ -67,13 +72,14 @@ impl Agent {
             .envs([
                 ("MESOS_FRAMEWORK_ID", "framework-1"),
                 ("MESOS_EXECUTOR_ID", "executor-1"),
-                ("MESOS_SLAVE_ID", "agent-1"),
                 ("MESOS_CHECKPOINT", "1"),
                 ("MESOS_RECOVERY_TIMEOUT", "15mins"),
                 ("MESOS_SUBSCRIPTION_BACKOFF_MAX", "2secs"),
                 ("MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD", "5secs"),
                 ("MESON_LOG", "meson_executor=debug,info"),
             ])
+            // Agents of tests that run side by side are not the same one.
+            .env("MESOS_SLAVE_ID", format!("agent-{port}"))
             .env("MESOS_SANDBOX", &sandbox)
             .env("MESOS_DIRECTORY", &sandbox)
             .env("MESOS_AGENT_ENDPOINT", format!("127.0.0.1:{port}"))
@@ -83,19 +89,42 @@ impl Agent {
             .stderr(log)
             .spawn()
             .unwrap();
-        let agent = Self { heard, sandbox, executor, server: Some(server), port, _folder: folder };
-        agent.until("its subscription", |heard| (!heard.subscriptions.is_empty()).then_some(())).await;
+        let mut agent = Self {
+            heard,
+            sandbox,
+            executor,
+            server: Some(server),
+            port,
+            _folder: folder,
+        };
+        eventually("its subscription", || {
+            let ended = agent.executor.try_wait().unwrap();
+            assert!(
+                ended.is_none(),
+                "the executor ended at once\n{}",
+                agent.log()
+            );
+            (!agent.heard.lock().unwrap().subscriptions.is_empty()).then_some(())
+        })
+        .await;
         agent
     }
 
     /// Waits until something was heard.
-    pub(crate) async fn until<T>(&self, what: &str, mut look: impl FnMut(&Heard) -> Option<T>) -> T {
+    pub(crate) async fn until<T>(
+        &self,
+        what: &str,
+        mut look: impl FnMut(&Heard) -> Option<T>,
+    ) -> T {
         eventually(what, || look(&self.heard.lock().unwrap())).await
     }
 
     pub(crate) fn send(&self, event: Event) {
         let stream = self.heard.lock().unwrap().stream.clone();
-        stream.expect("no executor is subscribed").try_send(framed(event)).unwrap();
+        stream
+            .expect("no executor is subscribed")
+            .try_send(framed(event))
+            .unwrap();
     }
 
     pub(crate) fn launch(&self, payload: &TaskPayload) -> String {
@@ -105,20 +134,33 @@ impl Agent {
     }
 
     pub(crate) fn launch_bytes(&self, id: &str, data: Vec<u8>) {
-        let task =
-            TaskInfo { name: id.into(), task_id: id.into(), data: Some(data.into()), ..TaskInfo::default() };
+        let task = TaskInfo {
+            name: id.into(),
+            task_id: id.into(),
+            data: Some(data.into()),
+            ..TaskInfo::default()
+        };
         self.send(Event::Launch(Launch { task }));
     }
 
     pub(crate) fn kill(&self, task: &str, grace: Duration) {
-        let kill_policy = Some(KillPolicy { grace_period: Some(grace.into()) });
-        self.send(Event::Kill(Kill { task_id: task.into(), kill_policy }));
+        let kill_policy = Some(KillPolicy {
+            grace_period: Some(grace.into()),
+        });
+        self.send(Event::Kill(Kill {
+            task_id: task.into(),
+            kill_policy,
+        }));
     }
 
     /// The terminal update of a task.
     pub(crate) async fn end(&self, task: &str) -> TaskStatus {
         self.until(&format!("the end of {task}"), |heard| {
-            heard.updates.iter().find(|u| u.task_id.value == task && u.state.is_terminal()).cloned()
+            heard
+                .updates
+                .iter()
+                .find(|u| u.task_id.value == task && u.state.is_terminal())
+                .cloned()
         })
         .await
     }
@@ -127,7 +169,13 @@ impl Agent {
     pub(crate) async fn succeed(&self, payload: &TaskPayload) -> TaskResult {
         let task = self.launch(payload);
         let status = self.end(&task).await;
-        assert_eq!(status.state, TaskState::Finished, "{:?}\n{}", status.message, self.log());
+        assert_eq!(
+            status.state,
+            TaskState::Finished,
+            "{:?}\n{}",
+            status.message,
+            self.log()
+        );
         result(&status)
     }
 
@@ -143,7 +191,10 @@ impl Agent {
 
     pub(crate) async fn until_running(&self, task: &str) {
         self.until(&format!("{task} to run"), |heard| {
-            heard.states(task).contains(&TaskState::Running).then_some(())
+            heard
+                .states(task)
+                .contains(&TaskState::Running)
+                .then_some(())
         })
         .await;
     }
@@ -156,7 +207,8 @@ impl Agent {
     /// The executor proper, a child of the guard that the agent sees.
     pub(crate) fn executor_pid(&self) -> i32 {
         let guard = self.guard_pid();
-        let children = std::fs::read_to_string(format!("/proc/{guard}/task/{guard}/children")).unwrap();
+        let children =
+            std::fs::read_to_string(format!("/proc/{guard}/task/{guard}/children")).unwrap();
         children.split_whitespace().next().unwrap().parse().unwrap()
     }
 
@@ -167,7 +219,9 @@ impl Agent {
     /// Waits until the executor's process has ended, and gives its exit status.
     pub(crate) async fn exited(&mut self) -> Option<i32> {
         let executor = &mut self.executor;
-        eventually("the executor's end", || executor.try_wait().unwrap()).await.code()
+        eventually("the executor's end", || executor.try_wait().unwrap())
+            .await
+            .code()
     }
 
     /// The agent dies.
@@ -193,7 +247,13 @@ impl Drop for Agent {
 
 /// What a terminal update carries.
 pub(crate) fn result(status: &TaskStatus) -> TaskResult {
-    TaskResult::decode(status.data.as_ref().expect("a terminal update without data")).unwrap()
+    TaskResult::decode(
+        status
+            .data
+            .as_ref()
+            .expect("a terminal update without data"),
+    )
+    .unwrap()
 }
 
 fn framed(event: Event) -> Vec<u8> {
@@ -209,26 +269,39 @@ fn handler(heard: Arc<Mutex<Heard>>) -> Handler {
         match envelope.body {
             Call::Subscribe(subscribe) => {
                 let (stream, chunks) = mpsc::channel(1000);
-                stream.try_send(framed(Event::Subscribed(subscribed()))).unwrap();
+                stream
+                    .try_send(framed(Event::Subscribed(subscribed())))
+                    .unwrap();
                 if !heard.silent {
                     for update in &subscribe.unacknowledged_updates {
-                        stream.try_send(framed(acknowledge(&update.status))).unwrap();
+                        stream
+                            .try_send(framed(acknowledge(&update.status)))
+                            .unwrap();
                     }
                 }
-                heard.updates.extend(subscribe.unacknowledged_updates.iter().map(|update| update.status.clone()));
+                heard.updates.extend(
+                    subscribe
+                        .unacknowledged_updates
+                        .iter()
+                        .map(|update| update.status.clone()),
+                );
                 heard.stream = Some(stream);
                 heard.subscriptions.push(subscribe);
                 Response::Stream(chunks)
             }
             Call::Update(update) => {
                 if let (false, Some(stream)) = (heard.silent, &heard.stream) {
-                    stream.try_send(framed(acknowledge(&update.status))).unwrap();
+                    stream
+                        .try_send(framed(acknowledge(&update.status)))
+                        .unwrap();
                 }
                 heard.updates.push(update.status);
                 Response::Full(202, Vec::new())
             }
             Call::Message(message) => {
-                heard.messages.push(ExecutorMessage::decode(&message.data).unwrap());
+                heard
+                    .messages
+                    .push(ExecutorMessage::decode(&message.data).unwrap());
                 Response::Full(202, Vec::new())
             }
             other => panic!("{other:?}"),
@@ -237,8 +310,14 @@ fn handler(heard: Arc<Mutex<Heard>>) -> Handler {
 }
 
 fn acknowledge(status: &TaskStatus) -> Event {
-    let uuid: Data = status.uuid.clone().expect("an executor's update without uuid");
-    Event::Acknowledged(Acknowledged { task_id: status.task_id.clone(), uuid })
+    let uuid: Data = status
+        .uuid
+        .clone()
+        .expect("an executor's update without uuid");
+    Event::Acknowledged(Acknowledged {
+        task_id: status.task_id.clone(),
+        uuid,
+    })
 }
 
 fn subscribed() -> Subscribed {

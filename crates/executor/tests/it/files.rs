@@ -15,16 +15,29 @@ async fn the_bundle_is_the_working_directory_and_is_fetched_once() {
     let agent = Agent::start().await;
     let coordinator = Coordinator::start().await;
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("say.sh"), "echo \"said=\\\"$1\\\"\" >> $MESON_OUTPUT; rm say.sh\n").unwrap();
-    let (digest, bytes) = bundle::pack(folder.path(), &[PathBuf::from("say.sh")], Packing::Gzip).unwrap();
-    coordinator.books.lock().unwrap().bundles.insert(digest.to_string(), bytes.to_vec());
+    std::fs::write(
+        folder.path().join("say.sh"),
+        "echo \"said=\\\"$1\\\"\" >> $MESON_OUTPUT; rm say.sh\n",
+    )
+    .unwrap();
+    let (digest, bytes) =
+        bundle::pack(folder.path(), &[PathBuf::from("say.sh")], Packing::Gzip).unwrap();
+    coordinator
+        .books
+        .lock()
+        .unwrap()
+        .bundles
+        .insert(digest.to_string(), bytes.to_vec());
     for attempt in 1..4 {
         let mut payload = shell(&format!("r-1.a.{attempt}"), "sh say.sh hello");
         payload.spec.outputs = vec!["said".to_owned()];
         payload.bundle = Some(digest.to_string());
         // The first one is down.
         payload.coordinators = vec!["http://127.0.0.1:9".to_owned(), coordinator.server.url()];
-        assert_eq!(agent.succeed(&payload).await.outputs["said"], json!("hello"));
+        assert_eq!(
+            agent.succeed(&payload).await.outputs["said"],
+            json!("hello")
+        );
     }
     assert_eq!(coordinator.books.lock().unwrap().bundle_requests, 1);
 }
@@ -34,7 +47,12 @@ async fn a_bundle_that_is_not_what_its_digest_says_is_refused() {
     let agent = Agent::start().await;
     let coordinator = Coordinator::start().await;
     let digest = format!("sha256:{}", "0".repeat(64));
-    coordinator.books.lock().unwrap().bundles.insert(digest.clone(), b"something else".to_vec());
+    coordinator
+        .books
+        .lock()
+        .unwrap()
+        .bundles
+        .insert(digest.clone(), b"something else".to_vec());
     let mut payload = shell("r-1.a.1", "true");
     payload.bundle = Some(digest);
     payload.coordinators = vec![coordinator.server.url()];
@@ -59,10 +77,19 @@ async fn artifacts_travel_from_one_step_to_the_next() {
     first.spec.produces = vec![produces("global-model"), produces("plots")];
     let made = agent.succeed(&first).await.outputs;
     let ratings = ArtifactRef::from_value(&made["ratings"]).unwrap();
-    assert_eq!((ratings.name.as_str(), ratings.bytes.0, ratings.directory), ("ratings table.csv", 9, false));
+    assert_eq!(
+        (ratings.name.as_str(), ratings.bytes.0, ratings.directory),
+        ("ratings table.csv", 9, false)
+    );
     assert!(ArtifactRef::from_value(&made["plots"]).unwrap().directory);
-    assert_eq!(ArtifactRef::from_value(&made["global-model"]).unwrap().name, "global-model");
-    assert_eq!(ArtifactRef::from_value(&made["parts"][0]).unwrap().digest, ratings.digest);
+    assert_eq!(
+        ArtifactRef::from_value(&made["global-model"]).unwrap().name,
+        "global-model"
+    );
+    assert_eq!(
+        ArtifactRef::from_value(&made["parts"][0]).unwrap().digest,
+        ratings.digest
+    );
 
     // As inputs, as a parameter, in the command's text, and inside a list.
     let mut second = shell("r-1.check.1", "");
@@ -97,7 +124,10 @@ async fn an_artifact_that_was_promised_and_not_made_is_named() {
     payload.store = store(blobs.path());
     payload.spec.produces = vec![produces("model")];
     let failure = agent.fail(&payload).await;
-    assert!(failure.message.contains("MESON_ARTIFACT_MODEL"), "{failure:?}");
+    assert!(
+        failure.message.contains("MESON_ARTIFACT_MODEL"),
+        "{failure:?}"
+    );
     assert_eq!(failure.class, FailureClass::Step);
 }
 
@@ -127,10 +157,17 @@ async fn a_store_that_cannot_be_used_is_the_platforms_failure() {
 #[tokio::test]
 async fn of_a_step_that_succeeded_only_small_files_stay_on_the_agent() {
     let agent = Agent::start().await;
-    agent.succeed(&shell("r-1.a.1", "echo big > data; echo printed")).await;
+    agent
+        .succeed(&shell("r-1.a.1", "echo big > data; echo printed"))
+        .await;
     let folder = agent.sandbox.join("tasks/r-1.a.1");
-    crate::support::eventually("the removal", || (!folder.join("work").exists()).then_some(())).await;
+    crate::support::eventually("the removal", || {
+        (!folder.join("work").exists()).then_some(())
+    })
+    .await;
     assert!(folder.join("stdout").exists());
-    agent.fail(&shell("r-1.b.1", "echo evidence > data; exit 1")).await;
+    agent
+        .fail(&shell("r-1.b.1", "echo evidence > data; exit 1"))
+        .await;
     assert!(agent.sandbox.join("tasks/r-1.b.1/work/data").exists());
 }

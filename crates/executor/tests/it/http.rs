@@ -73,7 +73,10 @@ async fn connection(stream: TcpStream, handler: Handler) -> io::Result<()> {
     while let Some(request) = read(&mut stream).await? {
         match handler(request) {
             Response::Full(status, body) => {
-                let head = format!("HTTP/1.1 {status} x\r\nContent-Length: {}\r\n\r\n", body.len());
+                let head = format!(
+                    "HTTP/1.1 {status} x\r\nContent-Length: {}\r\n\r\n",
+                    body.len()
+                );
                 stream.write_all(head.as_bytes()).await?;
                 stream.write_all(&body).await?;
             }
@@ -81,7 +84,9 @@ async fn connection(stream: TcpStream, handler: Handler) -> io::Result<()> {
                 let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
                 stream.write_all(head.as_bytes()).await?;
                 while let Some(chunk) = chunks.recv().await {
-                    stream.write_all(format!("{:x}\r\n", chunk.len()).as_bytes()).await?;
+                    stream
+                        .write_all(format!("{:x}\r\n", chunk.len()).as_bytes())
+                        .await?;
                     stream.write_all(&chunk).await?;
                     stream.write_all(b"\r\n").await?;
                 }
@@ -98,18 +103,31 @@ async fn read(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Request>> 
         return Ok(None);
     }
     let mut words = line.split_whitespace().map(str::to_owned);
-    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let (method, path) = (
+        words.next().unwrap_or_default(),
+        words.next().unwrap_or_default(),
+    );
     let mut headers = HashMap::new();
     loop {
         let mut line = String::new();
         stream.read_line(&mut line).await?;
         match line.trim_end().split_once(':') {
-            Some((name, value)) => headers.insert(name.to_ascii_lowercase(), value.trim().to_owned()),
+            Some((name, value)) => {
+                headers.insert(name.to_ascii_lowercase(), value.trim().to_owned())
+            }
             None => break,
         };
     }
-    let length = headers.get("content-length").and_then(|v| v.parse().ok()).unwrap_or(0);
+    let length = headers
+        .get("content-length")
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(0);
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await?;
-    Ok(Some(Request { method, path, headers, body }))
+    Ok(Some(Request {
+        method,
+        path,
+        headers,
+        body,
+    }))
 }

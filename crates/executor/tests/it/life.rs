@@ -35,7 +35,10 @@ async fn a_step_gets_its_environment_and_its_outputs_come_back() {
     assert_eq!(done.outputs["limits"], json!({"k": [1, 2]}));
     assert_eq!(done.outputs.len(), 3);
     let states = agent.heard.lock().unwrap().states("recs-1.score.2-7.3");
-    assert_eq!(states, [TaskState::Starting, TaskState::Running, TaskState::Finished]);
+    assert_eq!(
+        states,
+        [TaskState::Starting, TaskState::Running, TaskState::Finished]
+    );
 }
 
 #[tokio::test]
@@ -51,9 +54,17 @@ async fn what_a_step_uses_is_measured() {
 #[tokio::test]
 async fn a_bad_exit_is_the_steps_failure_with_the_last_lines_of_stderr() {
     let agent = Agent::start().await;
-    let failure = agent.fail(&shell("r-1.bad.1", "echo fine; echo 'no ratings for 2026-11' >&2; exit 3")).await;
+    let failure = agent
+        .fail(&shell(
+            "r-1.bad.1",
+            "echo fine; echo 'no ratings for 2026-11' >&2; exit 3",
+        ))
+        .await;
     assert_eq!(failure.message, "exit status 3\nno ratings for 2026-11");
-    assert_eq!((failure.class, failure.retryable), (FailureClass::Step, true));
+    assert_eq!(
+        (failure.class, failure.retryable),
+        (FailureClass::Step, true)
+    );
     let failure = agent.fail(&shell("r-1.killed.1", "kill -9 $$")).await;
     assert!(failure.message.contains("SIGKILL"), "{}", failure.message);
     assert_eq!(failure.class, FailureClass::Step);
@@ -63,11 +74,17 @@ async fn a_bad_exit_is_the_steps_failure_with_the_last_lines_of_stderr() {
 async fn a_command_that_is_not_there_is_not_tried_again() {
     let agent = Agent::start().await;
     let failure = agent.fail(&shell("r-1.a.1", "no-such-command --now")).await;
-    assert!(failure.message.contains("127") && !failure.retryable, "{failure:?}");
+    assert!(
+        failure.message.contains("127") && !failure.retryable,
+        "{failure:?}"
+    );
     let mut payload = shell("r-1.b.1", "");
     payload.spec.kind = LaunchKind::Argv(vec![text("no-such-command")]);
     let failure = agent.fail(&payload).await;
-    assert!(failure.message.contains("\"no-such-command\"") && !failure.retryable, "{failure:?}");
+    assert!(
+        failure.message.contains("\"no-such-command\"") && !failure.retryable,
+        "{failure:?}"
+    );
     payload.spec.task = "r-1.b.2".parse().unwrap();
     payload.spec.kind = LaunchKind::Argv(vec![text("sh"), text("missing script.sh")]);
     assert!(!agent.fail(&payload).await.retryable);
@@ -80,18 +97,30 @@ async fn missing_and_oversized_outputs_are_named() {
     payload.spec.outputs = vec!["winner".to_owned()];
     let failure = agent.fail(&payload).await;
     assert!(failure.message.contains("winner=<json>"), "{failure:?}");
-    let script = format!(r#"(printf 'winner="'; head -c {MAX_OUTPUT_BYTES} /dev/zero | tr '\0' x; echo '"') >> $MESON_OUTPUT"#);
+    let script = format!(
+        r#"(printf 'winner="'; head -c {MAX_OUTPUT_BYTES} /dev/zero | tr '\0' x; echo '"') >> $MESON_OUTPUT"#
+    );
     let mut payload = shell("r-1.b.1", &script);
     payload.spec.outputs = vec!["winner".to_owned()];
     let failure = agent.fail(&payload).await;
-    assert!(failure.message.contains("winner") && failure.message.contains("65536"), "{failure:?}");
-    assert_eq!((failure.class, failure.retryable), (FailureClass::Step, false));
+    assert!(
+        failure.message.contains("winner") && failure.message.contains("65536"),
+        "{failure:?}"
+    );
+    assert_eq!(
+        (failure.class, failure.retryable),
+        (FailureClass::Step, false)
+    );
 }
 
 #[tokio::test]
 async fn a_payload_that_cannot_be_read_fails_and_harms_nobody() {
     let agent = Agent::start().await;
-    for (id, data) in [("r-1.a.1", b"garbage".to_vec()), ("r-1.b.1", Vec::new()), ("r-1.c.1", vec![1, 0xc1])] {
+    for (id, data) in [
+        ("r-1.a.1", b"garbage".to_vec()),
+        ("r-1.b.1", Vec::new()),
+        ("r-1.c.1", vec![1, 0xc1]),
+    ] {
         agent.launch_bytes(id, data);
         let status = agent.end(id).await;
         assert_eq!(status.state, TaskState::Failed);
@@ -105,14 +134,18 @@ async fn a_warm_executor_runs_tasks_side_by_side_and_one_after_the_other() {
     let agent = Agent::start().await;
     // Each waits for the other: only possible side by side.
     let meet = |mine: &str, other: &str| {
-        format!("touch $MESON_SANDBOX/../{mine}; until test -e $MESON_SANDBOX/../{other}; do sleep 0.01; done")
+        format!(
+            "touch $MESON_SANDBOX/../{mine}; until test -e $MESON_SANDBOX/../{other}; do sleep 0.01; done"
+        )
     };
     let first = agent.launch(&shell("r-1.a.1", &meet("a", "b")));
     let second = agent.launch(&shell("r-1.b.1", &meet("b", "a")));
     assert_eq!(agent.end(&first).await.state, TaskState::Finished);
     assert_eq!(agent.end(&second).await.state, TaskState::Finished);
     for attempt in 1..20 {
-        agent.succeed(&shell(&format!("r-1.c.{attempt}"), "true")).await;
+        agent
+            .succeed(&shell(&format!("r-1.c.{attempt}"), "true"))
+            .await;
     }
     assert_eq!(agent.heard.lock().unwrap().subscriptions.len(), 1);
 }
@@ -129,12 +162,21 @@ async fn progress_is_passed_on_in_order_and_not_too_often() {
         .messages
         .iter()
         .filter_map(|message| match message {
-            ExecutorMessage::Progress { sequence, percent, message, .. } => Some((*sequence, *percent, message.clone())),
+            ExecutorMessage::Progress {
+                sequence,
+                percent,
+                message,
+                ..
+            } => Some((*sequence, *percent, message.clone())),
             ExecutorMessage::Heartbeat { .. } => None,
         })
         .collect();
     assert!(told.len() >= 2 && told.len() <= 12, "{told:?}");
-    assert!(told.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1), "{told:?}");
+    assert!(
+        told.windows(2)
+            .all(|pair| pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1),
+        "{told:?}"
+    );
     assert_eq!(told.last().unwrap().2, "step 100");
 }
 
@@ -145,7 +187,9 @@ async fn heartbeats_name_the_tasks_that_live() {
     agent
         .until("two heartbeats", |heard| {
             let beats = heard.messages.iter().filter(|message| match message {
-                ExecutorMessage::Heartbeat { tasks, .. } => tasks.iter().any(|t| t.to_string() == task),
+                ExecutorMessage::Heartbeat { tasks, .. } => {
+                    tasks.iter().any(|t| t.to_string() == task)
+                }
                 ExecutorMessage::Progress { .. } => false,
             });
             (beats.count() >= 2).then_some(())
@@ -175,14 +219,24 @@ async fn an_executor_without_tasks_ends_by_itself() {
 #[tokio::test]
 async fn a_shutdown_ends_all_tasks_and_then_the_executor() {
     let mut agent = Agent::start().await;
-    let task = agent.launch(&shell("r-1.a.1", "trap 'echo bye; exit 0' TERM; echo $$ > pid; while :; do sleep 0.05; done"));
-    let stubborn = agent.launch(&shell("r-1.b.1", "trap '' TERM; echo $$ > pid; while :; do sleep 0.05; done"));
+    let task = agent.launch(&shell(
+        "r-1.a.1",
+        "trap 'echo bye; exit 0' TERM; echo $$ > pid; while :; do sleep 0.05; done",
+    ));
+    let stubborn = agent.launch(&shell(
+        "r-1.b.1",
+        "trap '' TERM; echo $$ > pid; while :; do sleep 0.05; done",
+    ));
     let first = pid_in(&agent.sandbox.join("tasks/r-1.a.1/work/pid")).await;
     let second = pid_in(&agent.sandbox.join("tasks/r-1.b.1/work/pid")).await;
     let asked = tokio::time::Instant::now();
     agent.send(Event::Shutdown);
     assert_eq!(agent.exited().await, Some(0));
-    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    assert!(
+        asked.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        asked.elapsed()
+    );
     for task in [task, stubborn] {
         assert_eq!(agent.end(&task).await.state, TaskState::Killed);
     }

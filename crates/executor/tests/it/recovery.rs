@@ -10,7 +10,10 @@ use crate::support::{alive, pid_in, shell};
 #[tokio::test]
 async fn tasks_go_on_while_the_agent_is_away_and_it_hears_all_of_it_later() {
     let mut agent = Agent::start().await;
-    let short = agent.launch(&shell("r-1.short.1", "until test -e go; do sleep 0.01; done"));
+    let short = agent.launch(&shell(
+        "r-1.short.1",
+        "until test -e go; do sleep 0.01; done",
+    ));
     let long = agent.launch(&shell("r-1.long.1", "echo $$ > pid; sleep 600"));
     agent.until_running(&short).await;
     let pid = pid_in(&agent.sandbox.join("tasks/r-1.long.1/work/pid")).await;
@@ -21,9 +24,23 @@ async fn tasks_go_on_while_the_agent_is_away_and_it_hears_all_of_it_later() {
     crate::support::eventually("the short task's end", || (!folder.exists()).then_some(())).await;
     assert!(alive(pid));
     agent.come_back().await;
-    agent.until("a second subscription", |heard| (heard.subscriptions.len() >= 2).then_some(())).await;
+    agent
+        .until("a second subscription", |heard| {
+            (heard.subscriptions.len() >= 2).then_some(())
+        })
+        .await;
     assert_eq!(agent.end(&short).await.state, TaskState::Finished);
-    assert_eq!(agent.heard.lock().unwrap().states(&short).iter().filter(|s| s.is_terminal()).count(), 1);
+    assert_eq!(
+        agent
+            .heard
+            .lock()
+            .unwrap()
+            .states(&short)
+            .iter()
+            .filter(|s| s.is_terminal())
+            .count(),
+        1
+    );
     // And it takes orders again.
     agent.kill(&long, Duration::from_secs(1));
     assert_eq!(agent.end(&long).await.state, TaskState::Killed);
@@ -42,7 +59,9 @@ async fn what_was_not_acknowledged_is_in_the_next_subscription() {
     agent.go_away().await;
     agent.come_back().await;
     let told = agent
-        .until("a second subscription", |heard| heard.subscriptions.get(1).cloned())
+        .until("a second subscription", |heard| {
+            heard.subscriptions.get(1).cloned()
+        })
         .await;
     let states: Vec<_> = told
         .unacknowledged_updates
@@ -50,8 +69,15 @@ async fn what_was_not_acknowledged_is_in_the_next_subscription() {
         .filter(|u| u.status.task_id.value == done)
         .map(|u| u.status.state.clone())
         .collect();
-    assert_eq!(states, [TaskState::Starting, TaskState::Running, TaskState::Finished]);
-    let tasks: Vec<_> = told.unacknowledged_tasks.iter().map(|t| t.task_id.value.as_str()).collect();
+    assert_eq!(
+        states,
+        [TaskState::Starting, TaskState::Running, TaskState::Finished]
+    );
+    let tasks: Vec<_> = told
+        .unacknowledged_tasks
+        .iter()
+        .map(|t| t.task_id.value.as_str())
+        .collect();
     assert_eq!(tasks, ["r-1.done.1"]);
 }
 

@@ -16,7 +16,10 @@ use crate::support::{Coordinator, alive, shell, skip, text};
 
 fn has_pyspark(python: &str) -> bool {
     Command::new(python)
-        .args(["-c", "import pyspark; assert pyspark.__version__.startswith('3.5')"])
+        .args([
+            "-c",
+            "import pyspark; assert pyspark.__version__.startswith('3.5')",
+        ])
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success())
@@ -24,14 +27,22 @@ fn has_pyspark(python: &str) -> bool {
 
 /// Value for `MESON_SPARK_HOMES`, empty if `PATH` will do; or the reason why there is no Spark.
 fn home() -> Result<String, String> {
-    if Command::new("java").arg("-version").stderr(Stdio::null()).status().is_err() {
+    if Command::new("java")
+        .arg("-version")
+        .stderr(Stdio::null())
+        .status()
+        .is_err()
+    {
         return Err("there is no java on PATH".to_owned());
     }
     match std::env::var("MESON_TEST_SPARK") {
         Ok(home) if has_pyspark(&format!("{home}/bin/python3")) => Ok(home),
         Ok(home) => Err(format!("MESON_TEST_SPARK={home} has no pyspark 3.5")),
         Err(_) if has_pyspark("python3") => Ok(String::new()),
-        Err(_) => Err("pyspark 3.5 is not importable; name an environment with it in MESON_TEST_SPARK".to_owned()),
+        Err(_) => Err(
+            "pyspark 3.5 is not importable; name an environment with it in MESON_TEST_SPARK"
+                .to_owned(),
+        ),
     }
 }
 
@@ -45,7 +56,11 @@ fn application(task: &str, file: &std::path::Path) -> TaskPayload {
         master: None,
         conf: [("spark.sql.shuffle.partitions".to_owned(), text("2"))].into(),
     };
-    payload.spec.resources = Resources { cpus: MilliCpus(1000), mem: Bytes::from_mib(1024), ..Resources::DEFAULT };
+    payload.spec.resources = Resources {
+        cpus: MilliCpus(1000),
+        mem: Bytes::from_mib(1024),
+        ..Resources::DEFAULT
+    };
     payload
 }
 
@@ -79,7 +94,14 @@ async fn an_application_runs_on_the_wanted_spark_and_its_progress_is_seen() {
     let task = agent.launch(&payload);
     let status = tokio::time::timeout(Duration::from_secs(120), async {
         loop {
-            let ended = agent.heard.lock().unwrap().updates.iter().find(|u| u.state.is_terminal()).cloned();
+            let ended = agent
+                .heard
+                .lock()
+                .unwrap()
+                .updates
+                .iter()
+                .find(|u| u.state.is_terminal())
+                .cloned();
             match ended {
                 Some(status) => break status,
                 None => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -88,24 +110,44 @@ async fn an_application_runs_on_the_wanted_spark_and_its_progress_is_seen() {
     })
     .await
     .unwrap();
-    assert_eq!(status.state, TaskState::Finished, "{:?}\n{}", status.message, coordinator.log(&task, "stderr"));
+    assert_eq!(
+        status.state,
+        TaskState::Finished,
+        "{:?}\n{}",
+        status.message,
+        coordinator.log(&task, "stderr")
+    );
     let outputs = crate::agent::result(&status).outputs;
     assert_eq!(outputs["total"], serde_json::json!(15));
     assert!(outputs["version"].as_str().unwrap().starts_with("3.5"));
     let heard = agent.heard.lock().unwrap();
-    let running = heard.updates.iter().find(|u| u.state == TaskState::Running).unwrap();
-    let url = Started::decode(running.data.as_ref().unwrap()).unwrap().url.unwrap();
+    let running = heard
+        .updates
+        .iter()
+        .find(|u| u.state == TaskState::Running)
+        .unwrap();
+    let url = Started::decode(running.data.as_ref().unwrap())
+        .unwrap()
+        .url
+        .unwrap();
     let seen: Vec<(u8, String)> = heard
         .messages
         .iter()
         .filter_map(|message| match message {
-            ExecutorMessage::Progress { percent, url: Some(page), message, .. } if *page == url => {
-                Some((*percent, message.clone()))
-            }
+            ExecutorMessage::Progress {
+                percent,
+                url: Some(page),
+                message,
+                ..
+            } if *page == url => Some((*percent, message.clone())),
             _ => None,
         })
         .collect();
-    assert!(seen.iter().any(|(percent, message)| (1..100).contains(percent) && message.contains("/6 tasks")), "{seen:?}");
+    assert!(
+        seen.iter()
+            .any(|(percent, message)| (1..100).contains(percent) && message.contains("/6 tasks")),
+        "{seen:?}"
+    );
 }
 
 #[tokio::test]
@@ -116,7 +158,11 @@ async fn a_killed_application_leaves_no_driver_behind() {
     };
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("app.py");
-    std::fs::write(&file, format!("import os; open('pid', 'w').write(str(os.getpid()) + '\\n')\n{APPLICATION}")).unwrap();
+    std::fs::write(
+        &file,
+        format!("import os; open('pid', 'w').write(str(os.getpid()) + '\\n')\n{APPLICATION}"),
+    )
+    .unwrap();
     let agent = Agent::with(&[("MESON_SPARK_HOMES", &home), ("SLOW", "600")]).await;
     let task = agent.launch(&application("s-2.train.1", &file));
     let pid = crate::support::pid_in(&agent.sandbox.join("tasks/s-2.train.1/work/pid")).await;
@@ -138,6 +184,9 @@ async fn a_spark_that_is_not_there_is_asked_for_with_what_is() {
         *version = Some("9.9".to_owned());
     }
     let failure = agent.fail(&payload).await;
-    assert!(failure.message.contains("9.9") && failure.message.contains("2.4.8"), "{failure:?}");
+    assert!(
+        failure.message.contains("9.9") && failure.message.contains("2.4.8"),
+        "{failure:?}"
+    );
     assert!(!failure.retryable);
 }

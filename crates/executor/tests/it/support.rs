@@ -22,7 +22,10 @@ pub(crate) async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T
         if let Some(found) = look() {
             return found;
         }
-        assert!(tokio::time::Instant::now() < deadline, "waited in vain for {what}");
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "waited in vain for {what}"
+        );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -61,12 +64,18 @@ pub(crate) fn shell(task: &str, command: &str) -> TaskPayload {
 }
 
 pub(crate) fn produces(name: &str) -> ResolvedArtifact {
-    ResolvedArtifact { name: name.to_owned(), id: format!("id-of-{name}") }
+    ResolvedArtifact {
+        name: name.to_owned(),
+        id: format!("id-of-{name}"),
+    }
 }
 
 /// A store in a folder.
 pub(crate) fn store(folder: &Path) -> StoreLocation {
-    StoreLocation { url: format!("file://{}", folder.display()), options: BTreeMap::new() }
+    StoreLocation {
+        url: format!("file://{}", folder.display()),
+        options: BTreeMap::new(),
+    }
 }
 
 /// What a coordinator got and has.
@@ -100,7 +109,13 @@ impl Coordinator {
 
     pub(crate) fn log(&self, task: &str, stream: &str) -> String {
         let books = self.books.lock().unwrap();
-        String::from_utf8_lossy(books.logs.get(&format!("{task}/{stream}")).map_or(&[][..], Vec::as_slice)).into_owned()
+        String::from_utf8_lossy(
+            books
+                .logs
+                .get(&format!("{task}/{stream}"))
+                .map_or(&[][..], Vec::as_slice),
+        )
+        .into_owned()
     }
 }
 
@@ -140,14 +155,22 @@ fn handler(books: Arc<Mutex<Books>>) -> Handler {
 
 /// Whether a process with this pid runs (a zombie does not).
 pub(crate) fn alive(pid: i32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| !stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('Z')))
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        !stat
+            .rsplit_once(')')
+            .is_some_and(|(_, rest)| rest.trim_start().starts_with('Z'))
+    })
 }
 
 /// The number in a file that a process has written, once it is there.
 pub(crate) async fn pid_in(file: &Path) -> i32 {
     eventually(&format!("a pid in {}", file.display()), || {
-        std::fs::read_to_string(file).ok()?.strip_suffix('\n')?.trim().parse().ok()
+        std::fs::read_to_string(file)
+            .ok()?
+            .strip_suffix('\n')?
+            .trim()
+            .parse()
+            .ok()
     })
     .await
 }
@@ -155,6 +178,9 @@ pub(crate) async fn pid_in(file: &Path) -> i32 {
 /// Whether a test that needs something may be left out; says so loudly.
 pub(crate) fn skip(what: &str, why: &str) {
     let required = std::env::var("MESON_TEST_REQUIRE").unwrap_or_default();
-    assert!(!required.split(',').any(|name| name == what), "{what} is required but {why}");
+    assert!(
+        !required.split(',').any(|name| name == what),
+        "{what} is required but {why}"
+    );
     eprintln!("\n*** SKIPPED: this test needs {what}, but {why} ***\n");
 }
