@@ -105,7 +105,7 @@ async fn build(
     }
     let mut state = StepState::new(seed.task.clone(), seed.instance.clone(), launched_on);
     if kill {
-        state.to_be_killed();
+        state.mark_unwanted();
     }
     Ok(StepActor {
         state,

@@ -162,7 +162,7 @@ impl StepState {
     }
 
     /// The attempt is not wanted: it is ended as soon as a broker can be asked to.
-    pub(crate) fn to_be_killed(&mut self) {
+    pub(crate) fn mark_unwanted(&mut self) {
         self.killed = true;
     }
 

@@ -1,5 +1,7 @@
 //! The engine with a scripted broker: pipelines to their end, restarts at any moment, steering.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod flows;
 mod pipeline;
 mod restart;
