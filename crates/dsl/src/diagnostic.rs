@@ -61,7 +61,12 @@ fn length(span: &FileSpan) -> usize {
 pub type Warning = Diagnostic;
 
 impl Diagnostic {
-    pub(crate) fn at(span: &FileSpan, code: &'static str, message: impl Into<String>, help: Option<String>) -> Self {
+    pub(crate) fn at(
+        span: &FileSpan,
+        code: &'static str,
+        message: impl Into<String>,
+        help: Option<String>,
+    ) -> Self {
         let begin = span.resolve_span().begin;
         let offset = span.span.begin().get() as usize;
         Self {
@@ -76,12 +81,20 @@ impl Diagnostic {
             // An error at the end of the file still wants a mark.
             length: length(span),
             labels: Vec::new(),
-            source: Arc::new(NamedSource::new(span.filename(), span.file.source().to_owned()).with_language("Python")),
+            source: Arc::new(
+                NamedSource::new(span.filename(), span.file.source().to_owned())
+                    .with_language("Python"),
+            ),
         }
     }
 
     /// About a file that was not read, so that there is no line to show.
-    pub(crate) fn about_file(file: PathBuf, code: &'static str, message: String, help: Option<String>) -> Self {
+    pub(crate) fn about_file(
+        file: PathBuf,
+        code: &'static str,
+        message: String,
+        help: Option<String>,
+    ) -> Self {
         let name = file.display().to_string();
         Self {
             code,
@@ -104,11 +117,18 @@ impl Diagnostic {
         if span.filename() == self.source.name() {
             let offset = span.span.begin().get() as usize;
             if offset != self.offset {
-                self.labels.push(Label { offset, length: length(span), text });
+                self.labels.push(Label {
+                    offset,
+                    length: length(span),
+                    text,
+                });
             }
         } else {
             let place = format!("{text}: {span}");
-            self.help = Some(self.help.map_or_else(|| place.clone(), |help| format!("{help}\n{place}")));
+            self.help = Some(
+                self.help
+                    .map_or_else(|| place.clone(), |help| format!("{help}\n{place}")),
+            );
         }
         self
     }
@@ -151,7 +171,9 @@ impl miette::Diagnostic for Diagnostic {
     }
 
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+        self.help
+            .as_ref()
+            .map(|help| Box::new(help) as Box<dyn fmt::Display>)
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
@@ -180,12 +202,18 @@ pub struct Diagnostics {
 
 impl Diagnostics {
     pub(crate) fn one(diagnostic: Diagnostic) -> Self {
-        Self { list: vec![diagnostic] }
+        Self {
+            list: vec![diagnostic],
+        }
     }
 
     /// All of them, as people read them.
     pub fn render(&self, color: bool, width: usize) -> String {
-        self.list.iter().map(|diagnostic| diagnostic.render(color, width)).collect::<Vec<_>>().join("\n")
+        self.list
+            .iter()
+            .map(|diagnostic| diagnostic.render(color, width))
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 }
 
@@ -201,7 +229,13 @@ impl fmt::Display for Diagnostics {
             if n > 0 {
                 f.write_str("\n")?;
             }
-            let Diagnostic { file, line, column, message, .. } = diagnostic;
+            let Diagnostic {
+                file,
+                line,
+                column,
+                message,
+                ..
+            } = diagnostic;
             write!(f, "{}:{line}:{column}: {message}", file.display())?;
             if let Some(help) = &diagnostic.help {
                 write!(f, " ({help})")?;
@@ -220,15 +254,24 @@ impl miette::Diagnostic for Diagnostics {
     }
 
     fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn miette::Diagnostic> + 'a>> {
-        Some(Box::new(self.list.iter().map(|diagnostic| diagnostic as &dyn miette::Diagnostic)))
+        Some(Box::new(
+            self.list
+                .iter()
+                .map(|diagnostic| diagnostic as &dyn miette::Diagnostic),
+        ))
     }
 }
 
 fn render(diagnostic: &Diagnostic, color: bool, width: usize) -> String {
-    let theme =
-        if color { miette::GraphicalTheme::unicode() } else { miette::GraphicalTheme::unicode_nocolor() };
+    let theme = if color {
+        miette::GraphicalTheme::unicode()
+    } else {
+        miette::GraphicalTheme::unicode_nocolor()
+    };
     let mut out = String::new();
-    let handler = miette::GraphicalReportHandler::new_themed(theme).with_width(width).with_context_lines(1);
+    let handler = miette::GraphicalReportHandler::new_themed(theme)
+        .with_width(width)
+        .with_context_lines(1);
     if handler.render_report(&mut out, diagnostic).is_err() {
         // A span beyond the text would be our own mistake; the message still has to come out.
         out = diagnostic.to_string();

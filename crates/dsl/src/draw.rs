@@ -82,12 +82,21 @@ impl Colour {
 /// A line before its columns are aligned.
 enum Line {
     Text(String),
-    Step { lead: String, name: String, kind: String, note: String, colour: Option<Colour> },
+    Step {
+        lead: String,
+        name: String,
+        kind: String,
+        note: String,
+        colour: Option<Colour>,
+    },
 }
 
 /// Draws the graph of `definition`; ends with a newline.
 pub fn draw(definition: &Definition, options: &DrawOptions) -> String {
-    let mut canvas = Canvas { options, lines: Vec::new() };
+    let mut canvas = Canvas {
+        options,
+        lines: Vec::new(),
+    };
     canvas.lines.push(Line::Text(title(definition)));
     canvas.children(definition, definition.root, "");
     canvas.finish()
@@ -102,7 +111,11 @@ fn title(definition: &Definition) -> String {
             None => param.name.clone(),
         })
         .collect();
-    if params.is_empty() { definition.name.clone() } else { format!("{}({})", definition.name, params.join(", ")) }
+    if params.is_empty() {
+        definition.name.clone()
+    } else {
+        format!("{}({})", definition.name, params.join(", "))
+    }
 }
 
 struct Canvas<'a> {
@@ -116,20 +129,37 @@ impl Canvas<'_> {
         match &definition.node(node).kind {
             NodeKind::Sequence(items) => {
                 for (n, item) in items.iter().enumerate() {
-                    self.node(definition, *item, indent, ["├─ ", "└─ "], n + 1 == items.len());
+                    self.node(
+                        definition,
+                        *item,
+                        indent,
+                        ["├─ ", "└─ "],
+                        n + 1 == items.len(),
+                    );
                 }
             }
             _ => self.node(definition, node, indent, ["├─ ", "└─ "], true),
         }
     }
 
-    fn node(&mut self, definition: &Definition, node: NodeId, indent: &str, forks: [&str; 2], last: bool) {
+    fn node(
+        &mut self,
+        definition: &Definition,
+        node: NodeId,
+        indent: &str,
+        forks: [&str; 2],
+        last: bool,
+    ) {
         let lead = format!("{indent}{}", forks[usize::from(last)]);
         let below = format!("{indent}{}", if last { "   " } else { "│  " });
         match &definition.node(node).kind {
             NodeKind::Step(step) => self.step(step, lead, &below),
             NodeKind::Sequence(items) => {
-                let text = if items.is_empty() { "nothing" } else { "in order" };
+                let text = if items.is_empty() {
+                    "nothing"
+                } else {
+                    "in order"
+                };
                 self.lines.push(Line::Text(format!("{lead}{text}")));
                 self.children(definition, node, &below);
             }
@@ -140,11 +170,25 @@ impl Canvas<'_> {
                 };
                 self.lines.push(Line::Text(format!("{lead}{text}")));
                 for (n, branch) in branches.iter().enumerate() {
-                    self.node(definition, *branch, &below, ["╞═ ", "╘═ "], n + 1 == branches.len());
+                    self.node(
+                        definition,
+                        *branch,
+                        &below,
+                        ["╞═ ", "╘═ "],
+                        n + 1 == branches.len(),
+                    );
                 }
             }
-            NodeKind::ForEach { over, body, max_parallel, tolerate } => {
-                let over: Vec<String> = over.iter().map(|(name, list)| format!("{name} in {}", items(list))).collect();
+            NodeKind::ForEach {
+                over,
+                body,
+                max_parallel,
+                tolerate,
+            } => {
+                let over: Vec<String> = over
+                    .iter()
+                    .map(|(name, list)| format!("{name} in {}", items(list)))
+                    .collect();
                 let mut text = format!("for each {}", over.join(" × "));
                 if let Some(limit) = max_parallel {
                     text.push_str(&format!(", {limit} at a time"));
@@ -155,8 +199,13 @@ impl Canvas<'_> {
                 self.lines.push(Line::Text(format!("{lead}{text}")));
                 self.children(definition, *body, &below);
             }
-            NodeKind::When { cond, then, otherwise } => {
-                self.lines.push(Line::Text(format!("{lead}when {}", cond.0)));
+            NodeKind::When {
+                cond,
+                then,
+                otherwise,
+            } => {
+                self.lines
+                    .push(Line::Text(format!("{lead}when {}", cond.0)));
                 match otherwise {
                     None => self.children(definition, *then, &below),
                     Some(otherwise) => {
@@ -167,8 +216,15 @@ impl Canvas<'_> {
                     }
                 }
             }
-            NodeKind::Repeat { body, until, max_rounds } => {
-                self.lines.push(Line::Text(format!("{lead}repeat until {}, at most {max_rounds} rounds", until.0)));
+            NodeKind::Repeat {
+                body,
+                until,
+                max_rounds,
+            } => {
+                self.lines.push(Line::Text(format!(
+                    "{lead}repeat until {}, at most {max_rounds} rounds",
+                    until.0
+                )));
                 self.children(definition, *body, &below);
             }
         }
@@ -176,14 +232,22 @@ impl Canvas<'_> {
 
     fn step(&mut self, step: &Step, lead: String, below: &str) {
         let mark = self.options.marks.get(&step.name);
-        let made: Vec<&str> =
-            step.outputs.iter().map(String::as_str).chain(step.produces.iter().map(|p| p.name.as_str())).collect();
+        let made: Vec<&str> = step
+            .outputs
+            .iter()
+            .map(String::as_str)
+            .chain(step.produces.iter().map(|p| p.name.as_str()))
+            .collect();
         let note = match mark {
             Some(mark) => mark.note.clone(),
             None if made.is_empty() => String::new(),
             None => format!("→ {}", made.join(", ")),
         };
-        let kind = if step.flavour.is_empty() { step.kind.name() } else { &step.flavour };
+        let kind = if step.flavour.is_empty() {
+            step.kind.name()
+        } else {
+            &step.flavour
+        };
         self.lines.push(Line::Step {
             lead,
             name: step.name.clone(),
@@ -193,8 +257,14 @@ impl Canvas<'_> {
         });
         if let StepKind::Workflow { definition, .. } = &step.kind {
             // Steps of another run have their own states and may have the same names.
-            let options = DrawOptions { marks: BTreeMap::new(), ..self.options.clone() };
-            let mut inner = Canvas { options: &options, lines: Vec::new() };
+            let options = DrawOptions {
+                marks: BTreeMap::new(),
+                ..self.options.clone()
+            };
+            let mut inner = Canvas {
+                options: &options,
+                lines: Vec::new(),
+            };
             inner.children(definition, definition.root, below);
             self.lines.append(&mut inner.lines);
         }
@@ -204,7 +274,9 @@ impl Canvas<'_> {
         let columns = |text: &str| text.chars().count();
         let symbol = if self.options.marks.is_empty() { 0 } else { 2 };
         let steps = self.lines.iter().filter_map(|line| match line {
-            Line::Step { lead, name, kind, .. } => Some((columns(lead) + symbol + columns(name), columns(kind))),
+            Line::Step {
+                lead, name, kind, ..
+            } => Some((columns(lead) + symbol + columns(name), columns(kind))),
             Line::Text(_) => None,
         });
         let (name_end, kind_width) = steps.fold((0, 0), |(a, b), (c, d)| (a.max(c), b.max(d)));
@@ -212,7 +284,13 @@ impl Canvas<'_> {
         for line in &self.lines {
             match line {
                 Line::Text(text) => out.push_str(&cut(text, self.options.width)),
-                Line::Step { lead, name, kind, note, colour } => {
+                Line::Step {
+                    lead,
+                    name,
+                    kind,
+                    note,
+                    colour,
+                } => {
                     let sign = match colour {
                         Some(colour) => format!("{} ", colour.symbol()),
                         None => " ".repeat(symbol),
@@ -235,7 +313,10 @@ impl Canvas<'_> {
             Some(colour) => colour.code(),
             None => "1",
         };
-        match text.strip_prefix(lead).and_then(|rest| rest.strip_prefix(name)) {
+        match text
+            .strip_prefix(lead)
+            .and_then(|rest| rest.strip_prefix(name))
+        {
             Some(rest) => format!("{lead}\u{1b}[{code}m{name}\u{1b}[0m{rest}"),
             None => text.to_owned(),
         }

@@ -1,7 +1,9 @@
 //! Runs workflow files, and the files that they load, within limits.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use meson_core::definition::Definition;
@@ -16,7 +18,7 @@ use crate::files;
 use crate::lower;
 use crate::model::WorkflowDef;
 use crate::session::{Context, Loaded, Session};
-use crate::source;
+use crate::source::{self, is_internal};
 
 const PRELUDE_TEXT: &str = include_str!("prelude/steps.star");
 
@@ -24,8 +26,13 @@ type Outcome<T> = Result<T, Vec<Diagnostic>>;
 
 /// Findings of another file as the reason why a call failed.
 pub(crate) fn nested(nested: Vec<Diagnostic>) -> Fault {
-    let message = nested.first().map_or_else(String::new, |first| first.message.clone());
-    Fault { nested, ..Fault::new("nested", message) }
+    let message = nested
+        .first()
+        .map_or_else(String::new, |first| first.message.clone());
+    Fault {
+        nested,
+        ..Fault::new("nested", message)
+    }
 }
 
 /// Evaluates the standard steps.
@@ -44,7 +51,12 @@ pub(crate) fn load_file(session: &Session<'_>, path: &Path) -> Outcome<Loaded> {
     if session.modules.borrow().len() + session.open.borrow().len() >= limits.files {
         let message = format!("more than {} files are loaded", limits.files);
         let help = "put functions that belong together into one file".to_owned();
-        return Err(vec![Diagnostic::about_file(path.to_owned(), "too-many-files", message, Some(help))]);
+        return Err(vec![Diagnostic::about_file(
+            path.to_owned(),
+            "too-many-files",
+            message,
+            Some(help),
+        )]);
     }
     let text = read(session, path)?;
     session.open.borrow_mut().push(path.to_owned());
@@ -52,33 +64,53 @@ pub(crate) fn load_file(session: &Session<'_>, path: &Path) -> Outcome<Loaded> {
     session.open.borrow_mut().pop();
     let (module, workflows) = result?;
     let loaded = Loaded { module, workflows };
-    session.modules.borrow_mut().insert(path.to_owned(), loaded.clone());
+    session
+        .modules
+        .borrow_mut()
+        .insert(path.to_owned(), loaded.clone());
     Ok(loaded)
 }
 
 fn read(session: &Session<'_>, path: &Path) -> Outcome<String> {
     let limit = session.options.limits.file_bytes;
     let problem = |code, message: String, help: &str| {
-        vec![Diagnostic::about_file(path.to_owned(), code, message, Some(help.to_owned()))]
+        vec![Diagnostic::about_file(
+            path.to_owned(),
+            code,
+            message,
+            Some(help.to_owned()),
+        )]
     };
     let unreadable = |error: std::io::Error| {
-        problem("unreadable-file", format!("cannot read {}: {error}", path.display()), "check the path and its permissions")
+        problem(
+            "unreadable-file",
+            format!("cannot read {}: {error}", path.display()),
+            "check the path and its permissions",
+        )
     };
     let size = session.files.size(path).map_err(unreadable)?;
     if size > limit {
         return Err(problem(
             "file-too-large",
-            format!("{} has {size} bytes; a workflow file has at most {limit}", path.display()),
+            format!(
+                "{} has {size} bytes; a workflow file has at most {limit}",
+                path.display()
+            ),
             "a workflow file only describes the steps; keep data in files that steps read",
         ));
     }
     Ok(session.files.read(path, limit).map_err(unreadable)?.text)
 }
 
-fn evaluate(session: &Session<'_>, path: &Path, text: String) -> Outcome<(FrozenModule, Vec<Arc<WorkflowDef>>)> {
+fn evaluate(
+    session: &Session<'_>,
+    path: &Path,
+    text: String,
+) -> Outcome<(FrozenModule, Vec<Arc<WorkflowDef>>)> {
     let name = path.display().to_string();
     let limits = &session.options.limits;
-    let (ast, index) = source::parse(&name, &text, limits).map_err(|diagnostic| vec![*diagnostic])?;
+    let (ast, index) =
+        source::parse(&name, &text, limits).map_err(|diagnostic| vec![*diagnostic])?;
     session.add_index(&name, index, CodeMap::new(name.clone(), text));
 
     let mut modules: HashMap<String, FrozenModule> = HashMap::new();
@@ -88,61 +120,113 @@ fn evaluate(session: &Session<'_>, path: &Path, text: String) -> Outcome<(Frozen
             modules.insert(load.module_id.to_owned(), module);
         }
     }
-    let loaded: HashMap<&str, &FrozenModule> = modules.iter().map(|(name, module)| (name.as_str(), module)).collect();
+    let loaded: HashMap<&str, &FrozenModule> = modules
+        .iter()
+        .map(|(name, module)| (name.as_str(), module))
+        .collect();
     let loader = ReturnFileLoader { modules: &loaded };
-    let context = Context { session, file: path.to_owned(), workflows: Default::default() };
+    let context = Context {
+        session,
+        file: path.to_owned(),
+        workflows: Default::default(),
+    };
     let cancelled = session.options.cancelled.clone();
 
     Module::with_temp_heap(|module| {
         if let Some(prelude) = &*session.prelude.borrow() {
             module.import_public_symbols(prelude);
         }
-        let failed = |error: &starlark::Error| diagnose(session, &name, error);
-        let misconfigured = |error: String| vec![Diagnostic::about_file(path.to_owned(), "evaluation", error, None)];
+        let last: Rc<RefCell<Option<FileSpan>>> = Rc::default();
+        let failed = |error: &starlark::Error| {
+            let last = last.borrow().clone();
+            diagnose(
+                session,
+                last.unwrap_or_else(|| session.start_of(&name)),
+                error,
+            )
+        };
+        let misconfigured = |error: String| {
+            vec![Diagnostic::about_file(
+                path.to_owned(),
+                "evaluation",
+                error,
+                None,
+            )]
+        };
         {
             let mut eval = Evaluator::new(&module);
             eval.extra = Some(&context);
             eval.set_loader(&loader);
-            eval.set_max_tick_count(limits.ticks).map_err(|error| misconfigured(error.to_string()))?;
-            eval.set_max_callstack_size(limits.call_depth).map_err(|error| misconfigured(error.to_string()))?;
-            eval.set_max_heap_size(limits.heap_bytes).map_err(|error| misconfigured(error.to_string()))?;
+            eval.set_max_tick_count(limits.ticks)
+                .map_err(|error| misconfigured(error.to_string()))?;
+            eval.set_max_callstack_size(limits.call_depth)
+                .map_err(|error| misconfigured(error.to_string()))?;
+            eval.set_max_heap_size(limits.heap_bytes)
+                .map_err(|error| misconfigured(error.to_string()))?;
             if let Some(cancelled) = cancelled {
                 eval.set_check_cancelled(Box::new(move || cancelled()));
             }
-            eval.before_stmt_for_dap(BeforeStmtFunc::from_dyn(Box::new(HeapWatch { limit: limits.heap_bytes })));
-            eval.eval_module(ast, &session.globals).map_err(|error| failed(&error))?;
+            let watch = Watch {
+                heap_bytes: limits.heap_bytes,
+                last: Rc::clone(&last),
+            };
+            eval.before_stmt_for_dap(BeforeStmtFunc::from_dyn(Box::new(watch)));
+            eval.eval_module(ast, &session.globals)
+                .map_err(|error| failed(&error))?;
         }
         let workflows = context.workflows.take();
-        let frozen = module.freeze().map_err(|error| misconfigured(format!("cannot keep the file's values: {error:?}")))?;
+        let frozen = module
+            .freeze()
+            .map_err(|error| misconfigured(format!("cannot keep the file's values: {error:?}")))?;
         Ok((frozen, workflows))
     })
 }
 
-/// Looks at the heap before every statement. Starlark itself looks every thousand calls and
-/// rounds, and `text += text` doubles it in each.
-struct HeapWatch {
-    limit: usize,
+/// Looks at the heap before every statement: Starlark itself looks every thousand calls and
+/// rounds, and `text += text` doubles it in each. Remembers the statement, since errors about
+/// limits come without a place.
+struct Watch {
+    heap_bytes: usize,
+    last: Rc<RefCell<Option<FileSpan>>>,
 }
 
-impl<'e> BeforeStmtFuncDyn<'e> for HeapWatch {
+impl<'e> BeforeStmtFuncDyn<'e> for Watch {
     fn call<'v>(
         &mut self,
-        _span: FileSpanRef<'_>,
+        span: FileSpanRef<'_>,
         _continued: bool,
         eval: &mut Evaluator<'v, '_, 'e>,
     ) -> starlark::Result<()> {
-        if eval.heap().peak_allocated_bytes() > self.limit { Err(memory(self.limit).into()) } else { Ok(()) }
+        let span = span.to_file_span();
+        if !is_internal(&span) {
+            *self.last.borrow_mut() = Some(span);
+        }
+        if eval.heap().peak_allocated_bytes() > self.heap_bytes {
+            Err(memory(self.heap_bytes).into())
+        } else {
+            Ok(())
+        }
     }
 }
 
 /// The module that `load()` names in `from`.
-fn load_module(session: &Session<'_>, from: &Path, name: &str, span: &FileSpan) -> Outcome<FrozenModule> {
+fn load_module(
+    session: &Session<'_>,
+    from: &Path,
+    name: &str,
+    span: &FileSpan,
+) -> Outcome<FrozenModule> {
     if name == PRELUDE {
         return session.prelude.borrow().clone().ok_or_else(Vec::new);
     }
-    let problem = |code, message: String, help: String| vec![Diagnostic::at(span, code, message, Some(help))];
+    let problem =
+        |code, message: String, help: String| vec![Diagnostic::at(span, code, message, Some(help))];
     if name.starts_with('@') {
-        return Err(problem("missing-file", format!("there is no module `{name}`"), format!("the standard steps are in \"{PRELUDE}\"")));
+        return Err(problem(
+            "missing-file",
+            format!("there is no module `{name}`"),
+            format!("the standard steps are in \"{PRELUDE}\""),
+        ));
     }
     let folder = from.parent().unwrap_or(Path::new(""));
     let path = files::resolve(folder, name).map_err(|found| {
@@ -153,12 +237,14 @@ fn load_module(session: &Session<'_>, from: &Path, name: &str, span: &FileSpan) 
         return Err(problem(
             "missing-file",
             format!("there is no file `{name}`"),
-            format!("load() paths are relative to this file: it would be {}", path.display()),
+            format!(
+                "load() paths are relative to this file: it would be {}",
+                path.display()
+            ),
         ));
     }
-    check_open(session, &path).map_err(|fault| {
-        problem(fault.code, fault.message, fault.help.unwrap_or_default())
-    })?;
+    check_open(session, &path)
+        .map_err(|fault| problem(fault.code, fault.message, fault.help.unwrap_or_default()))?;
     Ok(load_file(session, &path)?.module)
 }
 
@@ -166,14 +252,27 @@ fn load_module(session: &Session<'_>, from: &Path, name: &str, span: &FileSpan) 
 fn check_open(session: &Session<'_>, path: &Path) -> Result<(), Fault> {
     let open = session.open.borrow();
     if let Some(at) = open.iter().position(|file| file == path) {
-        let chain: Vec<String> = open[at..].iter().map(|file| file.display().to_string()).collect();
-        return Err(Fault::new("cycle", format!("files need each other in a circle: {} → {}", chain.join(" → "), path.display()))
-            .help("move what both need into a third file"));
+        let chain: Vec<String> = open[at..]
+            .iter()
+            .map(|file| file.display().to_string())
+            .collect();
+        return Err(Fault::new(
+            "cycle",
+            format!(
+                "files need each other in a circle: {} → {}",
+                chain.join(" → "),
+                path.display()
+            ),
+        )
+        .help("move what both need into a third file"));
     }
     let limit = session.options.limits.load_depth;
     if open.len() >= limit {
-        return Err(Fault::new("nesting", format!("files load each other more than {limit} levels deep"))
-            .help("load what is needed directly"));
+        return Err(Fault::new(
+            "nesting",
+            format!("files load each other more than {limit} levels deep"),
+        )
+        .help("load what is needed directly"));
     }
     Ok(())
 }
@@ -186,13 +285,20 @@ pub(crate) fn run_workflow(context: &Context<'_>, path: &str) -> Result<Definiti
         Fault::new("path", message).help(help).arg("workflow")
     })?;
     if !session.files.exists(&full) {
-        return Err(Fault::new("missing-file", format!("there is no workflow file `{path}`"))
-            .help(format!("the path is relative to this file: it would be {}", full.display()))
-            .arg("workflow"));
+        return Err(Fault::new(
+            "missing-file",
+            format!("there is no workflow file `{path}`"),
+        )
+        .help(format!(
+            "the path is relative to this file: it would be {}",
+            full.display()
+        ))
+        .arg("workflow"));
     }
     check_open(session, &full).map_err(|fault| fault.arg("workflow"))?;
     let loaded = load_file(session, &full).map_err(nested)?;
-    let workflow = the_workflow(session, &full, &loaded).map_err(|diagnostic| nested(vec![*diagnostic]))?;
+    let workflow =
+        the_workflow(session, &full, &loaded).map_err(|diagnostic| nested(vec![*diagnostic]))?;
     Ok(lower::lower(session, &workflow).map_err(nested)?.definition)
 }
 
@@ -208,7 +314,10 @@ pub(crate) fn the_workflow(
             &start,
             "no-workflow",
             "the file defines no workflow",
-            Some("end it with workflow(name = \"my_workflow\", flow = start >> a >> b >> end)".to_owned()),
+            Some(
+                "end it with workflow(name = \"my_workflow\", flow = start >> a >> b >> end)"
+                    .to_owned(),
+            ),
         ))
     })
 }

@@ -40,7 +40,13 @@ pub(crate) enum Focus {
 
 impl Fault {
     pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), help: None, focus: Focus::Call, nested: Vec::new() }
+        Self {
+            code,
+            message: message.into(),
+            help: None,
+            focus: Focus::Call,
+            nested: Vec::new(),
+        }
     }
 
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
@@ -68,7 +74,9 @@ impl Fault {
         let diagnostic = Diagnostic::at(&place, self.code, self.message, self.help);
         // When the place is inside a function, the call in the workflow's own file helps too.
         match site.0.last() {
-            Some(outer) if site.0.len() > 1 && !place_within(&place, outer) => diagnostic.label(outer, "called from here"),
+            Some(outer) if site.0.len() > 1 && !place_within(&place, outer) => {
+                diagnostic.label(outer, "called from here")
+            }
             _ => diagnostic,
         }
     }
@@ -89,15 +97,21 @@ impl From<Fault> for Error {
 /// The place in `site` that `focus` means: the innermost call that has it.
 pub(crate) fn locate(session: &Session<'_>, site: &Site, focus: &Focus) -> FileSpan {
     let part = |span: &FileSpan| -> Option<FileSpan> {
-        let at = |inner: Span| FileSpan { file: span.file.clone(), span: inner };
+        let at = |inner: Span| FileSpan {
+            file: span.file.clone(),
+            span: inner,
+        };
         let index = session.index(span.filename());
         let places = index.as_ref().and_then(|index| index.call(span.span));
-        let named = |wanted: &str| places.and_then(|p| p.named.iter().find(|(name, ..)| name == wanted));
+        let named =
+            |wanted: &str| places.and_then(|p| p.named.iter().find(|(name, ..)| name == wanted));
         match focus {
             Focus::Call => None,
             Focus::Argument(name) => named(name).map(|(_, _, value)| at(*value)),
             Focus::Keyword(name) => named(name).map(|(_, key, _)| at(*key)),
-            Focus::Position(n) => places.and_then(|p| p.positional.get(*n)).map(|value| at(*value)),
+            Focus::Position(n) => places
+                .and_then(|p| p.positional.get(*n))
+                .map(|value| at(*value)),
             Focus::Text(needle) => find_in(span, needle),
             Focus::Place(place) => Some(place.clone()),
         }
@@ -115,19 +129,26 @@ pub(crate) fn locate(session: &Session<'_>, site: &Site, focus: &Focus) -> FileS
 
 /// An argument that was given by position instead of by name.
 fn positional_argument(session: &Session<'_>, site: &Site, focus: &Focus) -> Option<FileSpan> {
-    let Focus::Argument(name) = focus else { return None };
+    let Focus::Argument(name) = focus else {
+        return None;
+    };
     site.0.iter().find_map(|span| {
         let index = session.index(span.filename())?;
         let places = index.call(span.span)?;
-        let (_, parameters) = SIGNATURES.iter().find(|(function, _)| *function == places.callee)?;
+        let (_, parameters) = SIGNATURES
+            .iter()
+            .find(|(function, _)| *function == places.callee)?;
         let n = parameters.iter().position(|parameter| parameter == name)?;
         let value = places.positional.get(n)?;
-        Some(FileSpan { file: span.file.clone(), span: *value })
+        Some(FileSpan {
+            file: span.file.clone(),
+            span: *value,
+        })
     })
 }
 
-/// A Starlark error as diagnostics.
-pub(crate) fn diagnose(session: &Session<'_>, file: &str, error: &Error) -> Vec<Diagnostic> {
+/// A Starlark error as diagnostics; at `last`, the last statement that ran, if it has no place.
+pub(crate) fn diagnose(session: &Session<'_>, last: FileSpan, error: &Error) -> Vec<Diagnostic> {
     let mut site = Site::from_stack(error.call_stack());
     let place = error.span().filter(|span| !is_internal(span)).cloned();
     if let (None, Some(place)) = (site.place(), &place) {
@@ -148,8 +169,7 @@ pub(crate) fn diagnose(session: &Session<'_>, file: &str, error: &Error) -> Vec<
         fault.focus = Focus::Place(place);
     }
     if site.place().is_none() && !matches!(fault.focus, Focus::Place(_)) {
-        let start = session.start_of(file);
-        fault.focus = Focus::Place(start);
+        fault.focus = Focus::Place(last);
     }
     vec![fault.into_diagnostic(session, &site)]
 }
@@ -180,7 +200,10 @@ fn translate(session: &Session<'_>, error: &Error, site: &Site, place: Option<&F
     if matches!(error.kind(), ErrorKind::StackOverflow(_)) || text.contains("call stack overflow") {
         return Fault::new(
             "recursion",
-            format!("functions call each other more than {} levels deep", session.options.limits.call_depth),
+            format!(
+                "functions call each other more than {} levels deep",
+                session.options.limits.call_depth
+            ),
         )
         .help("a function that calls itself needs an end; a `for` loop over a list needs none");
     }
@@ -198,24 +221,51 @@ fn translate(session: &Session<'_>, error: &Error, site: &Site, place: Option<&F
         );
         return Fault::new("unknown-name", format!("there is no `{name}` here")).help(help);
     }
-    if let Some(name) = text.strip_prefix("Local variable `").and_then(|rest| rest.split('`').next()) {
-        return Fault::new("unknown-name", format!("`{name}` is used before it is bound"))
-            .help("move its definition above this line");
+    if let Some(name) = text
+        .strip_prefix("Local variable `")
+        .and_then(|rest| rest.split('`').next())
+    {
+        return Fault::new(
+            "unknown-name",
+            format!("`{name}` is used before it is bound"),
+        )
+        .help("move its definition above this line");
     }
     if let Some(attribute) = between(text, "has no attribute `", "`") {
         return no_attribute(session, text, attribute, place);
     }
     if text.contains("extra named parameter") {
-        let names: Vec<&str> = between(text, "Found `", "` extra").map(|n| n.split("` `").collect()).unwrap_or_default();
+        let names: Vec<&str> = between(text, "Found `", "` extra")
+            .map(|n| n.split("` `").collect())
+            .unwrap_or_default();
         let name = names.first().copied().unwrap_or_default();
         let function = text.rsplit("call to ").next().unwrap_or_default();
         return unknown_keyword(function, name, signature(function));
     }
+    if let Some(name) = between(text, "Argument `", "` occurs more than once") {
+        // Passed on to a function that sets it itself.
+        let callee = site.0.iter().find_map(|span| {
+            let places = session.index(span.filename())?.call(span.span).cloned()?;
+            places
+                .named
+                .iter()
+                .any(|(known, ..)| known == name)
+                .then_some(places.callee)
+        });
+        let function = callee.unwrap_or_default();
+        return unknown_keyword(&function, name, signature(&function));
+    }
     if text.contains("extra positional argument") {
         let function = text.rsplit("call to ").next().unwrap_or_default();
-        let mut fault = Fault::new("arguments", format!("too many arguments without a name for {function}()"));
+        let mut fault = Fault::new(
+            "arguments",
+            format!("too many arguments without a name for {function}()"),
+        );
         if !signature(function).is_empty() {
-            fault = fault.help(format!("it takes, by name: {}", signature(function).join(", ")));
+            fault = fault.help(format!(
+                "it takes, by name: {}",
+                signature(function).join(", ")
+            ));
         }
         return fault;
     }
@@ -228,13 +278,21 @@ fn translate(session: &Session<'_>, error: &Error, site: &Site, place: Option<&F
         return Fault::new("type", format!("`{name}` is {expected}, not {actual}")).arg(name);
     }
     if let Some(op) = between(text, "Operation `", "`") {
-        let fault = Fault::new("type", text.replace("Operation `", "the operator `").replace("not supported for types", "does not join"));
+        let fault = Fault::new(
+            "type",
+            text.replace("Operation `", "the operator `")
+                .replace("not supported for types", "does not join"),
+        );
         if op == ">>" || op == "|" {
             return fault.help("`>>` and `|` join steps and flows");
         }
         return fault;
     }
-    let code = if matches!(error.kind(), ErrorKind::Parser(_)) { "syntax" } else { "evaluation" };
+    let code = if matches!(error.kind(), ErrorKind::Parser(_)) {
+        "syntax"
+    } else {
+        "evaluation"
+    };
     Fault::new(code, text.to_owned())
 }
 
@@ -244,18 +302,28 @@ pub(crate) fn memory(limit: usize) -> Fault {
 }
 
 pub(crate) fn unknown_keyword(function: &str, name: &str, known: &[&str]) -> Fault {
-    Fault::new("unknown-argument", format!("{function}() has no argument `{name}`"))
-        .maybe_help(suggest::remedy(name, "it takes", known))
-        .on(Focus::Keyword(name.to_owned()))
+    Fault::new(
+        "unknown-argument",
+        format!("{function}() has no argument `{name}`"),
+    )
+    .maybe_help(suggest::remedy(name, "it takes", known))
+    .on(Focus::Keyword(name.to_owned()))
 }
 
 fn signature(function: &str) -> &'static [&'static str] {
-    SIGNATURES.iter().find(|(name, _)| *name == function).map_or(&[], |(_, parameters)| parameters)
+    SIGNATURES
+        .iter()
+        .find(|(name, _)| *name == function)
+        .map_or(&[], |(_, parameters)| parameters)
 }
 
 fn missing_argument(session: &Session<'_>, text: &str, site: &Site) -> Fault {
     let name = between(text, "`", "`").unwrap_or_default();
-    let function = text.rsplit("call to ").next().unwrap_or_default().trim_matches('`');
+    let function = text
+        .rsplit("call to ")
+        .next()
+        .unwrap_or_default()
+        .trim_matches('`');
     // A misspelt keyword is why it is missing.
     let misspelt = site.0.iter().find_map(|span| {
         let index = session.index(span.filename())?;
@@ -272,7 +340,12 @@ fn missing_argument(session: &Session<'_>, text: &str, site: &Site) -> Fault {
     Fault::new("arguments", format!("{function}() needs `{name}`")).help(format!("add {name} = …"))
 }
 
-fn no_attribute(session: &Session<'_>, text: &str, attribute: &str, place: Option<&FileSpan>) -> Fault {
+fn no_attribute(
+    session: &Session<'_>,
+    text: &str,
+    attribute: &str,
+    place: Option<&FileSpan>,
+) -> Fault {
     let kind = between(text, "type `", "`").unwrap_or("value");
     let focus = |fault: Fault| match place.and_then(|place| find_in(place, attribute)) {
         Some(found) => fault.on(Focus::Place(found)),
@@ -280,26 +353,43 @@ fn no_attribute(session: &Session<'_>, text: &str, attribute: &str, place: Optio
     };
     let owner = place.and_then(|place| {
         let text = place.source_span();
-        text.rsplit_once('.').map(|(owner, _)| owner.trim().to_owned())
+        text.rsplit_once('.')
+            .map(|(owner, _)| owner.trim().to_owned())
     });
     if kind != "step" {
-        let fault = Fault::new("unknown-attribute", format!("a {kind} has no `{attribute}`"));
+        let fault = Fault::new(
+            "unknown-attribute",
+            format!("a {kind} has no `{attribute}`"),
+        );
         let help = match kind {
-            "param" => Some("a parameter is used as it is, or as \"${{ params.name }}\"".to_owned()),
+            "param" => {
+                Some("a parameter is used as it is, or as \"${{ params.name }}\"".to_owned())
+            }
             "flow" => Some("only steps have outputs: name the step within the flow".to_owned()),
             _ => between(text, "did you mean `", "`").map(|near| format!("did you mean `{near}`?")),
         };
         return focus(fault.maybe_help(help));
     }
     let step = owner.as_deref().and_then(|owner| session.step_named(owner));
-    let outputs: Vec<String> = step.iter().flat_map(|step| step.outputs().map(str::to_owned).collect::<Vec<_>>()).collect();
-    focus(unknown_output(owner.as_deref().unwrap_or("the step"), attribute, &outputs))
+    let outputs: Vec<String> = step
+        .iter()
+        .flat_map(|step| step.outputs().map(str::to_owned).collect::<Vec<_>>())
+        .collect();
+    focus(unknown_output(
+        owner.as_deref().unwrap_or("the step"),
+        attribute,
+        &outputs,
+    ))
 }
 
 /// `step.output` where the step declares no such output.
 pub(crate) fn unknown_output(step: &str, output: &str, outputs: &[String]) -> Fault {
     let names: Vec<&str> = outputs.iter().map(String::as_str).collect();
-    Fault::new("unknown-output", format!("step `{step}` has no output `{output}`")).help(
+    Fault::new(
+        "unknown-output",
+        format!("step `{step}` has no output `{output}`"),
+    )
+    .help(
         suggest::remedy(output, "its outputs are", &names)
             .unwrap_or_else(|| format!("declare it: {step} = …(…, outputs = [\"{output}\"])")),
     )

@@ -14,7 +14,7 @@ pub struct Source {
 }
 
 /// A tree of files. All paths are relative to its root and have no `..` in them.
-pub trait Files {
+pub trait Files: Sync {
     /// Size in bytes, without reading the file.
     fn size(&self, path: &Path) -> io::Result<u64>;
     /// The file's content; fails beyond `limit` bytes, and where it is no UTF-8.
@@ -33,7 +33,9 @@ impl Folder {
     /// The tree below `root`.
     pub fn new(root: impl Into<PathBuf>) -> io::Result<Self> {
         let root: PathBuf = root.into();
-        Ok(Self { root: root.canonicalize()? })
+        Ok(Self {
+            root: root.canonicalize()?,
+        })
     }
 
     /// The folder of the workflow file `file`, and the file's name in it.
@@ -41,7 +43,10 @@ impl Folder {
         let name = file
             .file_name()
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"))?;
-        let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let parent = file
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
         Ok((Self::new(parent)?, PathBuf::from(name)))
     }
 
@@ -55,7 +60,10 @@ impl Folder {
         if full.starts_with(&self.root) {
             Ok(full)
         } else {
-            Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is a link that leads out of the workflow's folder"))
+            Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "it is a link that leads out of the workflow's folder",
+            ))
         }
     }
 }
@@ -63,19 +71,31 @@ impl Folder {
 impl Files for Folder {
     fn size(&self, path: &Path) -> io::Result<u64> {
         let meta = self.locate(path)?.metadata()?;
-        if meta.is_file() { Ok(meta.len()) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file")) }
+        if meta.is_file() {
+            Ok(meta.len())
+        } else {
+            Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"))
+        }
     }
 
     fn read(&self, path: &Path, limit: u64) -> io::Result<Source> {
         let mut bytes = Vec::new();
         // The size may have changed since it was asked for, so the read is bounded too.
-        std::fs::File::open(self.locate(path)?)?.take(limit + 1).read_to_end(&mut bytes)?;
+        std::fs::File::open(self.locate(path)?)?
+            .take(limit + 1)
+            .read_to_end(&mut bytes)?;
         if bytes.len() as u64 > limit {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too large"));
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                "it is too large",
+            ));
         }
         let text = String::from_utf8(bytes)
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no UTF-8 text"))?;
-        Ok(Source { path: path.to_owned(), text })
+        Ok(Source {
+            path: path.to_owned(),
+            text,
+        })
     }
 
     fn exists(&self, path: &Path) -> bool {
@@ -103,7 +123,9 @@ impl Memory {
     }
 
     fn get(&self, path: &Path) -> io::Result<&String> {
-        self.files.get(path).ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no such file"))
+        self.files
+            .get(path)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no such file"))
     }
 }
 
@@ -115,9 +137,15 @@ impl Files for Memory {
     fn read(&self, path: &Path, limit: u64) -> io::Result<Source> {
         let text = self.get(path)?;
         if text.len() as u64 > limit {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too large"));
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                "it is too large",
+            ));
         }
-        Ok(Source { path: path.to_owned(), text: text.clone() })
+        Ok(Source {
+            path: path.to_owned(),
+            text: text.clone(),
+        })
     }
 
     fn exists(&self, path: &Path) -> bool {
@@ -165,7 +193,11 @@ pub(crate) fn resolve(folder: &Path, path: &str) -> Result<PathBuf, PathProblem>
             Component::RootDir | Component::Prefix(_) => return Err(PathProblem::Absolute),
         }
     }
-    if parts.is_empty() { Err(PathProblem::Empty) } else { Ok(parts.iter().collect()) }
+    if parts.is_empty() {
+        Err(PathProblem::Empty)
+    } else {
+        Ok(parts.iter().collect())
+    }
 }
 
 #[cfg(test)]
@@ -187,7 +219,8 @@ mod tests {
         let outside = tempfile::tempdir().unwrap();
         std::fs::write(outside.path().join("secret"), "x").unwrap();
         let inside = tempfile::tempdir().unwrap();
-        std::os::unix::fs::symlink(outside.path().join("secret"), inside.path().join("link")).unwrap();
+        std::os::unix::fs::symlink(outside.path().join("secret"), inside.path().join("link"))
+            .unwrap();
         let folder = Folder::new(inside.path()).unwrap();
         assert!(!folder.exists(Path::new("link")));
         assert!(folder.read(Path::new("link"), 10).is_err());

@@ -71,11 +71,17 @@ impl Chain {
         let mut list = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         if list.len() == self.len {
             list.extend(more);
-            return Self { shared: Arc::clone(&self.shared), len: list.len() };
+            return Self {
+                shared: Arc::clone(&self.shared),
+                len: list.len(),
+            };
         }
         let mut copy = list[..self.len].to_vec();
         copy.extend(more);
-        Self { len: copy.len(), shared: Arc::new(Mutex::new(copy)) }
+        Self {
+            len: copy.len(),
+            shared: Arc::new(Mutex::new(copy)),
+        }
     }
 
     pub(crate) fn items(&self) -> Vec<Child> {
@@ -86,22 +92,45 @@ impl Chain {
 impl Flow {
     fn new(kind: Kind, depth: u32, starts: bool, ends: bool) -> Result<Arc<Self>, Fault> {
         if depth > MAX_DEPTH {
-            return Err(Fault::new("nesting", format!("flows are nested deeper than {MAX_DEPTH} levels"))
-                .help("split the workflow: run_workflow(\"other.star\") runs another one as a step"));
+            return Err(Fault::new(
+                "nesting",
+                format!("flows are nested deeper than {MAX_DEPTH} levels"),
+            )
+            .help("split the workflow: run_workflow(\"other.star\") runs another one as a step"));
         }
-        Ok(Arc::new(Self { kind, depth, starts, ends }))
+        Ok(Arc::new(Self {
+            kind,
+            depth,
+            starts,
+            ends,
+        }))
     }
 
     pub(crate) fn start() -> Self {
-        Self { kind: Kind::Empty, depth: 0, starts: true, ends: false }
+        Self {
+            kind: Kind::Empty,
+            depth: 0,
+            starts: true,
+            ends: false,
+        }
     }
 
     pub(crate) fn end() -> Self {
-        Self { kind: Kind::Empty, depth: 0, starts: false, ends: true }
+        Self {
+            kind: Kind::Empty,
+            depth: 0,
+            starts: false,
+            ends: true,
+        }
     }
 
     pub(crate) fn step(step: Arc<StepDef>) -> Arc<Self> {
-        Arc::new(Self { kind: Kind::Step(step), depth: 0, starts: false, ends: false })
+        Arc::new(Self {
+            kind: Kind::Step(step),
+            depth: 0,
+            starts: false,
+            ends: false,
+        })
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -112,10 +141,12 @@ impl Flow {
     pub(crate) fn then(left: &Child, right: &Child) -> Result<Arc<Self>, Fault> {
         let (l, r) = (&left.flow, &right.flow);
         if l.ends {
-            return Err(Fault::new("flow", "nothing can come after `end`").help("put `end` last, or leave it out"));
+            return Err(Fault::new("flow", "nothing can come after `end`")
+                .help("put `end` last, or leave it out"));
         }
         if r.starts {
-            return Err(Fault::new("flow", "`start` can only come first").help("put `start` first, or leave it out"));
+            return Err(Fault::new("flow", "`start` can only come first")
+                .help("put `start` first, or leave it out"));
         }
         let (starts, ends) = (l.starts, r.ends);
         let chain = match &l.kind {
@@ -134,11 +165,15 @@ impl Flow {
     /// `left | right`.
     pub(crate) fn beside(left: &Child, right: &Child) -> Result<Arc<Self>, Fault> {
         if left.flow.starts != right.flow.starts || left.flow.ends != right.flow.ends {
-            return Err(Fault::new("flow", "`|` binds looser than `>>`, so `start` or `end` is in one branch only")
-                .help("put the branches in parentheses: start >> a >> (b | c) >> end"));
+            return Err(Fault::new(
+                "flow",
+                "`|` binds looser than `>>`, so `start` or `end` is in one branch only",
+            )
+            .help("put the branches in parentheses: start >> a >> (b | c) >> end"));
         }
         if left.flow.is_empty() || right.flow.is_empty() {
-            return Err(Fault::new("flow", "`start` and `end` are no branches").help("leave them out of the `|`"));
+            return Err(Fault::new("flow", "`start` and `end` are no branches")
+                .help("leave them out of the `|`"));
         }
         let chain = match &left.flow.kind {
             Kind::Parallel(chain, Join::All) => chain.clone(),
@@ -160,7 +195,10 @@ impl Flow {
         };
         let mut flow = first.clone();
         for part in parts {
-            flow = Child { flow: Self::then(&flow, part)?, at: None };
+            flow = Child {
+                flow: Self::then(&flow, part)?,
+                at: None,
+            };
         }
         Ok(flow.flow)
     }
@@ -171,11 +209,15 @@ impl Flow {
         let mut depth = 0;
         for part in parts {
             if part.flow.is_empty() {
-                return Err(Fault::new("flow", "`start` and `end` are no branches").help("leave them out"));
+                return Err(
+                    Fault::new("flow", "`start` and `end` are no branches").help("leave them out")
+                );
             }
             depth = depth.max(part.flow.depth + 1);
             chain = match &part.flow.kind {
-                Kind::Parallel(more, Join::All) if join == Join::All => chain.extended(more.items()),
+                Kind::Parallel(more, Join::All) if join == Join::All => {
+                    chain.extended(more.items())
+                }
                 _ => chain.extended([part.clone()]),
             };
         }
@@ -184,7 +226,11 @@ impl Flow {
 
     /// A verb around `parts`.
     pub(crate) fn verb(kind: Kind, parts: &[&Child]) -> Result<Arc<Self>, Fault> {
-        let depth = parts.iter().map(|part| part.flow.depth + 1).max().unwrap_or(0);
+        let depth = parts
+            .iter()
+            .map(|part| part.flow.depth + 1)
+            .max()
+            .unwrap_or(0);
         Self::new(kind, depth, false, false)
     }
 }

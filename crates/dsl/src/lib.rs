@@ -25,6 +25,7 @@ mod model;
 mod options;
 mod scope;
 mod session;
+mod shape;
 mod source;
 mod suggest;
 mod values;

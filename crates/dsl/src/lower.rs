@@ -4,9 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use meson_core::definition::{
-    Command, Definition, FORMAT, Items, Join, Node, NodeKind, Param, Step, StepKind,
-};
+use meson_core::definition::{Definition, FORMAT, Items, Node, NodeKind, Param};
 use meson_core::expression::{Expression, ExpressionError, Reference, Template};
 use meson_core::ids::NodeId;
 use starlark::codemap::FileSpan;
@@ -18,6 +16,7 @@ use crate::flow::{Child, Kind};
 use crate::model::{ParamDef, StepDef, WorkflowDef, fill};
 use crate::scope::Scope;
 use crate::session::Session;
+use crate::shape::{Shape, collect, shape, texts};
 use crate::source::Site;
 
 /// A lowered workflow and where its steps were written.
@@ -26,60 +25,6 @@ pub(crate) struct Lowered {
     pub(crate) sites: BTreeMap<String, Site>,
     /// Ids of the steps in the flow.
     pub(crate) used: Vec<u32>,
-}
-
-/// A part of a flow in normal form: no sequence directly in a sequence, no `|` directly in
-/// a `|`, nothing of one element, no `start` and `end`.
-enum Shape {
-    One(Child),
-    Sequence(Vec<Child>),
-    Parallel(Vec<Child>, Join),
-}
-
-fn shape(child: &Child) -> Shape {
-    match &child.flow.kind {
-        Kind::Empty => Shape::Sequence(Vec::new()),
-        Kind::Sequence(chain) => {
-            let mut items = Vec::new();
-            let mut only = None;
-            for item in chain.items() {
-                let shaped = shape(&item);
-                match shaped {
-                    Shape::Sequence(more) => items.extend(more),
-                    other => {
-                        items.push(item);
-                        only = Some(other);
-                    }
-                }
-            }
-            match (items.len(), only) {
-                (1, Some(only)) => only,
-                (1, None) => shape(&items[0]),
-                _ => Shape::Sequence(items),
-            }
-        }
-        Kind::Parallel(chain, join) => {
-            let mut branches = Vec::new();
-            let mut only = None;
-            for item in chain.items() {
-                let shaped = shape(&item);
-                match shaped {
-                    Shape::Parallel(more, Join::All) if *join == Join::All => branches.extend(more),
-                    Shape::Sequence(nothing) if nothing.is_empty() && *join == Join::All => {}
-                    other => {
-                        branches.push(item);
-                        only = Some(other);
-                    }
-                }
-            }
-            match (branches.len(), only) {
-                (0, _) => Shape::Sequence(Vec::new()),
-                (1, Some(only)) => only,
-                _ => Shape::Parallel(branches, *join),
-            }
-        }
-        _ => Shape::One(child.clone()),
-    }
 }
 
 struct Lowering<'s, 'a> {
@@ -93,7 +38,10 @@ struct Lowering<'s, 'a> {
 }
 
 /// Lowers `workflow`, or says everything that is wrong with it.
-pub(crate) fn lower(session: &Session<'_>, workflow: &WorkflowDef) -> Result<Lowered, Vec<Diagnostic>> {
+pub(crate) fn lower(
+    session: &Session<'_>,
+    workflow: &WorkflowDef,
+) -> Result<Lowered, Vec<Diagnostic>> {
     let mut lowering = Lowering {
         session,
         nodes: Vec::new(),
@@ -103,7 +51,10 @@ pub(crate) fn lower(session: &Session<'_>, workflow: &WorkflowDef) -> Result<Low
         problems: Vec::new(),
     };
     let params = lowering.params(workflow);
-    let root = Child { flow: Arc::clone(&workflow.flow), at: None };
+    let root = Child {
+        flow: Arc::clone(&workflow.flow),
+        at: None,
+    };
     let mut steps = Vec::new();
     collect(&root, &mut steps);
     lowering.declare(&steps);
@@ -116,7 +67,11 @@ pub(crate) fn lower(session: &Session<'_>, workflow: &WorkflowDef) -> Result<Low
         let definition = Definition {
             format: FORMAT,
             name: workflow.name.clone(),
-            doc: if workflow.doc.is_empty() { file_doc } else { workflow.doc.clone() },
+            doc: if workflow.doc.is_empty() {
+                file_doc
+            } else {
+                workflow.doc.clone()
+            },
             params,
             owner: workflow.owner.clone(),
             region: workflow.region.clone(),
@@ -128,33 +83,23 @@ pub(crate) fn lower(session: &Session<'_>, workflow: &WorkflowDef) -> Result<Low
             .iter()
             .filter_map(|step| Some((step.name.get()?.clone(), step.site.clone())))
             .collect();
-        return Ok(Lowered { definition, sites, used: steps.iter().map(|step| step.id).collect() });
+        return Ok(Lowered {
+            definition,
+            sites,
+            used: steps.iter().map(|step| step.id).collect(),
+        });
     }
     problems.sort_by(|a, b| (&a.file, a.offset).cmp(&(&b.file, b.offset)));
     Err(problems)
-}
-
-/// Every step of the flow, each time that it is used.
-fn collect(child: &Child, steps: &mut Vec<Arc<StepDef>>) {
-    match &child.flow.kind {
-        Kind::Empty => {}
-        Kind::Step(step) => steps.push(Arc::clone(step)),
-        Kind::Sequence(chain) | Kind::Parallel(chain, _) => {
-            chain.items().iter().for_each(|item| collect(item, steps));
-        }
-        Kind::ForEach { body, .. } | Kind::Repeat { body, .. } => collect(body, steps),
-        Kind::When { then, otherwise, .. } => {
-            collect(then, steps);
-            otherwise.iter().for_each(|otherwise| collect(otherwise, steps));
-        }
-    }
 }
 
 impl Lowering<'_, '_> {
     fn problem(&mut self, fault: Fault, site: &Site) {
         let diagnostic = fault.into_diagnostic(self.session, site);
         let same = |known: &Diagnostic| {
-            known.code == diagnostic.code && known.offset == diagnostic.offset && known.message == diagnostic.message
+            known.code == diagnostic.code
+                && known.offset == diagnostic.offset
+                && known.message == diagnostic.message
         };
         if !self.problems.iter().any(same) {
             self.problems.push(diagnostic);
@@ -164,7 +109,14 @@ impl Lowering<'_, '_> {
     fn params(&mut self, workflow: &WorkflowDef) -> Vec<Param> {
         let mut params: Vec<Param> = Vec::new();
         for param in &workflow.params {
-            let ParamDef { id, name, kind, default, doc, site } = &**param;
+            let ParamDef {
+                id,
+                name,
+                kind,
+                default,
+                doc,
+                site,
+            } = &**param;
             let Some(name) = name.get() else {
                 let fault = Fault::new("unnamed", "this parameter has no name")
                     .help("bind it to a variable, or write param(name = \"cohort\", …)");
@@ -175,10 +127,19 @@ impl Lowering<'_, '_> {
                 self.problem(fault, site);
             }
             if params.iter().any(|known| known.name == *name) {
-                self.problem(Fault::new("duplicate", format!("two parameters are named `{name}`")).help("rename one"), site);
+                self.problem(
+                    Fault::new("duplicate", format!("two parameters are named `{name}`"))
+                        .help("rename one"),
+                    site,
+                );
             }
             self.names.insert(("param", *id), name.clone());
-            params.push(Param { name: name.clone(), kind: *kind, default: default.clone(), doc: doc.clone() });
+            params.push(Param {
+                name: name.clone(),
+                kind: *kind,
+                default: default.clone(),
+                doc: doc.clone(),
+            });
         }
         self.scope.params = params.iter().map(|param| param.name.clone()).collect();
         for param in &*self.session.params.borrow() {
@@ -214,9 +175,12 @@ impl Lowering<'_, '_> {
                 continue;
             }
             if let Some(first) = self.scope.flow.get(name).cloned() {
-                let fault = Fault::new("duplicate", format!("two steps of the flow are named `{name}`"))
-                    .help("give one of them another name: name = \"…\", or bind it to another variable")
-                    .arg("name");
+                let fault = Fault::new(
+                    "duplicate",
+                    format!("two steps of the flow are named `{name}`"),
+                )
+                .help("give one of them another name: name = \"…\", or bind it to another variable")
+                .arg("name");
                 let mut diagnostic = fault.into_diagnostic(self.session, &step.site);
                 if let Some(place) = first.site.place() {
                     diagnostic = diagnostic.label(place, "the other one");
@@ -244,7 +208,10 @@ impl Lowering<'_, '_> {
         match shape(child) {
             Shape::Sequence(items) => {
                 let id = self.push(parent, NodeKind::Sequence(Vec::new()));
-                let children = items.iter().map(|item| self.visit(item, Some(id))).collect();
+                let children = items
+                    .iter()
+                    .map(|item| self.visit(item, Some(id)))
+                    .collect();
                 self.set(id, NodeKind::Sequence(children));
                 id
             }
@@ -258,7 +225,13 @@ impl Lowering<'_, '_> {
                     done.extend(self.scope.take_since(mark));
                 }
                 done.iter().for_each(|name| self.scope.add(name));
-                self.set(id, NodeKind::Parallel { branches: children, join });
+                self.set(
+                    id,
+                    NodeKind::Parallel {
+                        branches: children,
+                        join,
+                    },
+                );
                 id
             }
             Shape::One(child) => self.visit_one(&child, parent),
@@ -268,7 +241,13 @@ impl Lowering<'_, '_> {
     fn visit_one(&mut self, child: &Child, parent: Option<NodeId>) -> NodeId {
         match &child.flow.kind {
             Kind::Step(step) => self.visit_step(step, child.at.as_ref(), parent),
-            Kind::ForEach { over, body, max_parallel, tolerate, site } => {
+            Kind::ForEach {
+                over,
+                body,
+                max_parallel,
+                tolerate,
+                site,
+            } => {
                 let id = self.push(parent, NodeKind::Sequence(Vec::new()));
                 let mut filled = Vec::new();
                 for (name, items) in over {
@@ -280,51 +259,93 @@ impl Lowering<'_, '_> {
                     }
                     let items = match items {
                         Items::Literal(values) => Items::Literal(values.clone()),
-                        Items::Computed(expression) => Items::Computed(self.expression(&expression.0, site, "over")),
+                        Items::Computed(expression) => {
+                            Items::Computed(self.expression(&expression.0, site, "over"))
+                        }
                     };
                     filled.push((name.clone(), items));
                 }
                 self.scope.enter_loop(over.iter().map(|(name, _)| name));
                 let body = self.visit(body, Some(id));
                 self.scope.leave_loop(over.len());
-                let kind = NodeKind::ForEach { over: filled, body, max_parallel: *max_parallel, tolerate: *tolerate };
+                let kind = NodeKind::ForEach {
+                    over: filled,
+                    body,
+                    max_parallel: *max_parallel,
+                    tolerate: *tolerate,
+                };
                 self.set(id, kind);
                 id
             }
-            Kind::When { cond, then, otherwise, site } => {
+            Kind::When {
+                cond,
+                then,
+                otherwise,
+                site,
+            } => {
                 let id = self.push(parent, NodeKind::Sequence(Vec::new()));
                 let cond = self.expression(cond, site, "cond");
                 let mark = self.scope.mark();
                 let then = self.visit(then, Some(id));
                 let mut done = self.scope.take_since(mark);
-                let otherwise = otherwise.as_ref().map(|otherwise| self.visit(otherwise, Some(id)));
+                let otherwise = otherwise
+                    .as_ref()
+                    .map(|otherwise| self.visit(otherwise, Some(id)));
                 done.extend(self.scope.take_since(mark));
                 done.iter().for_each(|name| self.scope.add(name));
-                self.set(id, NodeKind::When { cond, then, otherwise });
+                self.set(
+                    id,
+                    NodeKind::When {
+                        cond,
+                        then,
+                        otherwise,
+                    },
+                );
                 id
             }
-            Kind::Repeat { body, until, max_rounds, site } => {
+            Kind::Repeat {
+                body,
+                until,
+                max_rounds,
+                site,
+            } => {
                 let id = self.push(parent, NodeKind::Sequence(Vec::new()));
                 self.scope.enter_round();
                 let body = self.visit(body, Some(id));
                 let until = self.expression(until, site, "until");
                 self.scope.leave_round();
-                self.set(id, NodeKind::Repeat { body, until, max_rounds: *max_rounds });
+                self.set(
+                    id,
+                    NodeKind::Repeat {
+                        body,
+                        until,
+                        max_rounds: *max_rounds,
+                    },
+                );
                 id
             }
             // A shape's single element is none of these.
-            Kind::Empty | Kind::Sequence(_) | Kind::Parallel(..) => self.push(parent, NodeKind::Sequence(Vec::new())),
+            Kind::Empty | Kind::Sequence(_) | Kind::Parallel(..) => {
+                self.push(parent, NodeKind::Sequence(Vec::new()))
+            }
         }
     }
 
-    fn visit_step(&mut self, def: &Arc<StepDef>, at: Option<&FileSpan>, parent: Option<NodeId>) -> NodeId {
+    fn visit_step(
+        &mut self,
+        def: &Arc<StepDef>,
+        at: Option<&FileSpan>,
+        parent: Option<NodeId>,
+    ) -> NodeId {
         let name = def.name.get().cloned().unwrap_or_default();
         let here = at.cloned();
         if let Some(first) = self.placed.get(&def.id).cloned() {
             let fault = Fault::new("repeated-step", format!("step `{name}` stands in the flow twice"))
                 .help("a step runs in one place: make a second one for the second place, or use repeat(...) for a loop");
             let place = here.unwrap_or_else(|| locate(self.session, &def.site, &Focus::Call));
-            let mut diagnostic = fault.on(Focus::Place(place)).into_diagnostic(self.session, &def.site);
+            let mut diagnostic = fault
+                .on(Focus::Place(place))
+                .into_diagnostic(self.session, &def.site);
             if let Some(first) = first {
                 diagnostic = diagnostic.label(&first, "here it stands first");
             }
@@ -372,7 +393,13 @@ impl Lowering<'_, '_> {
         }
     }
 
-    fn bad_expression(&mut self, error: &ExpressionError, text: &str, site: &Site, argument: Option<&str>) {
+    fn bad_expression(
+        &mut self,
+        error: &ExpressionError,
+        text: &str,
+        site: &Site,
+        argument: Option<&str>,
+    ) {
         let inner = match error {
             ExpressionError::At { error, .. } => error,
             other => other,
@@ -380,10 +407,17 @@ impl Lowering<'_, '_> {
         let message = inner.to_string();
         let focus = match (argument, inner) {
             (Some(argument), _) => Focus::Argument(argument.to_owned()),
-            (None, ExpressionError::Syntax { source_text, .. }) if !source_text.is_empty() => Focus::Text(source_text.clone()),
-            (None, ExpressionError::Unterminated { offset }) => {
-                Focus::Text(text.get(*offset..).unwrap_or_default().lines().next().unwrap_or_default().to_owned())
+            (None, ExpressionError::Syntax { source_text, .. }) if !source_text.is_empty() => {
+                Focus::Text(source_text.clone())
             }
+            (None, ExpressionError::Unterminated { offset }) => Focus::Text(
+                text.get(*offset..)
+                    .unwrap_or_default()
+                    .lines()
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned(),
+            ),
             _ => Focus::Call,
         };
         let fault = Fault::new("expression", message)
@@ -395,38 +429,13 @@ impl Lowering<'_, '_> {
 
 /// With the needle `root.field`, or only `root` where the text writes it in another way.
 fn narrowed(session: &Session<'_>, fault: Fault, root: &str, site: &Site) -> Fault {
-    let Focus::Text(needle) = &fault.focus else { return fault };
+    let Focus::Text(needle) = &fault.focus else {
+        return fault;
+    };
     let whole = site.place().cloned();
     let place = locate(session, site, &Focus::Text(needle.clone()));
     if whole.is_some_and(|whole| whole.span == place.span && whole.filename() == place.filename()) {
         return fault.on(Focus::Text(root.to_owned()));
     }
     fault.on(Focus::Place(place))
-}
-
-/// Every text of a step that is evaluated when the step starts.
-pub(crate) fn texts(step: &mut Step) -> Vec<&mut String> {
-    let mut all: Vec<&mut Template> = Vec::new();
-    match &mut step.kind {
-        StepKind::Noop => {}
-        StepKind::Command(Command::Shell(text)) => all.push(text),
-        StepKind::Command(Command::Argv(argv)) => all.extend(argv),
-        StepKind::Docker { image, args, entrypoint, mounts } => {
-            all.push(image);
-            all.extend(args);
-            all.extend(entrypoint.iter_mut().flatten());
-            all.extend(mounts);
-        }
-        StepKind::Spark { app, args, master, conf, .. } => {
-            all.push(app);
-            all.extend(args);
-            all.extend(master);
-            all.extend(conf.values_mut());
-        }
-        StepKind::Workflow { params, .. } => all.extend(params.values_mut()),
-    }
-    all.extend(step.env.values_mut());
-    all.extend(step.inputs.values_mut());
-    all.extend(step.produces.iter_mut().map(|produces| &mut produces.id));
-    all.into_iter().map(|template| &mut template.0).collect()
 }

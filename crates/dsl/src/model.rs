@@ -27,13 +27,21 @@ pub(crate) struct StepDef {
 impl StepDef {
     /// What others may refer to.
     pub(crate) fn outputs(&self) -> impl Iterator<Item = &str> {
-        let produced = self.step.produces.iter().map(|produces| produces.name.as_str());
+        let produced = self
+            .step
+            .produces
+            .iter()
+            .map(|produces| produces.name.as_str());
         self.step.outputs.iter().map(String::as_str).chain(produced)
     }
 
     /// The DSL function that made it.
     pub(crate) fn flavour(&self) -> &str {
-        if self.step.flavour.is_empty() { self.step.kind.name() } else { &self.step.flavour }
+        if self.step.flavour.is_empty() {
+            self.step.kind.name()
+        } else {
+            &self.step.flavour
+        }
     }
 }
 
@@ -137,7 +145,13 @@ mod tests {
     #[test]
     fn placeholders_are_filled_and_look_alikes_stay() {
         let name = |what: &str, id: u32| (what == "step" && id == 7).then_some("train");
-        assert_eq!(fill("a ${{ __meson_step_7__.x }} b", name), "a ${{ train.x }} b");
-        assert_eq!(fill("__meson_step_8__ __meson_", name), "__meson_step_8__ __meson_");
+        assert_eq!(
+            fill("a ${{ __meson_step_7__.x }} b", name),
+            "a ${{ train.x }} b"
+        );
+        assert_eq!(
+            fill("__meson_step_8__ __meson_", name),
+            "__meson_step_8__ __meson_"
+        );
     }
 }

@@ -63,13 +63,13 @@ impl Default for Limits {
             file_bytes: 1 << 20,
             files: 64,
             load_depth: 8,
-            ticks: 300_000,
+            ticks: 200_000,
             heap_bytes: 128 << 20,
             call_depth: 64,
             steps: 10_000,
             elements: 200_000,
             text_bytes: 1 << 20,
-            nesting: 150,
+            nesting: 400,
         }
     }
 }

@@ -9,6 +9,21 @@ use crate::fault::{Fault, Focus, unknown_output};
 use crate::model::StepDef;
 use crate::suggest;
 
+/// Words that CEL itself knows.
+const CEL_TYPES: [&str; 11] = [
+    "int",
+    "uint",
+    "double",
+    "bool",
+    "string",
+    "bytes",
+    "list",
+    "map",
+    "type",
+    "dyn",
+    "null_type",
+];
+
 /// Names that are visible while the flow is walked in its order.
 #[derive(Debug, Default)]
 pub(crate) struct Scope {
@@ -54,7 +69,8 @@ impl Scope {
     }
 
     pub(crate) fn leave_loop(&mut self, names: usize) {
-        self.loops.truncate(self.loops.len() - names.min(self.loops.len()));
+        self.loops
+            .truncate(self.loops.len() - names.min(self.loops.len()));
     }
 
     pub(crate) fn enter_round(&mut self) {
@@ -88,8 +104,14 @@ impl Scope {
             }
             let known: Vec<&str> = self.params.iter().map(String::as_str).collect();
             return Err(if self.defined_params.iter().any(|known| known == field) {
-                fault("unknown-param", format!("parameter `{field}` is not in the workflow's `params`"))
-                    .help(format!("add it: workflow(…, params = [{}])", [&known[..], &[field]].concat().join(", ")))
+                fault(
+                    "unknown-param",
+                    format!("parameter `{field}` is not in the workflow's `params`"),
+                )
+                .help(format!(
+                    "add it: workflow(…, params = [{}])",
+                    [&known[..], &[field]].concat().join(", ")
+                ))
             } else {
                 fault("unknown-param", format!("the workflow has no parameter `{field}`")).help(
                     suggest::remedy(field, "its parameters are", &known)
@@ -103,22 +125,35 @@ impl Scope {
         if root == "run" {
             return match field {
                 None | Some("id" | "workflow") => Ok(()),
-                Some(_) => Err(fault("unknown-reference", format!("a run has no `{}`", field.unwrap_or_default()))
-                    .help("there are run.id and run.workflow")),
+                Some(_) => Err(fault(
+                    "unknown-reference",
+                    format!("a run has no `{}`", field.unwrap_or_default()),
+                )
+                .help("there are run.id and run.workflow")),
             };
         }
         if root == "round" {
             return if self.rounds > 0 {
                 Ok(())
             } else {
-                Err(fault("unknown-reference", "`round` is only known inside repeat(...)".to_owned())
-                    .help("leave it out, or put the step into a repeat"))
+                Err(fault(
+                    "unknown-reference",
+                    "`round` is only known inside repeat(...)".to_owned(),
+                )
+                .help("leave it out, or put the step into a repeat"))
             };
+        }
+        // `type(x) == int`
+        if CEL_TYPES.contains(&root) {
+            return Ok(());
         }
         let Some(step) = self.flow.get(root) else {
             if self.defined.contains(root) {
-                return Err(fault("not-in-flow", format!("step `{root}` is not part of the flow"))
-                    .help(format!("put it before its use: … >> {root} >> …")));
+                return Err(fault(
+                    "not-in-flow",
+                    format!("step `{root}` is not part of the flow"),
+                )
+                .help(format!("put it before its use: … >> {root} >> …")));
             }
             let mut known: Vec<&str> = self.done.iter().map(String::as_str).collect();
             known.extend(self.loops.iter().map(String::as_str));
@@ -129,11 +164,17 @@ impl Scope {
             } else {
                 suggest::remedy(root, "known here are", &known)
             };
-            return Err(fault("unknown-reference", format!("there is no step, loop variable or parameter `{root}` here")).maybe_help(help));
+            return Err(fault(
+                "unknown-reference",
+                format!("there is no step, loop variable or parameter `{root}` here"),
+            )
+            .maybe_help(help));
         };
         if user == Some(root) {
-            return Err(fault("order", format!("step `{root}` refers to its own output"))
-                .help("a step sees the outputs of the steps before it"));
+            return Err(
+                fault("order", format!("step `{root}` refers to its own output"))
+                    .help("a step sees the outputs of the steps before it"),
+            );
         }
         if !self.visible.contains(root) {
             let message = match user {

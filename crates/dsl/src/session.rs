@@ -1,6 +1,9 @@
 //! What one compilation shares over all its files.
 
-#![expect(unsafe_code, reason = "starlark's derive of ProvidesStaticType writes an unsafe impl")]
+#![expect(
+    unsafe_code,
+    reason = "starlark's derive of ProvidesStaticType writes an unsafe impl"
+)]
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,11 +65,16 @@ impl<'a> Session<'a> {
     }
 
     pub(crate) fn add_index(&self, file: &str, index: Index, codemap: CodeMap) {
-        self.indexes.borrow_mut().insert(file.to_owned(), (Rc::new(index), codemap));
+        self.indexes
+            .borrow_mut()
+            .insert(file.to_owned(), (Rc::new(index), codemap));
     }
 
     pub(crate) fn index(&self, file: &str) -> Option<Rc<Index>> {
-        self.indexes.borrow().get(file).map(|(index, _)| Rc::clone(index))
+        self.indexes
+            .borrow()
+            .get(file)
+            .map(|(index, _)| Rc::clone(index))
     }
 
     /// The first byte of a file.
@@ -94,13 +102,25 @@ impl<'a> Session<'a> {
     }
 
     pub(crate) fn step_named(&self, name: &str) -> Option<Arc<StepDef>> {
-        self.steps.borrow().iter().find(|step| step.name.get().is_some_and(|n| n == name)).cloned()
+        self.steps
+            .borrow()
+            .iter()
+            .find(|step| step.name.get().is_some_and(|n| n == name))
+            .cloned()
     }
 
-    /// Names that the author of `file` may have meant.
-    pub(crate) fn names(&self, _file: &str) -> Vec<String> {
-        let mut names: Vec<String> = self.steps.borrow().iter().filter_map(|step| step.name.get().cloned()).collect();
-        names.extend(self.globals.names().map(|name| name.as_str().to_owned()).filter(|name| !name.starts_with('_')));
+    /// Names that the author of `file` may have meant, the file's own first.
+    pub(crate) fn names(&self, file: &str) -> Vec<String> {
+        let mut names = self
+            .index(file)
+            .map(|index| index.bound.clone())
+            .unwrap_or_default();
+        names.extend(
+            self.globals
+                .names()
+                .map(|name| name.as_str().to_owned())
+                .filter(|name| !name.starts_with('_')),
+        );
         if let Some(prelude) = &*self.prelude.borrow() {
             names.extend(prelude.names().map(|name| name.as_str().to_owned()));
         }
@@ -128,5 +148,10 @@ impl<'a> Context<'a> {
 pub(crate) fn context<'a, 'e>(eval: &Evaluator<'_, 'a, 'e>) -> Result<&'a Context<'e>, Fault> {
     eval.extra
         .and_then(|extra| extra.downcast_ref::<Context<'e>>())
-        .ok_or_else(|| Fault::new("evaluation", "this function only works while a workflow file is evaluated"))
+        .ok_or_else(|| {
+            Fault::new(
+                "evaluation",
+                "this function only works while a workflow file is evaluated",
+            )
+        })
 }

@@ -18,8 +18,13 @@ use crate::options::Limits;
 
 /// The operators whose work goes through functions of ours: `>>` and `|` so that they know
 /// where they stand, the others so that they cannot ask for more memory than there is.
-pub(crate) const OPERATORS: [(&str, &str); 5] =
-    [(">>", "__meson_then"), ("|", "__meson_or"), ("+", "__meson_add"), ("*", "__meson_mul"), ("<<", "__meson_shl")];
+pub(crate) const OPERATORS: [(&str, &str); 5] = [
+    (">>", "__meson_then"),
+    ("|", "__meson_or"),
+    ("+", "__meson_add"),
+    ("*", "__meson_mul"),
+    ("<<", "__meson_shl"),
+];
 
 pub(crate) fn dialect() -> Dialect {
     Dialect {
@@ -38,6 +43,8 @@ pub(crate) struct Index {
     operators: HashMap<Span, (Span, Span)>,
     /// The file's own doc string.
     pub(crate) doc: String,
+    /// What the file binds: variables, functions, loaded names.
+    pub(crate) bound: Vec<String>,
     /// Codes that a `# meson: allow(code)` comment allows, with the comment's line (from 0).
     allowed: Vec<(usize, String)>,
 }
@@ -65,24 +72,49 @@ impl Index {
     /// Whether a comment within `span`, or on the line above it, allows `code`.
     pub(crate) fn allows(&self, span: &FileSpan, code: &str) -> bool {
         let lines = span.resolve_span();
-        self.allowed
-            .iter()
-            .any(|(line, allowed)| allowed == code && (lines.begin.line..=lines.end.line + 1).contains(&(line + 1)))
+        self.allowed.iter().any(|(line, allowed)| {
+            allowed == code && (lines.begin.line..=lines.end.line + 1).contains(&(line + 1))
+        })
     }
 
     fn of(ast: &AstModule, text: &str) -> Self {
-        let mut index = Self { doc: doc(ast.statement()), ..Self::default() };
+        let mut index = Self {
+            doc: doc(ast.statement()),
+            ..Self::default()
+        };
+        index.bindings(ast.statement());
         ast.statement().visit_expr(|expr| index.expression(expr));
         for comment in ast.comments() {
             let (begin, end) = (comment.begin().get() as usize, comment.end().get() as usize);
-            let Some(words) = text.get(begin..end).and_then(|comment| comment.split_once("meson: allow(")) else {
+            let Some(words) = text
+                .get(begin..end)
+                .and_then(|comment| comment.split_once("meson: allow("))
+            else {
                 continue;
             };
             let line = text[..begin].matches('\n').count();
             let codes = words.1.split(')').next().unwrap_or_default();
-            index.allowed.extend(codes.split(',').map(|code| (line, code.trim().to_owned())));
+            index
+                .allowed
+                .extend(codes.split(',').map(|code| (line, code.trim().to_owned())));
         }
         index
+    }
+
+    fn bindings(&mut self, stmt: &AstStmt) {
+        match &stmt.node {
+            Stmt::Assign(assign) => {
+                assign
+                    .lhs
+                    .visit_lvalue(|name| self.bound.push(name.node.ident.clone()));
+            }
+            Stmt::Def(def) => self.bound.push(def.name.node.ident.clone()),
+            Stmt::Load(load) => self
+                .bound
+                .extend(load.args.iter().map(|arg| arg.local.node.ident.clone())),
+            _ => {}
+        }
+        stmt.visit_stmt(|child| self.bindings(child));
     }
 
     fn expression(&mut self, expr: &AstExpr) {
@@ -96,7 +128,9 @@ impl Index {
                     match &arg.node {
                         ArgumentP::Positional(value) => places.positional.push(value.span),
                         ArgumentP::Named(name, value) => {
-                            places.named.push((name.node.clone(), name.span, value.span));
+                            places
+                                .named
+                                .push((name.node.clone(), name.span, value.span));
                         }
                         ArgumentP::Args(_) | ArgumentP::KwArgs(_) => {}
                     }
@@ -114,25 +148,42 @@ impl Index {
 
 /// Parses `text` after a look at its shape: the parser is recursive, and a file must not
 /// overflow the stack of the process that checks it.
-pub(crate) fn parse(name: &str, text: &str, limits: &Limits) -> Result<(AstModule, Index), Box<Diagnostic>> {
+pub(crate) fn parse(
+    name: &str,
+    text: &str,
+    limits: &Limits,
+) -> Result<(AstModule, Index), Box<Diagnostic>> {
     let codemap = CodeMap::new(name.to_owned(), text.to_owned());
     check_shape(&codemap, limits.nesting)?;
-    let mut ast = AstModule::parse(name, text.to_owned(), &dialect()).map_err(|error| Box::new(syntax(&codemap, &error)))?;
+    let mut ast = AstModule::parse(name, text.to_owned(), &dialect())
+        .map_err(|error| Box::new(syntax(&codemap, &error)))?;
     check_assignments(ast.statement(), &codemap)?;
     let index = Index::of(&ast, text);
-    let replace = OPERATORS.iter().map(|(operator, function)| ((*operator).to_owned(), (*function).to_owned()));
+    let replace = OPERATORS
+        .iter()
+        .map(|(operator, function)| ((*operator).to_owned(), (*function).to_owned()));
     ast.replace_binary_operators(&replace.collect());
     Ok((ast, index))
 }
 
 fn syntax(codemap: &CodeMap, error: &starlark::Error) -> Diagnostic {
-    let span = error.span().cloned().unwrap_or_else(|| codemap.file_span(Span::default()));
+    let span = error
+        .span()
+        .cloned()
+        .unwrap_or_else(|| codemap.file_span(Span::default()));
     let text = error.without_diagnostic().to_string();
-    let message = text.strip_prefix("Parse error: ").unwrap_or(&text).to_owned();
+    let message = text
+        .strip_prefix("Parse error: ")
+        .unwrap_or(&text)
+        .to_owned();
     let found = span.source_span();
     let help = if found == "import" || found == "from" {
         "workflow files load functions from other files: load(\"lib/steps.star\", \"my_step\")"
-    } else if ["class", "while", "try", "with", "yield", "lambda", "raise", "async", "await"].contains(&found) {
+    } else if [
+        "class", "while", "try", "with", "yield", "lambda", "raise", "async", "await",
+    ]
+    .contains(&found)
+    {
         "workflow files are Starlark, a small Python: use `def`, `for`, `if` and the functions of Meson"
     } else {
         "look for a missing comma, quote or bracket at this place or just before it"
@@ -148,7 +199,9 @@ fn check_shape(codemap: &CodeMap, limit: usize) -> Result<(), Box<Diagnostic>> {
     let mut branches = 0_usize;
     for token in Lexer::new(codemap.source(), &dialect(), codemap.clone()) {
         // What the lexer cannot read, the parser reports.
-        let Ok((begin, token, end)) = token else { return Ok(()) };
+        let Ok((begin, token, end)) = token else {
+            return Ok(());
+        };
         let row = rows.last_mut();
         match token {
             Token::OpeningRound | Token::OpeningSquare | Token::OpeningCurly => {
@@ -160,11 +213,17 @@ fn check_shape(codemap: &CodeMap, limit: usize) -> Result<(), Box<Diagnostic>> {
                     rows.pop();
                 }
             }
-            Token::Comma | Token::Newline | Token::Semicolon => row.into_iter().for_each(|row| *row = 0),
+            Token::Comma | Token::Newline | Token::Semicolon => {
+                row.into_iter().for_each(|row| *row = 0)
+            }
             Token::Indent => blocks += 1,
             Token::Dedent => blocks = blocks.saturating_sub(1),
             Token::Elif => branches += 1,
-            Token::Identifier(_) | Token::String(_) | Token::Int(_) | Token::Float(_) | Token::Comment(_) => {}
+            Token::Identifier(_)
+            | Token::String(_)
+            | Token::Int(_)
+            | Token::Float(_)
+            | Token::Comment(_) => {}
             _ => row.into_iter().for_each(|row| *row += 1),
         }
         if rows.iter().sum::<usize>() > limit || blocks > 30 || branches > limit {
@@ -235,7 +294,11 @@ impl Site {
     }
 
     pub(crate) fn from_stack(stack: &starlark::eval::CallStack) -> Self {
-        let spans = stack.frames.iter().rev().filter_map(|frame| frame.location.clone());
+        let spans = stack
+            .frames
+            .iter()
+            .rev()
+            .filter_map(|frame| frame.location.clone());
         Self(spans.filter(|span| !is_internal(span)).collect())
     }
 
@@ -250,15 +313,33 @@ pub(crate) fn is_internal(span: &FileSpan) -> bool {
     span.filename().starts_with('@')
 }
 
-/// The part of `span` that holds `needle`.
+/// The part of `span` that holds `needle` as a whole word, best within a `${{ … }}`.
 pub(crate) fn find_in(span: &FileSpan, needle: &str) -> Option<FileSpan> {
     let text = span.source_span();
     let word = |c: char| c.is_alphanumeric() || c == '_';
-    let at = text.match_indices(needle).map(|(at, _)| at).find(|&at| {
-        let before = text[..at].chars().next_back().is_some_and(word);
+    let whole = |at: &usize| {
+        let before = text[..*at].chars().next_back().is_some_and(word);
         let after = text[at + needle.len()..].chars().next().is_some_and(word);
-        !(before && needle.starts_with(word)) && !(after && needle.ends_with(word))
-    })?;
+        !(before && needle.starts_with(word) || after && needle.ends_with(word))
+    };
+    let evaluated = |at: &usize| {
+        text[..*at]
+            .rfind("${{")
+            .is_some_and(|open| !text[open..*at].contains("}}"))
+    };
+    let found: Vec<usize> = text
+        .match_indices(needle)
+        .map(|(at, _)| at)
+        .filter(whole)
+        .collect();
+    let at = found
+        .iter()
+        .copied()
+        .find(evaluated)
+        .or_else(|| found.first().copied())?;
     let begin = span.span.begin().get() + at as u32;
-    Some(FileSpan { file: span.file.clone(), span: Span::new(Pos::new(begin), Pos::new(begin + needle.len() as u32)) })
+    Some(FileSpan {
+        file: span.file.clone(),
+        span: Span::new(Pos::new(begin), Pos::new(begin + needle.len() as u32)),
+    })
 }

@@ -1,7 +1,10 @@
 //! The values that a workflow file works with: steps, references to their outputs,
 //! parameters, artifacts, flows and workflows.
 
-#![expect(unsafe_code, reason = "starlark's derive of ProvidesStaticType writes an unsafe impl")]
+#![expect(
+    unsafe_code,
+    reason = "starlark's derive of ProvidesStaticType writes an unsafe impl"
+)]
 
 use std::fmt::{self, Display};
 use std::sync::Arc;
@@ -11,8 +14,10 @@ use meson_core::definition::Produces;
 use starlark::any::ProvidesStaticType;
 use starlark::codemap::FileSpan;
 use starlark::eval::Evaluator;
-use starlark::values::{Heap, NoSerialize, StarlarkPagablePanic, StarlarkValue, Value, ValueLike as _, starlark_value};
 use starlark::starlark_simple_value;
+use starlark::values::{
+    Heap, NoSerialize, StarlarkPagablePanic, StarlarkValue, Value, ValueLike as _, starlark_value,
+};
 
 use crate::fault::Fault;
 use crate::flow::{Child, Flow};
@@ -54,7 +59,11 @@ value! {
 
 impl Display for StepValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "<step {}>", self.0.name.get().map_or("without a name", String::as_str))
+        write!(
+            f,
+            "<step {}>",
+            self.0.name.get().map_or("without a name", String::as_str)
+        )
     }
 }
 
@@ -91,19 +100,34 @@ impl Display for WorkflowValue {
 /// `left >> right` without places, as `flow >>= step` does it.
 fn then<'v>(left: Arc<Flow>, right: Value<'v>, heap: Heap<'v>) -> starlark::Result<Value<'v>> {
     let right = child(right, None).ok_or_else(|| not_a_flow(right))?;
-    Ok(heap.alloc(FlowValue(Flow::then(&Child { flow: left, at: None }, &right)?)))
+    Ok(heap.alloc(FlowValue(Flow::then(
+        &Child {
+            flow: left,
+            at: None,
+        },
+        &right,
+    )?)))
 }
 
 fn beside<'v>(left: Arc<Flow>, right: Value<'v>, heap: Heap<'v>) -> starlark::Result<Value<'v>> {
     let right = child(right, None).ok_or_else(|| not_a_flow(right))?;
-    Ok(heap.alloc(FlowValue(Flow::beside(&Child { flow: left, at: None }, &right)?)))
+    Ok(heap.alloc(FlowValue(Flow::beside(
+        &Child {
+            flow: left,
+            at: None,
+        },
+        &right,
+    )?)))
 }
 
 #[starlark_value(type = "step")]
 impl<'v> StarlarkValue<'v> for StepValue {
     fn get_attr(&self, attribute: &str, heap: Heap<'v>) -> Option<Value<'v>> {
         self.0.outputs().any(|output| output == attribute).then(|| {
-            heap.alloc(ReferenceValue(Reference { step: Arc::clone(&self.0), output: attribute.to_owned() }))
+            heap.alloc(ReferenceValue(Reference {
+                step: Arc::clone(&self.0),
+                output: attribute.to_owned(),
+            }))
         })
     }
 
@@ -115,7 +139,11 @@ impl<'v> StarlarkValue<'v> for StepValue {
         self.0.outputs().map(str::to_owned).collect()
     }
 
-    fn export_as(&self, variable_name: &str, _eval: &mut Evaluator<'v, '_, '_>) -> starlark::Result<()> {
+    fn export_as(
+        &self,
+        variable_name: &str,
+        _eval: &mut Evaluator<'v, '_, '_>,
+    ) -> starlark::Result<()> {
         // The first variable names it; a second one is an alias.
         let _ = self.0.name.set(variable_name.to_owned());
         Ok(())
@@ -142,7 +170,11 @@ impl<'v> StarlarkValue<'v> for FlowValue {
 }
 
 /// `"--in=" + step.output`: text with the reference in it.
-fn join_text<'v>(left: Option<&str>, right: Option<&str>, heap: Heap<'v>) -> Option<starlark::Result<Value<'v>>> {
+fn join_text<'v>(
+    left: Option<&str>,
+    right: Option<&str>,
+    heap: Heap<'v>,
+) -> Option<starlark::Result<Value<'v>>> {
     Some(Ok(heap.alloc(format!("{}{}", left?, right?))))
 }
 
@@ -159,7 +191,11 @@ impl<'v> StarlarkValue<'v> for ReferenceValue {
 
 #[starlark_value(type = "param")]
 impl<'v> StarlarkValue<'v> for ParamValue {
-    fn export_as(&self, variable_name: &str, _eval: &mut Evaluator<'v, '_, '_>) -> starlark::Result<()> {
+    fn export_as(
+        &self,
+        variable_name: &str,
+        _eval: &mut Evaluator<'v, '_, '_>,
+    ) -> starlark::Result<()> {
         let _ = self.0.name.set(variable_name.to_owned());
         Ok(())
     }
@@ -190,7 +226,10 @@ pub(crate) fn child(value: Value<'_>, at: Option<FileSpan>) -> Option<Child> {
 }
 
 pub(crate) fn not_a_flow(value: Value<'_>) -> Fault {
-    let fault = Fault::new("type", format!("a flow is made of steps; this is {}", describe(value)));
+    let fault = Fault::new(
+        "type",
+        format!("a flow is made of steps; this is {}", describe(value)),
+    );
     match value.get_type() {
         "workflow" => fault.help("run it as a step: run_workflow(that_workflow, params = {…})"),
         "function" => fault.help("call it: a step function returns the step"),

@@ -26,15 +26,25 @@ use starlark::codemap::FileSpan;
 
 use crate::diagnostic::{Diagnostic, Warning};
 use crate::fault::{Focus, locate};
-use crate::lower::{Lowered, texts};
+use crate::lower::Lowered;
 use crate::model::WorkflowDef;
 use crate::session::Session;
+use crate::shape::texts;
 use crate::source::Site;
 
-const PUBLISH: [&str; 8] = ["publish", "deploy", "release", "promote", "rollout", "push", "serve", "ship"];
-const CHECK: [&str; 9] = ["check", "valid", "test", "eval", "verif", "score", "compare", "assess", "gate"];
+const PUBLISH: [&str; 8] = [
+    "publish", "deploy", "release", "promote", "rollout", "push", "serve", "ship",
+];
+const CHECK: [&str; 9] = [
+    "check", "valid", "test", "eval", "verif", "score", "compare", "assess", "gate",
+];
 
-pub(crate) fn warnings(session: &Session<'_>, entry: &Path, workflow: &WorkflowDef, lowered: &Lowered) -> Vec<Warning> {
+pub(crate) fn warnings(
+    session: &Session<'_>,
+    entry: &Path,
+    workflow: &WorkflowDef,
+    lowered: &Lowered,
+) -> Vec<Warning> {
     let mut found = Vec::new();
     unused_steps(session, entry, lowered, &mut found);
     unused_params(session, entry, workflow, &mut found);
@@ -53,7 +63,11 @@ fn warn(
     help: String,
     found: &mut Vec<Warning>,
 ) {
-    let allows = |span: &FileSpan| session.index(span.filename()).is_some_and(|index| index.allows(span, code));
+    let allows = |span: &FileSpan| {
+        session
+            .index(span.filename())
+            .is_some_and(|index| index.allows(span, code))
+    };
     if site.0.iter().any(allows) {
         return;
     }
@@ -63,7 +77,9 @@ fn warn(
 }
 
 fn written_in(site: &Site, file: &Path) -> bool {
-    site.0.last().is_some_and(|span| Path::new(span.filename()) == file)
+    site.0
+        .last()
+        .is_some_and(|span| Path::new(span.filename()) == file)
 }
 
 fn unused_steps(session: &Session<'_>, entry: &Path, lowered: &Lowered, found: &mut Vec<Warning>) {
@@ -85,14 +101,29 @@ fn unused_steps(session: &Session<'_>, entry: &Path, lowered: &Lowered, found: &
     }
 }
 
-fn unused_params(session: &Session<'_>, entry: &Path, workflow: &WorkflowDef, found: &mut Vec<Warning>) {
+fn unused_params(
+    session: &Session<'_>,
+    entry: &Path,
+    workflow: &WorkflowDef,
+    found: &mut Vec<Warning>,
+) {
     for param in session.params.borrow().iter() {
-        if workflow.params.iter().any(|listed| listed.id == param.id) || !written_in(&param.site, entry) {
+        if workflow.params.iter().any(|listed| listed.id == param.id)
+            || !written_in(&param.site, entry)
+        {
             continue;
         }
         let name = param.name.get().map_or("this parameter", String::as_str);
-        let message = format!("parameter `{name}` is not in the workflow's `params`, so nobody can give it");
-        warn(session, &param.site, "unused-param", message, format!("add it: workflow(…, params = [{name}])"), found);
+        let message =
+            format!("parameter `{name}` is not in the workflow's `params`, so nobody can give it");
+        warn(
+            session,
+            &param.site,
+            "unused-param",
+            message,
+            format!("add it: workflow(…, params = [{name}])"),
+            found,
+        );
     }
 }
 
@@ -101,11 +132,20 @@ fn takes_resources(step: &Step) -> bool {
 }
 
 fn kind_of(step: &Step) -> &str {
-    if step.flavour.is_empty() { step.kind.name() } else { &step.flavour }
+    if step.flavour.is_empty() {
+        step.kind.name()
+    } else {
+        &step.flavour
+    }
 }
 
 fn unstated_resources(session: &Session<'_>, lowered: &Lowered, found: &mut Vec<Warning>) {
-    let steps: Vec<&Step> = lowered.definition.steps().map(|(_, step)| step).filter(|step| takes_resources(step)).collect();
+    let steps: Vec<&Step> = lowered
+        .definition
+        .steps()
+        .map(|(_, step)| step)
+        .filter(|step| takes_resources(step))
+        .collect();
     // The largest demand of each kind of step.
     let mut most: BTreeMap<&str, (&Step, Resources)> = BTreeMap::new();
     for step in steps.iter().copied().filter(|step| step.resources.stated) {
@@ -117,18 +157,42 @@ fn unstated_resources(session: &Session<'_>, lowered: &Lowered, found: &mut Vec<
     }
     let default = Resources::DEFAULT;
     for step in steps.into_iter().filter(|step| !step.resources.stated) {
-        let Some(site) = lowered.sites.get(&step.name) else { continue };
+        let Some(site) = lowered.sites.get(&step.name) else {
+            continue;
+        };
         let (name, kind) = (&step.name, kind_of(step));
-        let peak = session.options.history.peak_mem.get(name).filter(|peak| **peak > default.mem);
+        let peak = session
+            .options
+            .history
+            .peak_mem
+            .get(name)
+            .filter(|peak| **peak > default.mem);
         let (reason, mem) = if let Some(peak) = peak {
             let mib = peak.to_mib_ceil();
-            (format!("its earlier runs used up to {mib}m"), meson_core::units::Bytes::from_mib((mib * 5).div_ceil(4)))
-        } else if let Some((sibling, most)) = most.get(kind).filter(|(_, most)| !most.fits_in(&default)) {
-            (format!("`{}`, also a {kind} step, asks for {} of memory and {} cpus", sibling.name, most.mem, cpus(most)), most.mem)
+            (
+                format!("its earlier runs used up to {mib}m"),
+                meson_core::units::Bytes::from_mib((mib * 5).div_ceil(4)),
+            )
+        } else if let Some((sibling, most)) =
+            most.get(kind).filter(|(_, most)| !most.fits_in(&default))
+        {
+            (
+                format!(
+                    "`{}`, also a {kind} step, asks for {} of memory and {} cpus",
+                    sibling.name,
+                    most.mem,
+                    cpus(most)
+                ),
+                most.mem,
+            )
         } else {
             continue;
         };
-        let message = format!("step `{name}` states no resources and gets {} and {} cpus, but {reason}", default.mem, cpus(&default));
+        let message = format!(
+            "step `{name}` states no resources and gets {} and {} cpus, but {reason}",
+            default.mem,
+            cpus(&default)
+        );
         let help = format!("say what it needs: resources = {{\"cpus\": 1, \"mem\": \"{mem}\"}}");
         warn(session, site, "resources-unstated", message, help, found);
     }
@@ -141,7 +205,12 @@ fn cpus(resources: &Resources) -> f64 {
 fn has_word(text: &str, words: &[&str]) -> bool {
     let text = text.to_lowercase();
     words.iter().any(|word| {
-        text.match_indices(word).any(|(at, _)| !text[..at].chars().next_back().is_some_and(char::is_alphanumeric))
+        text.match_indices(word).any(|(at, _)| {
+            !text[..at]
+                .chars()
+                .next_back()
+                .is_some_and(char::is_alphanumeric)
+        })
     })
 }
 
@@ -150,9 +219,13 @@ fn labels(step: &Step) -> Vec<&str> {
     let mut labels = vec![step.name.as_str(), step.title.as_str()];
     match &step.kind {
         StepKind::Docker { image, .. } => labels.push(&image.0),
-        StepKind::Command(Command::Shell(text)) => labels.push(text.0.split_whitespace().next().unwrap_or_default()),
+        StepKind::Command(Command::Shell(text)) => {
+            labels.push(text.0.split_whitespace().next().unwrap_or_default())
+        }
         // `python3 publish.py`, `Rscript --vanilla publish.R`: the script, not the `sh -c` of a wrapper.
-        StepKind::Command(Command::Argv(argv)) if argv.first().is_some_and(|program| program.0 != "sh") => {
+        StepKind::Command(Command::Argv(argv))
+            if argv.first().is_some_and(|program| program.0 != "sh") =>
+        {
             labels.extend(argv.iter().take(3).map(|word| word.0.as_str()));
         }
         StepKind::Spark { app, .. } => labels.push(&app.0),
@@ -198,13 +271,24 @@ impl<'d> Flow<'d> {
     fn steps_below(&self, node: NodeId, into: &mut Vec<&'d Step>) {
         match &self.definition.node(node).kind {
             NodeKind::Step(step) => into.push(step),
-            NodeKind::Sequence(children) | NodeKind::Parallel { branches: children, .. } => {
-                children.iter().for_each(|child| self.steps_below(*child, into));
+            NodeKind::Sequence(children)
+            | NodeKind::Parallel {
+                branches: children, ..
+            } => {
+                children
+                    .iter()
+                    .for_each(|child| self.steps_below(*child, into));
             }
-            NodeKind::ForEach { body, .. } | NodeKind::Repeat { body, .. } => self.steps_below(*body, into),
-            NodeKind::When { then, otherwise, .. } => {
+            NodeKind::ForEach { body, .. } | NodeKind::Repeat { body, .. } => {
+                self.steps_below(*body, into)
+            }
+            NodeKind::When {
+                then, otherwise, ..
+            } => {
                 self.steps_below(*then, into);
-                otherwise.iter().for_each(|child| self.steps_below(*child, into));
+                otherwise
+                    .iter()
+                    .for_each(|child| self.steps_below(*child, into));
             }
         }
     }
@@ -213,7 +297,10 @@ impl<'d> Flow<'d> {
         match &self.definition.node(node).kind {
             NodeKind::Repeat { .. } => true,
             // One branch of several is passed by when another is taken or is faster.
-            NodeKind::Step(_) | NodeKind::When { .. } | NodeKind::Parallel { .. } | NodeKind::ForEach { .. } => false,
+            NodeKind::Step(_)
+            | NodeKind::When { .. }
+            | NodeKind::Parallel { .. }
+            | NodeKind::ForEach { .. } => false,
             NodeKind::Sequence(children) => children.iter().any(|child| self.has_repeat(*child)),
         }
     }
@@ -231,7 +318,10 @@ impl<'d> Flow<'d> {
                     }
                 }
                 NodeKind::When { .. } => guarded = true,
-                NodeKind::Parallel { .. } | NodeKind::ForEach { .. } | NodeKind::Repeat { .. } | NodeKind::Step(_) => {}
+                NodeKind::Parallel { .. }
+                | NodeKind::ForEach { .. }
+                | NodeKind::Repeat { .. }
+                | NodeKind::Step(_) => {}
             }
             child = parent;
         }
@@ -241,19 +331,33 @@ impl<'d> Flow<'d> {
 
 fn unvalidated_models(session: &Session<'_>, lowered: &Lowered, found: &mut Vec<Warning>) {
     let definition = &lowered.definition;
-    let reads = definition.steps().map(|(_, step)| (step.name.as_str(), reads(step))).collect();
+    let reads = definition
+        .steps()
+        .map(|(_, step)| (step.name.as_str(), reads(step)))
+        .collect();
     let flow = Flow { definition, reads };
     for (id, publisher) in definition.steps() {
-        if !labels(publisher).iter().any(|label| has_word(label, &PUBLISH)) || matches!(publisher.kind, StepKind::Noop) {
+        if !labels(publisher)
+            .iter()
+            .any(|label| has_word(label, &PUBLISH))
+            || matches!(publisher.kind, StepKind::Noop)
+        {
             continue;
         }
-        let Some(site) = lowered.sites.get(&publisher.name) else { continue };
+        let Some(site) = lowered.sites.get(&publisher.name) else {
+            continue;
+        };
         let (before, guarded) = flow.before(id);
         let model = before
             .iter()
             .rev()
             .find(|step| !step.produces.is_empty() && flow.depends(&publisher.name, &step.name))
-            .or_else(|| before.iter().rev().find(|step| flow.reads[publisher.name.as_str()].contains(&step.name)))
+            .or_else(|| {
+                before
+                    .iter()
+                    .rev()
+                    .find(|step| flow.reads[publisher.name.as_str()].contains(&step.name))
+            })
             .or_else(|| before.iter().rev().find(|step| !step.produces.is_empty()));
         let Some(model) = model else { continue };
         let checked = before.iter().any(|step| {
@@ -268,7 +372,10 @@ fn unvalidated_models(session: &Session<'_>, lowered: &Lowered, found: &mut Vec<
             "`{}` publishes what `{}` made, and nothing before it would stop a bad model",
             publisher.name, model.name
         );
-        let output = model.produces.first().map_or("output", |produces| produces.name.as_str());
+        let output = model
+            .produces
+            .first()
+            .map_or("output", |produces| produces.name.as_str());
         let help = format!(
             "check it first: validate = python(script = \"validate.py\", inputs = {{\"model\": {}.{output}}}, outputs = [\"ok\"]), then {} >> validate >> when(validate.ok, then = {})",
             model.name, model.name, publisher.name

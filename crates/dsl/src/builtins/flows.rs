@@ -40,23 +40,37 @@ fn parts<'v>(values: &[Value<'v>], eval: &Evaluator<'v, '_, '_>) -> Result<Vec<C
         .collect()
 }
 
-fn body<'v>(args: &mut Arguments<'v>, name: &str, eval: &Evaluator<'v, '_, '_>) -> Result<Child, Fault> {
+fn body<'v>(
+    args: &Arguments<'v>,
+    name: &str,
+    eval: &Evaluator<'v, '_, '_>,
+) -> Result<Child, Fault> {
     let value = args.required(name)?;
     let at = place(eval, &Focus::Argument(name.to_owned()))?;
     child(value, Some(at)).ok_or_else(|| not_a_flow(value).arg(name))
 }
 
-fn condition<'v>(args: &mut Arguments<'v>, name: &str) -> Result<String, Fault> {
+fn condition<'v>(args: &Arguments<'v>, name: &str) -> Result<String, Fault> {
     let value = args.required(name)?;
-    expression(value).filter(|text| !text.is_empty()).ok_or_else(|| {
-        Fault::new("type", format!("`{name}` is an expression or a step's output, not {}", describe(value)))
-            .help(format!("write {name} = \"check.ok && check.rmse < 0.9\" or {name} = check.ok"))
+    expression(value)
+        .filter(|text| !text.is_empty())
+        .ok_or_else(|| {
+            Fault::new(
+                "type",
+                format!(
+                    "`{name}` is an expression or a step's output, not {}",
+                    describe(value)
+                ),
+            )
+            .help(format!(
+                "write {name} = \"check.ok && check.rmse < 0.9\" or {name} = check.ok"
+            ))
             .arg(name)
-    })
+        })
 }
 
 /// The lists of a loop's variables.
-fn grid<'v>(args: &mut Arguments<'v>) -> Result<Vec<(String, Items)>, Fault> {
+fn grid<'v>(args: &Arguments<'v>) -> Result<Vec<(String, Items)>, Fault> {
     let value = args.required("over")?;
     let entries = args.dict("over", value)?;
     if entries.is_empty() {
@@ -66,13 +80,16 @@ fn grid<'v>(args: &mut Arguments<'v>) -> Result<Vec<(String, Items)>, Fault> {
     }
     let mut grid = Vec::new();
     for (name, value) in entries {
-        check_name("loop variable", &name).map_err(|fault| fault.on(Focus::Text(format!("\"{name}\""))))?;
+        check_name("loop variable", &name)
+            .map_err(|fault| fault.on(Focus::Text(format!("\"{name}\""))))?;
         let items = if let Some(items) = list(value) {
             literal(&name, &items)?
         } else if value.get_type() == "range" {
             let items = json_range(value);
             Items::Literal(items)
-        } else if value.downcast_ref::<ReferenceValue>().is_some() || value.downcast_ref::<ParamValue>().is_some() {
+        } else if value.downcast_ref::<ReferenceValue>().is_some()
+            || value.downcast_ref::<ParamValue>().is_some()
+        {
             Items::Computed(Expression(expression(value).unwrap_or_default()))
         } else if let Some(text) = value.unpack_str().filter(|text| bare(text) != text.trim()) {
             Items::Computed(Expression(bare(text).to_owned()))
@@ -89,9 +106,15 @@ fn grid<'v>(args: &mut Arguments<'v>) -> Result<Vec<(String, Items)>, Fault> {
 fn literal(name: &str, items: &[Value<'_>]) -> Result<Items, Fault> {
     let items = items.iter().map(|item| {
         json(*item).ok_or_else(|| {
-            Fault::new("type", format!("a list of `{name}` that is written out holds plain data, not {}", describe(*item)))
-                .help("use numbers, texts, lists and dicts, or one output that is a list")
-                .arg("over")
+            Fault::new(
+                "type",
+                format!(
+                    "a list of `{name}` that is written out holds plain data, not {}",
+                    describe(*item)
+                ),
+            )
+            .help("use numbers, texts, lists and dicts, or one output that is a list")
+            .arg("over")
         })
     });
     Ok(Items::Literal(items.collect::<Result<_, _>>()?))
@@ -101,7 +124,10 @@ fn json_range(value: Value<'_>) -> Vec<serde_json::Value> {
     // A range prints as range(from, to, step); its elements are whole numbers.
     let text = value.to_str();
     let inner = text.trim_start_matches("range(").trim_end_matches(')');
-    let numbers: Vec<i64> = inner.split(',').filter_map(|n| n.trim().parse().ok()).collect();
+    let numbers: Vec<i64> = inner
+        .split(',')
+        .filter_map(|n| n.trim().parse().ok())
+        .collect();
     let (from, to, step) = match numbers[..] {
         [to] => (0, to, 1),
         [from, to] => (from, to, 1),
@@ -117,17 +143,28 @@ fn json_range(value: Value<'_>) -> Vec<serde_json::Value> {
     items
 }
 
-fn share(args: &mut Arguments<'_>) -> Result<f64, Fault> {
-    let Some(value) = args.take("tolerate") else { return Ok(0.0) };
+fn share(args: &Arguments<'_>) -> Result<f64, Fault> {
+    let Some(value) = args.take("tolerate") else {
+        return Ok(0.0);
+    };
     let share = match value.unpack_str() {
-        Some(text) => text.trim().strip_suffix('%').and_then(|n| n.trim().parse::<f64>().ok()).map(|n| n / 100.0),
+        Some(text) => text
+            .trim()
+            .strip_suffix('%')
+            .and_then(|n| n.trim().parse::<f64>().ok())
+            .map(|n| n / 100.0),
         None => number(value),
     };
-    share.filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| {
-        Fault::new("value", format!("`tolerate` is a share from 0 to 1, not {}", describe(value)))
+    share
+        .filter(|share| (0.0..=1.0).contains(share))
+        .ok_or_else(|| {
+            Fault::new(
+                "value",
+                format!("`tolerate` is a share from 0 to 1, not {}", describe(value)),
+            )
             .help("write tolerate = 0.1 or tolerate = \"10%\"")
             .arg("tolerate")
-    })
+        })
 }
 
 #[starlark_module]
@@ -150,15 +187,20 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
             None | Some((_, Some("all"))) => Join::All,
             Some((_, Some("any"))) => Join::Any,
             Some((join, _)) => {
-                return Err(Fault::new("value", format!("`join` is \"all\" or \"any\", not {}", describe(join)))
-                    .help("\"all\" waits for every branch, \"any\" for the first that succeeds")
-                    .arg("join")
-                    .into());
+                return Err(Fault::new(
+                    "value",
+                    format!("`join` is \"all\" or \"any\", not {}", describe(join)),
+                )
+                .help("\"all\" waits for every branch, \"any\" for the first that succeeds")
+                .arg("join")
+                .into());
             }
         };
         let parts = parts(&positional.items, eval)?;
         if parts.is_empty() {
-            return Err(Fault::new("arguments", "parallel() has no branch").help("write parallel(a, b)").into());
+            return Err(Fault::new("arguments", "parallel() has no branch")
+                .help("write parallel(a, b)")
+                .into());
         }
         Ok(FlowValue(Flow::parallel(&parts, join)?))
     }
@@ -169,14 +211,14 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
         #[starlark(kwargs)] named: SmallMap<String, Value<'v>>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<FlowValue> {
-        let mut args = Arguments::new("for_each", FOR_EACH, &positional.items, named, 2)?;
-        let over = grid(&mut args)?;
-        let body = body(&mut args, "do", eval)?;
+        let args = Arguments::new("for_each", FOR_EACH, &positional.items, named, 2)?;
+        let over = grid(&args)?;
+        let body = body(&args, "do", eval)?;
         let kind = Kind::ForEach {
             over,
             body: body.clone(),
             max_parallel: args.count("max_parallel", 1)?,
-            tolerate: share(&mut args)?,
+            tolerate: share(&args)?,
             site: site(eval),
         };
         Ok(FlowValue(Flow::verb(kind, &[&body])?))
@@ -188,13 +230,22 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
         #[starlark(kwargs)] named: SmallMap<String, Value<'v>>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<FlowValue> {
-        let mut args = Arguments::new("when", WHEN, &positional.items, named, 3)?;
-        let cond = condition(&mut args, "cond")?;
-        let then = body(&mut args, "then", eval)?;
-        let otherwise = args.take("otherwise").is_some().then(|| body(&mut args, "otherwise", eval)).transpose()?;
+        let args = Arguments::new("when", WHEN, &positional.items, named, 3)?;
+        let cond = condition(&args, "cond")?;
+        let then = body(&args, "then", eval)?;
+        let otherwise = args
+            .take("otherwise")
+            .is_some()
+            .then(|| body(&args, "otherwise", eval))
+            .transpose()?;
         let mut parts = vec![&then];
         parts.extend(&otherwise);
-        let kind = Kind::When { cond, then: then.clone(), otherwise: otherwise.clone(), site: site(eval) };
+        let kind = Kind::When {
+            cond,
+            then: then.clone(),
+            otherwise: otherwise.clone(),
+            site: site(eval),
+        };
         Ok(FlowValue(Flow::verb(kind, &parts)?))
     }
 
@@ -204,11 +255,16 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
         #[starlark(kwargs)] named: SmallMap<String, Value<'v>>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<FlowValue> {
-        let mut args = Arguments::new("repeat", REPEAT, &positional.items, named, 2)?;
-        let body = body(&mut args, "do", eval)?;
-        let until = condition(&mut args, "until")?;
+        let args = Arguments::new("repeat", REPEAT, &positional.items, named, 2)?;
+        let body = body(&args, "do", eval)?;
+        let until = condition(&args, "until")?;
         let max_rounds = args.count("max_rounds", 1)?.unwrap_or(DEFAULT_ROUNDS);
-        let kind = Kind::Repeat { body: body.clone(), until, max_rounds, site: site(eval) };
+        let kind = Kind::Repeat {
+            body: body.clone(),
+            until,
+            max_rounds,
+            site: site(eval),
+        };
         Ok(FlowValue(Flow::verb(kind, &[&body])?))
     }
 }

@@ -9,9 +9,9 @@ use starlark::values::tuple::{TupleRef, UnpackTuple};
 use starlark::values::{UnpackValue as _, Value};
 
 use crate::fault::{Fault, Focus};
+use crate::flow::{Child, Flow};
 use crate::session::context;
 use crate::values::{FlowValue, child, not_a_flow};
-use crate::flow::{Child, Flow};
 
 /// Text length or number of elements of what `*` and `+` make longer.
 fn length(value: Value<'_>) -> Option<(usize, bool)> {
@@ -26,10 +26,19 @@ fn length(value: Value<'_>) -> Option<(usize, bool)> {
 
 fn check(eval: &Evaluator<'_, '_, '_>, len: usize, text: bool) -> Result<(), Fault> {
     let limits = &context(eval)?.session.options.limits;
-    let (limit, what) = if text { (limits.text_bytes, "bytes of text") } else { (limits.elements, "elements") };
+    let (limit, what) = if text {
+        (limits.text_bytes, "bytes of text")
+    } else {
+        (limits.elements, "elements")
+    };
     if len > limit {
-        return Err(Fault::new("memory", format!("this makes {len} {what}; at most {limit} are allowed"))
-            .help("a workflow file only describes the steps; large data belongs into a step's output"));
+        return Err(Fault::new(
+            "memory",
+            format!("this makes {len} {what}; at most {limit} are allowed"),
+        )
+        .help(
+            "a workflow file only describes the steps; large data belongs into a step's output",
+        ));
     }
     Ok(())
 }
@@ -47,7 +56,10 @@ fn operands<'v>(
     if let Some(place) = place {
         let index = context(eval)?.session.index(place.filename());
         if let Some((left, right)) = index.and_then(|index| index.operands(place.span)) {
-            let at = |span| starlark::codemap::FileSpan { file: place.file.clone(), span };
+            let at = |span| starlark::codemap::FileSpan {
+                file: place.file.clone(),
+                span,
+            };
             (at_left, at_right) = (Some(at(left)), Some(at(right)));
         }
     }
@@ -109,7 +121,11 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
     ) -> starlark::Result<Value<'v>> {
         for (long, times) in [(left, right), (right, left)] {
             if let (Some((len, text)), Some(times)) = (length(long), number(times)) {
-                check(eval, len.saturating_mul(usize::try_from(times).unwrap_or(0)), text)?;
+                check(
+                    eval,
+                    len.saturating_mul(usize::try_from(times).unwrap_or(0)),
+                    text,
+                )?;
             }
         }
         left.mul(right, eval.heap())
@@ -139,16 +155,36 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
             _ => (0, 0, 1),
         };
         if step != 0 {
-            let span = if step > 0 { to.saturating_sub(from) } else { from.saturating_sub(to) };
+            let span = if step > 0 {
+                to.saturating_sub(from)
+            } else {
+                from.saturating_sub(to)
+            };
             let len = span.max(0).unsigned_abs().div_ceil(step.unsigned_abs());
             check(eval, usize::try_from(len).unwrap_or(usize::MAX), false)?;
         }
         let session = context(eval)?.session;
-        let original = session.globals.iter().find(|(name, _)| *name == "__meson_range").map(|(_, value)| value);
+        let original = session
+            .globals
+            .iter()
+            .find(|(name, _)| *name == "__meson_range")
+            .map(|(_, value)| value);
         let Some(original) = original else {
             return Err(Fault::new("evaluation", "range() is missing").into());
         };
         eval.eval_function(original.to_value(), &args.items, &[])
+    }
+
+    /// Ends evaluation with `message` about an argument of the caller's call, for step functions.
+    fn fail_at<'v>(
+        #[starlark(require = pos)] argument: &str,
+        #[starlark(require = pos)] message: &str,
+        help: Option<&str>,
+    ) -> starlark::Result<Value<'v>> {
+        Err(Fault::new("type", message)
+            .maybe_help(help.map(str::to_owned))
+            .arg(argument)
+            .into())
     }
 
     /// A file of the workflow's folder that has to travel to the agents; returns its path there.
@@ -159,11 +195,16 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
     ) -> starlark::Result<String> {
         let argument = argument.unwrap_or("path");
         let Some(path) = path.unpack_str() else {
-            return Err(Fault::new("type", format!("`{argument}` is the path of a file, not {}", crate::values::describe(path)))
-                .arg(argument)
-                .into());
+            return Err(Fault::new(
+                "type",
+                format!(
+                    "`{argument}` is the path of a file, not {}",
+                    crate::values::describe(path)
+                ),
+            )
+            .arg(argument)
+            .into());
         };
         Ok(super::steps::bundle_file(eval, path, argument)?)
     }
 }
-

@@ -33,7 +33,10 @@ pub(crate) const SIGNATURES: [(&str, &[&str]); 20] = [
     ("run_workflow", steps::RUN_WORKFLOW),
     ("python", with_common!("script", "args")),
     ("r", with_common!("script", "args")),
-    ("scala", with_common!("script", "args", "main_class", "version", "master", "conf")),
+    (
+        "scala",
+        with_common!("script", "args", "main_class", "version", "master", "conf"),
+    ),
     ("hive", with_common!("query", "vars", "conf", "database")),
     ("param", workflows::PARAM),
     ("artifact", workflows::ARTIFACT),
@@ -45,7 +48,7 @@ pub(crate) const SIGNATURES: [(&str, &[&str]); 20] = [
     ("parallel", &["join"]),
     ("sequence", &[]),
     ("range", &["start", "stop", "step"]),
-    ("fail", &[]),
+    ("fail_at", &["argument", "message", "help"]),
 ];
 
 /// Everything that is there without `load()`, but for the prelude.
@@ -59,7 +62,10 @@ pub(crate) fn globals() -> Globals {
         LibraryExtension::Print,
     ])
     .build();
-    let range = base.iter().find(|(name, _)| *name == "range").map(|(_, value)| value);
+    let range = base
+        .iter()
+        .find(|(name, _)| *name == "range")
+        .map(|(_, value)| value);
     let mut builder = GlobalsBuilder::new();
     builder.frozen_heap().add_reference(base.heap());
     for (name, value) in base.iter().filter(|(name, _)| *name != "range") {
@@ -68,7 +74,12 @@ pub(crate) fn globals() -> Globals {
     builder.set("__meson_range", range.unwrap_or_else(FrozenValue::new_none));
     builder.set("start", FlowValue(std::sync::Arc::new(Flow::start())));
     builder.set("end", FlowValue(std::sync::Arc::new(Flow::end())));
-    builder.with(steps::functions).with(flows::functions).with(workflows::functions).with(guards::functions).build()
+    builder
+        .with(steps::functions)
+        .with(flows::functions)
+        .with(workflows::functions)
+        .with(guards::functions)
+        .build()
 }
 
 /// Where the running function was called.

@@ -25,7 +25,8 @@ use crate::values::{ArtifactValue, StepValue, WorkflowValue, describe};
 pub(super) const COMMAND: &[&str] = with_common!("run", "argv");
 pub(super) const NOOP: &[&str] = with_common!();
 pub(super) const DOCKER: &[&str] = with_common!("image", "args", "entrypoint", "mounts");
-pub(super) const SPARK: &[&str] = with_common!("app", "args", "main_class", "version", "master", "conf");
+pub(super) const SPARK: &[&str] =
+    with_common!("app", "args", "main_class", "version", "master", "conf");
 pub(super) const RUN_WORKFLOW: &[&str] = with_common!("workflow", "params");
 
 /// More than any machine has: a mistake in the unit.
@@ -36,7 +37,11 @@ const LEAST_CPUS: f64 = 0.01;
 const LEAST_MEM: Bytes = Bytes::from_mib(32);
 
 /// Adds `path` to the bundle and gives its path there.
-pub(super) fn bundle_file(eval: &Evaluator<'_, '_, '_>, path: &str, argument: &str) -> Result<String, Fault> {
+pub(super) fn bundle_file(
+    eval: &Evaluator<'_, '_, '_>,
+    path: &str,
+    argument: &str,
+) -> Result<String, Fault> {
     let context = context(eval)?;
     let fault = |message: String| Fault::new("missing-file", message).arg(argument);
     if path.contains("${{") {
@@ -50,18 +55,26 @@ pub(super) fn bundle_file(eval: &Evaluator<'_, '_, '_>, path: &str, argument: &s
     })?;
     if !context.session.files.exists(&full) {
         let folder = context.folder();
-        let place = if folder.as_os_str().is_empty() { "the workflow's folder".to_owned() } else { format!("{}/", folder.display()) };
+        let place = if folder.as_os_str().is_empty() {
+            "the workflow's folder".to_owned()
+        } else {
+            format!("{}/", folder.display())
+        };
         return Err(fault(format!("there is no file `{path}` in {place}"))
             .help("paths are relative to the workflow file; create the file or correct the path"));
     }
-    let text = full.iter().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/");
+    let text = full
+        .iter()
+        .map(|part| part.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join("/");
     context.session.bundle.borrow_mut().insert(full);
     Ok(text)
 }
 
 /// The step that the common arguments and `kind` make.
 fn step(
-    mut args: Arguments<'_>,
+    args: Arguments<'_>,
     kind: StepKind,
     eval: &Evaluator<'_, '_, '_>,
 ) -> Result<StepValue, Fault> {
@@ -72,14 +85,16 @@ fn step(
         let _ = name.set(text);
     }
     let outputs = args.names("outputs")?;
-    let produces = produces(&mut args, &outputs)?;
-    let resources = resources(&mut args)?;
-    let cel = |args: &mut Arguments<'_>, key: &str| -> Result<Option<Expression>, Fault> {
-        let Some(text) = args.text(key)? else { return Ok(None) };
+    let produces = produces(&args, &outputs)?;
+    let resources = resources(&args)?;
+    let cel = |args: &Arguments<'_>, key: &str| -> Result<Option<Expression>, Fault> {
+        let Some(text) = args.text(key)? else {
+            return Ok(None);
+        };
         Ok(Some(Expression(bare(&text).to_owned())))
     };
-    let require = cel(&mut args, "where")?;
-    let prefer = cel(&mut args, "prefer")?;
+    let require = cel(&args, "where")?;
+    let prefer = cel(&args, "prefer")?;
     for (key, expression) in [("where", &require), ("prefer", &prefer)] {
         if let Some(expression) = expression {
             check_constraint(key, expression)?;
@@ -90,8 +105,15 @@ fn step(
         check_name("input", input).map_err(|fault| fault.arg("inputs"))?;
     }
     let env = args.template_map("env")?;
-    if let Some(name) = env.keys().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
-        return Err(Fault::new("name", format!("{name:?} cannot name a variable of the environment")).arg("env"));
+    if let Some(name) = env
+        .keys()
+        .find(|name| name.is_empty() || name.contains(['=', '\0']))
+    {
+        return Err(Fault::new(
+            "name",
+            format!("{name:?} cannot name a variable of the environment"),
+        )
+        .arg("env"));
     }
     for file in args.texts("files")? {
         bundle_file(eval, &file, "files").map_err(|fault| fault.on(Focus::Text(file.clone())))?;
@@ -115,19 +137,32 @@ fn step(
         pool: args.text("pool")?.unwrap_or_default(),
         owner: args.text("owner")?.unwrap_or_default(),
     };
-    let step = StepDef { id: session.next_id(), step, site: site(eval), name };
+    let step = StepDef {
+        id: session.next_id(),
+        step,
+        site: site(eval),
+        name,
+    };
     Ok(StepValue(session.add_step(step)?))
 }
 
-fn produces(args: &mut Arguments<'_>, outputs: &[String]) -> Result<Vec<Produces>, Fault> {
-    let Some(value) = args.take("produces") else { return Ok(Vec::new()) };
+fn produces(args: &Arguments<'_>, outputs: &[String]) -> Result<Vec<Produces>, Fault> {
+    let Some(value) = args.take("produces") else {
+        return Ok(Vec::new());
+    };
     let items = list(value).unwrap_or_else(|| vec![value]);
     let mut all: Vec<Produces> = Vec::new();
     for item in items {
         let Some(artifact) = item.downcast_ref::<ArtifactValue>() else {
-            return Err(Fault::new("type", format!("`produces` is an artifact or a list of them, not {}", describe(item)))
-                .help("write produces = artifact(\"model\", id = \"model-${{ params.cohort }}\")")
-                .arg("produces"));
+            return Err(Fault::new(
+                "type",
+                format!(
+                    "`produces` is an artifact or a list of them, not {}",
+                    describe(item)
+                ),
+            )
+            .help("write produces = artifact(\"model\", id = \"model-${{ params.cohort }}\")")
+            .arg("produces"));
         };
         let name = &artifact.0.name;
         if outputs.contains(name) || all.iter().any(|known| known.name == *name) {
@@ -140,16 +175,25 @@ fn produces(args: &mut Arguments<'_>, outputs: &[String]) -> Result<Vec<Produces
     Ok(all)
 }
 
-fn resources(args: &mut Arguments<'_>) -> Result<Resources, Fault> {
+fn resources(args: &Arguments<'_>) -> Result<Resources, Fault> {
     const KEYS: [&str; 4] = ["cpus", "mem", "disk", "gpus"];
-    let Some(value) = args.take("resources") else { return Ok(Resources::DEFAULT) };
-    let mut resources = Resources { stated: true, ..Resources::DEFAULT };
+    let Some(value) = args.take("resources") else {
+        return Ok(Resources::DEFAULT);
+    };
+    let mut resources = Resources {
+        stated: true,
+        ..Resources::DEFAULT
+    };
     for (key, value) in args.dict("resources", value)? {
-        let wrong = |message: String| Fault::new("resources", message).on(Focus::Text(format!("\"{key}\"")));
+        let wrong = |message: String| {
+            Fault::new("resources", message).on(Focus::Text(format!("\"{key}\"")))
+        };
         match key.as_str() {
             "cpus" => {
-                let cpus = number(value)
-                    .ok_or_else(|| wrong(format!("`cpus` is a number, not {}", describe(value))).help("write \"cpus\": 0.5"))?;
+                let cpus = number(value).ok_or_else(|| {
+                    wrong(format!("`cpus` is a number, not {}", describe(value)))
+                        .help("write \"cpus\": 0.5")
+                })?;
                 if !(LEAST_CPUS..=MOST_CPUS).contains(&cpus) {
                     return Err(wrong(format!("no machine can give {cpus} cpus"))
                         .help(format!("ask for {LEAST_CPUS} to {MOST_CPUS} cpus")));
@@ -157,11 +201,19 @@ fn resources(args: &mut Arguments<'_>) -> Result<Resources, Fault> {
                 resources.cpus = MilliCpus((cpus * 1000.0).round() as u64);
             }
             "gpus" => {
-                let gpus = i64::unpack_value(value).ok().flatten().filter(|_| value.get_type() == "int");
+                let gpus = i64::unpack_value(value)
+                    .ok()
+                    .flatten()
+                    .filter(|_| value.get_type() == "int");
                 resources.gpus = gpus
                     .and_then(|gpus| u32::try_from(gpus).ok())
                     .filter(|gpus| *gpus <= 128)
-                    .ok_or_else(|| wrong(format!("`gpus` is a whole number from 0 to 128, not {}", describe(value))))?;
+                    .ok_or_else(|| {
+                        wrong(format!(
+                            "`gpus` is a whole number from 0 to 128, not {}",
+                            describe(value)
+                        ))
+                    })?;
             }
             "mem" | "disk" => {
                 let text = value.unpack_str().ok_or_else(|| {
@@ -169,17 +221,30 @@ fn resources(args: &mut Arguments<'_>) -> Result<Resources, Fault> {
                         || format!("write \"{key}\": \"512m\" or \"1g\""),
                         |n| format!("write the unit: \"{key}\": \"{n}m\" or \"{n}g\""),
                     );
-                    wrong(format!("`{key}` is a size like \"512m\", not {}", describe(value))).help(help)
+                    wrong(format!(
+                        "`{key}` is a size like \"512m\", not {}",
+                        describe(value)
+                    ))
+                    .help(help)
                 })?;
-                let bytes: Bytes = text.parse().map_err(|error| wrong(format!("`{key}`: {error}")))?;
+                let bytes: Bytes = text
+                    .parse()
+                    .map_err(|error| wrong(format!("`{key}`: {error}")))?;
                 if bytes > MOST_MEM {
-                    return Err(wrong(format!("no machine has {bytes} of {key}")).help("check the unit: \"512m\", \"16g\""));
+                    return Err(wrong(format!("no machine has {bytes} of {key}"))
+                        .help("check the unit: \"512m\", \"16g\""));
                 }
                 if key == "mem" && bytes < LEAST_MEM {
-                    return Err(wrong(format!("{bytes} of mem is less than a task needs to start"))
-                        .help(format!("ask for {LEAST_MEM} or more; check the unit")));
+                    return Err(wrong(format!(
+                        "{bytes} of mem is less than a task needs to start"
+                    ))
+                    .help(format!("ask for {LEAST_MEM} or more; check the unit")));
                 }
-                if key == "mem" { resources.mem = bytes } else { resources.disk = bytes }
+                if key == "mem" {
+                    resources.mem = bytes
+                } else {
+                    resources.disk = bytes
+                }
             }
             _ => {
                 return Err(wrong(format!("there is no resource `{key}`"))
@@ -193,20 +258,27 @@ fn resources(args: &mut Arguments<'_>) -> Result<Resources, Fault> {
 /// `where` and `prefer` see the agent only.
 fn check_constraint(key: &str, expression: &Expression) -> Result<(), Fault> {
     const ROOTS: [&str; 4] = ["attributes", "region", "zone", "hostname"];
-    let references = expression.references().map_err(|error| {
-        Fault::new("expression", format!("`{key}`: {error}")).arg(key)
-    })?;
+    let references = expression
+        .references()
+        .map_err(|error| Fault::new("expression", format!("`{key}`: {error}")).arg(key))?;
     for reference in references {
         if !ROOTS.contains(&reference.root.as_str()) {
-            return Err(Fault::new("unknown-reference", format!("`{key}` knows no `{}`", reference.root))
-                .maybe_help(suggest::remedy(&reference.root, "it is about the agent and sees", &ROOTS))
-                .on(Focus::Text(reference.root)));
+            return Err(Fault::new(
+                "unknown-reference",
+                format!("`{key}` knows no `{}`", reference.root),
+            )
+            .maybe_help(suggest::remedy(
+                &reference.root,
+                "it is about the agent and sees",
+                &ROOTS,
+            ))
+            .on(Focus::Text(reference.root)));
         }
     }
     Ok(())
 }
 
-fn one_of<'v>(args: &mut Arguments<'v>, name: &str) -> Result<Template, Fault> {
+fn one_of<'v>(args: &Arguments<'v>, name: &str) -> Result<Template, Fault> {
     args.required(name)?;
     Ok(args.template(name)?.unwrap_or_default())
 }
@@ -224,20 +296,32 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
         #[starlark(kwargs)] named: SmallMap<String, Value<'v>>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<StepValue> {
-        let mut args = Arguments::new("command", COMMAND, &positional.items, named, 1)?;
+        let args = Arguments::new("command", COMMAND, &positional.items, named, 1)?;
         let run = args.template("run")?;
         let argv = args.templates("argv")?;
         let command = match (run, argv) {
             (Some(run), None) if !run.0.trim().is_empty() => Command::Shell(run),
             (None, Some(argv)) if !argv.is_empty() => Command::Argv(argv),
             (Some(_), Some(_)) => {
-                return Err(Fault::new("arguments", "command() takes `run` or `argv`, not both")
-                    .help("run = \"…\" goes through a shell, argv = [\"program\", …] does not")
+                return Err(
+                    Fault::new("arguments", "command() takes `run` or `argv`, not both")
+                        .help("run = \"…\" goes through a shell, argv = [\"program\", …] does not")
+                        .arg("argv")
+                        .into(),
+                );
+            }
+            (Some(_), None) => {
+                return Err(Fault::new("value", "`run` is empty")
+                    .help("write the shell text")
+                    .arg("run")
+                    .into());
+            }
+            (None, Some(_)) => {
+                return Err(Fault::new("value", "`argv` is empty")
+                    .help("write the program first")
                     .arg("argv")
                     .into());
             }
-            (Some(_), None) => return Err(Fault::new("value", "`run` is empty").help("write the shell text").arg("run").into()),
-            (None, Some(_)) => return Err(Fault::new("value", "`argv` is empty").help("write the program first").arg("argv").into()),
             (None, None) => {
                 return Err(Fault::new("arguments", "command() needs `run` or `argv`")
                     .help("write command(run = \"echo hello\") or command(argv = [\"echo\", \"hello\"])")
@@ -263,9 +347,9 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
         #[starlark(kwargs)] named: SmallMap<String, Value<'v>>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<StepValue> {
-        let mut args = Arguments::new("docker", DOCKER, &positional.items, named, 2)?;
+        let args = Arguments::new("docker", DOCKER, &positional.items, named, 2)?;
         let kind = StepKind::Docker {
-            image: one_of(&mut args, "image")?,
+            image: one_of(&args, "image")?,
             args: args.templates("args")?.unwrap_or_default(),
             entrypoint: args.templates("entrypoint")?,
             mounts: args.templates("mounts")?.unwrap_or_default(),
@@ -279,8 +363,8 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
         #[starlark(kwargs)] named: SmallMap<String, Value<'v>>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<StepValue> {
-        let mut args = Arguments::new("spark", SPARK, &positional.items, named, 2)?;
-        let mut app = one_of(&mut args, "app")?;
+        let args = Arguments::new("spark", SPARK, &positional.items, named, 2)?;
+        let mut app = one_of(&args, "app")?;
         if !is_remote(&app.0) {
             app = Template::literal(&bundle_file(eval, &app.0, "app")?);
         }
@@ -288,10 +372,13 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
         if app.0.ends_with(".jar") && main_class.is_none() {
             // A jar may name its main class itself, so this is fine.
         } else if main_class.is_some() && (app.0.ends_with(".py") || app.0.ends_with(".R")) {
-            return Err(Fault::new("arguments", "`main_class` is for jars; this application is a script")
-                .help("leave main_class out")
-                .arg("main_class")
-                .into());
+            return Err(Fault::new(
+                "arguments",
+                "`main_class` is for jars; this application is a script",
+            )
+            .help("leave main_class out")
+            .arg("main_class")
+            .into());
         }
         let kind = StepKind::Spark {
             app,
@@ -310,34 +397,64 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
         #[starlark(kwargs)] named: SmallMap<String, Value<'v>>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<StepValue> {
-        let mut args = Arguments::new("run_workflow", RUN_WORKFLOW, &positional.items, named, 1)?;
+        let args = Arguments::new("run_workflow", RUN_WORKFLOW, &positional.items, named, 1)?;
         let which = args.required("workflow")?;
         let definition = if let Some(workflow) = which.downcast_ref::<WorkflowValue>() {
             let session = context(eval)?.session;
-            crate::lower::lower(session, &workflow.0).map_err(crate::evaluate::nested)?.definition
+            crate::lower::lower(session, &workflow.0)
+                .map_err(crate::evaluate::nested)?
+                .definition
         } else if let Some(path) = which.unpack_str() {
             crate::evaluate::run_workflow(context(eval)?, path)?
         } else {
-            return Err(Fault::new("type", format!("`workflow` is a file or a workflow, not {}", describe(which)))
-                .help("write run_workflow(\"other.star\") or load the workflow and pass it")
-                .arg("workflow")
-                .into());
+            return Err(Fault::new(
+                "type",
+                format!(
+                    "`workflow` is a file or a workflow, not {}",
+                    describe(which)
+                ),
+            )
+            .help("write run_workflow(\"other.star\") or load the workflow and pass it")
+            .arg("workflow")
+            .into());
         };
         let params = args.template_map("params")?;
-        let known: Vec<&str> = definition.params.iter().map(|param| param.name.as_str()).collect();
+        let known: Vec<&str> = definition
+            .params
+            .iter()
+            .map(|param| param.name.as_str())
+            .collect();
         if let Some(name) = params.keys().find(|name| !known.contains(&name.as_str())) {
-            return Err(Fault::new("unknown-param", format!("workflow `{}` has no parameter `{name}`", definition.name))
-                .maybe_help(suggest::remedy(name, "its parameters are", &known))
-                .on(Focus::Text(format!("\"{name}\"")))
-                .into());
+            return Err(Fault::new(
+                "unknown-param",
+                format!("workflow `{}` has no parameter `{name}`", definition.name),
+            )
+            .maybe_help(suggest::remedy(name, "its parameters are", &known))
+            .on(Focus::Text(format!("\"{name}\"")))
+            .into());
         }
-        if let Some(missing) =
-            definition.params.iter().find(|param| param.default.is_none() && !params.contains_key(&param.name))
+        if let Some(missing) = definition
+            .params
+            .iter()
+            .find(|param| param.default.is_none() && !params.contains_key(&param.name))
         {
-            return Err(Fault::new("missing-param", format!("workflow `{}` needs the parameter `{}`", definition.name, missing.name))
-                .help(format!("add params = {{\"{}\": …}}", missing.name))
-                .into());
+            return Err(Fault::new(
+                "missing-param",
+                format!(
+                    "workflow `{}` needs the parameter `{}`",
+                    definition.name, missing.name
+                ),
+            )
+            .help(format!("add params = {{\"{}\": …}}", missing.name))
+            .into());
         }
-        Ok(step(args, StepKind::Workflow { definition: Box::new(definition), params }, eval)?)
+        Ok(step(
+            args,
+            StepKind::Workflow {
+                definition: Box::new(definition),
+                params,
+            },
+            eval,
+        )?)
     }
 }

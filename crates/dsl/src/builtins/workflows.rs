@@ -20,7 +20,15 @@ use crate::values::{ArtifactValue, ParamValue, WorkflowValue, child, describe, n
 
 pub(super) const PARAM: &[&str] = &["name", "default", "doc", "type"];
 pub(super) const ARTIFACT: &[&str] = &["name", "id"];
-pub(super) const WORKFLOW: &[&str] = &["name", "flow", "params", "doc", "owner", "region", "replication"];
+pub(super) const WORKFLOW: &[&str] = &[
+    "name",
+    "flow",
+    "params",
+    "doc",
+    "owner",
+    "region",
+    "replication",
+];
 
 const TYPES: [(&str, ParamType); 6] = [
     ("string", ParamType::String),
@@ -62,7 +70,7 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
         #[starlark(kwargs)] named: SmallMap<String, Value<'v>>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<ParamValue> {
-        let mut args = Arguments::new("param", PARAM, &positional.items, named, 2)?;
+        let args = Arguments::new("param", PARAM, &positional.items, named, 2)?;
         let name = OnceLock::new();
         if let Some(text) = args.text("name")? {
             check_name("parameter", &text).map_err(|fault| fault.arg("name"))?;
@@ -71,32 +79,51 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
         let default = match args.take("default") {
             None => None,
             Some(value) => Some(json(value).ok_or_else(|| {
-                Fault::new("type", format!("`default` is plain data, not {}", describe(value)))
-                    .help("use a text, a number, True, False, a list or a dict")
-                    .arg("default")
+                Fault::new(
+                    "type",
+                    format!("`default` is plain data, not {}", describe(value)),
+                )
+                .help("use a text, a number, True, False, a list or a dict")
+                .arg("default")
             })?),
         };
         let kind = match args.text("type")? {
             Some(text) => {
                 let names: Vec<&str> = TYPES.iter().map(|(name, _)| *name).collect();
-                TYPES.iter().find(|(name, _)| *name == text).map(|(_, kind)| *kind).ok_or_else(|| {
-                    Fault::new("value", format!("there is no type `{text}`"))
-                        .maybe_help(crate::suggest::remedy(&text, "the types are", &names))
-                        .arg("type")
-                })?
+                TYPES
+                    .iter()
+                    .find(|(name, _)| *name == text)
+                    .map(|(_, kind)| *kind)
+                    .ok_or_else(|| {
+                        Fault::new("value", format!("there is no type `{text}`"))
+                            .maybe_help(crate::suggest::remedy(&text, "the types are", &names))
+                            .arg("type")
+                    })?
             }
             None => default.as_ref().map_or(ParamType::String, type_of),
         };
         if let Some(value) = default.as_ref().filter(|value| !fits(kind, value)) {
-            let wanted = TYPES.iter().find(|(_, known)| *known == kind).map_or("any", |(name, _)| name);
-            return Err(Fault::new("type", format!("the default {value} is no {wanted}"))
-                .help("make default and type agree")
-                .arg("default")
-                .into());
+            let wanted = TYPES
+                .iter()
+                .find(|(_, known)| *known == kind)
+                .map_or("any", |(name, _)| name);
+            return Err(
+                Fault::new("type", format!("the default {value} is no {wanted}"))
+                    .help("make default and type agree")
+                    .arg("default")
+                    .into(),
+            );
         }
         let doc = args.text("doc")?.unwrap_or_default();
         let session = context(eval)?.session;
-        let param = Arc::new(ParamDef { id: session.next_id(), name, kind, default, doc, site: site(eval) });
+        let param = Arc::new(ParamDef {
+            id: session.next_id(),
+            name,
+            kind,
+            default,
+            doc,
+            site: site(eval),
+        });
         session.params.borrow_mut().push(Arc::clone(&param));
         Ok(ParamValue(param))
     }
@@ -108,7 +135,7 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<ArtifactValue> {
         let _ = &eval;
-        let mut args = Arguments::new("artifact", ARTIFACT, &positional.items, named, 1)?;
+        let args = Arguments::new("artifact", ARTIFACT, &positional.items, named, 1)?;
         args.required("name")?;
         let name = args.text("name")?.unwrap_or_default();
         check_name("artifact", &name).map_err(|fault| fault.arg("name"))?;
@@ -130,28 +157,40 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
         #[starlark(kwargs)] named: SmallMap<String, Value<'v>>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<WorkflowValue> {
-        let mut args = Arguments::new("workflow", WORKFLOW, &positional.items, named, 0)?;
+        let args = Arguments::new("workflow", WORKFLOW, &positional.items, named, 0)?;
         args.required("name")?;
         let name = args.text("name")?.unwrap_or_default();
         if !meson_core::ids::is_name(&name) {
-            return Err(Fault::new("name", format!("{name:?} cannot name a workflow"))
-                .help("use 1 to 64 letters, digits, `_` or `-`, beginning with a letter or `_`")
-                .arg("name")
-                .into());
+            return Err(
+                Fault::new("name", format!("{name:?} cannot name a workflow"))
+                    .help("use 1 to 64 letters, digits, `_` or `-`, beginning with a letter or `_`")
+                    .arg("name")
+                    .into(),
+            );
         }
         let flow = args.required("flow")?;
-        let flow = child(flow, None).ok_or_else(|| not_a_flow(flow).arg("flow"))?.flow;
+        let flow = child(flow, None)
+            .ok_or_else(|| not_a_flow(flow).arg("flow"))?
+            .flow;
         let params = match args.take("params") {
             None => Vec::new(),
             Some(value) => {
                 let wrong = |value: Value<'_>| {
-                    Fault::new("type", format!("`params` is a list of parameters; this is {}", describe(value)))
-                        .help("write cohort = param(default = \"2026-11\") and params = [cohort]")
-                        .arg("params")
+                    Fault::new(
+                        "type",
+                        format!(
+                            "`params` is a list of parameters; this is {}",
+                            describe(value)
+                        ),
+                    )
+                    .help("write cohort = param(default = \"2026-11\") and params = [cohort]")
+                    .arg("params")
                 };
                 let items = list(value).ok_or_else(|| wrong(value))?;
                 let one = |item: Value<'_>| {
-                    item.downcast_ref::<ParamValue>().map(|param| Arc::clone(&param.0)).ok_or_else(|| wrong(item))
+                    item.downcast_ref::<ParamValue>()
+                        .map(|param| Arc::clone(&param.0))
+                        .ok_or_else(|| wrong(item))
                 };
                 items.into_iter().map(one).collect::<Result<Vec<_>, _>>()?
             }
@@ -160,21 +199,33 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
             None | Some("regional") => Replication::Regional,
             Some("global") => Replication::Global,
             Some(other) => {
-                return Err(Fault::new("value", format!("`replication` is \"regional\" or \"global\", not {other:?}"))
-                    .help("\"regional\" survives the loss of a node, \"global\" that of a region")
-                    .arg("replication")
-                    .into());
+                return Err(Fault::new(
+                    "value",
+                    format!("`replication` is \"regional\" or \"global\", not {other:?}"),
+                )
+                .help("\"regional\" survives the loss of a node, \"global\" that of a region")
+                .arg("replication")
+                .into());
             }
         };
         let context = context(eval)?;
         let site = site(eval);
         if let Some(first) = context.workflows.borrow().first() {
-            let mut fault = Fault::new("two-workflows", "a file defines one workflow, and this is the second")
-                .help("move it to a file of its own; run_workflow(\"other.star\") runs it as a step");
+            let mut fault = Fault::new(
+                "two-workflows",
+                "a file defines one workflow, and this is the second",
+            )
+            .help("move it to a file of its own; run_workflow(\"other.star\") runs it as a step");
             if let Some(place) = first.site.place() {
-                fault.message = format!("{} (the first is in line {})", fault.message, place.resolve_span().begin.line + 1);
+                fault.message = format!(
+                    "{} (the first is in line {})",
+                    fault.message,
+                    place.resolve_span().begin.line + 1
+                );
             }
-            return Err(fault.on(Focus::Place(locate(context.session, &site, &Focus::Call))).into());
+            return Err(fault
+                .on(Focus::Place(locate(context.session, &site, &Focus::Call)))
+                .into());
         }
         let workflow = Arc::new(WorkflowDef {
             name,

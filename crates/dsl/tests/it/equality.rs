@@ -44,11 +44,23 @@ enum Style {
 }
 
 fn write(tree: &Tree, style: Style, next: &mut usize, loops: usize) -> String {
-    let all = |trees: &[Tree], next: &mut usize| trees.iter().map(|tree| write(tree, style, next, loops)).collect::<Vec<_>>();
+    let all = |trees: &[Tree], next: &mut usize| {
+        trees
+            .iter()
+            .map(|tree| write(tree, style, next, loops))
+            .collect::<Vec<_>>()
+    };
     let join = |parts: Vec<String>, operator: &str, verb: &str| match style {
         Style::Operators => format!("({})", parts.join(operator)),
         Style::Verbs => format!("{verb}({})", parts.join(", ")),
-        Style::Marked => format!("{verb}({})", parts.iter().map(|part| format!("{verb}({part})")).collect::<Vec<_>>().join(", ")),
+        Style::Marked => format!(
+            "{verb}({})",
+            parts
+                .iter()
+                .map(|part| format!("{verb}({part})"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        ),
         Style::RightOperators => {
             let mut parts = parts.into_iter().rev();
             let last = parts.next().unwrap_or_default();
@@ -64,14 +76,24 @@ fn write(tree: &Tree, style: Style, next: &mut usize, loops: usize) -> String {
         Tree::Beside(trees) => join(all(trees, next), " | ", "parallel"),
         Tree::Any(trees) => format!("parallel({}, join = \"any\")", all(trees, next).join(", ")),
         Tree::Loop(body) => {
-            format!("for_each(over = {{\"v{loops}\": [1, 2]}}, do = {})", write(body, style, next, loops + 1))
+            format!(
+                "for_each(over = {{\"v{loops}\": [1, 2]}}, do = {})",
+                write(body, style, next, loops + 1)
+            )
         }
-        Tree::Repeat(body) => format!("repeat(do = {}, until = \"true\", max_rounds = 2)", write(body, style, next, loops + 1)),
+        Tree::Repeat(body) => format!(
+            "repeat(do = {}, until = \"true\", max_rounds = 2)",
+            write(body, style, next, loops + 1)
+        ),
         Tree::When(then, otherwise) => {
             let then = write(then, style, next, loops);
             let mut text = format!("when(cond = \"true\", then = {then}");
             if let Some(otherwise) = otherwise {
-                let _ = write!(text, ", otherwise = {}", write(otherwise, style, next, loops));
+                let _ = write!(
+                    text,
+                    ", otherwise = {}",
+                    write(otherwise, style, next, loops)
+                );
             }
             text + ")"
         }
@@ -80,7 +102,11 @@ fn write(tree: &Tree, style: Style, next: &mut usize, loops: usize) -> String {
 
 fn lowered(tree: &Tree, style: Style) -> Definition {
     let flow = write(tree, style, &mut 0, 0);
-    let flow = if style == Style::Marked { format!("start >> {flow} >> end") } else { flow };
+    let flow = if style == Style::Marked {
+        format!("start >> {flow} >> end")
+    } else {
+        flow
+    };
     definition(&format!("workflow(name = \"w\", flow = {flow})\n"))
 }
 
@@ -91,12 +117,22 @@ fn assert_normal(definition: &Definition) {
         match &node.kind {
             NodeKind::Sequence(children) => {
                 assert_ne!(children.len(), 1);
-                assert!(!children.iter().any(|child| matches!(kind(*child), NodeKind::Sequence(_))));
+                assert!(
+                    !children
+                        .iter()
+                        .any(|child| matches!(kind(*child), NodeKind::Sequence(_)))
+                );
             }
             NodeKind::Parallel { branches, join } => {
                 assert!(branches.len() > 1);
                 if *join == Join::All {
-                    assert!(!branches.iter().any(|child| matches!(kind(*child), NodeKind::Parallel { join: Join::All, .. })));
+                    assert!(!branches.iter().any(|child| matches!(
+                        kind(*child),
+                        NodeKind::Parallel {
+                            join: Join::All,
+                            ..
+                        }
+                    )));
                 }
             }
             _ => {}
@@ -127,15 +163,32 @@ proptest! {
 #[test]
 fn assignments_with_operators_mean_the_same() {
     let steps = "a = noop()\nb = noop()\nc = noop()\n";
-    let plain = definition(&format!("{steps}workflow(name = \"w\", flow = a >> b >> c)\n"));
-    assert_eq!(plain, definition(&format!("{steps}f = a\nf >>= b\nf >>= c\nworkflow(name = \"w\", flow = f)\n")));
-    let wide = definition(&format!("{steps}workflow(name = \"w\", flow = a | b | c)\n"));
-    assert_eq!(wide, definition(&format!("{steps}f = a\nf |= b\nf |= c\nworkflow(name = \"w\", flow = f)\n")));
+    let plain = definition(&format!(
+        "{steps}workflow(name = \"w\", flow = a >> b >> c)\n"
+    ));
+    assert_eq!(
+        plain,
+        definition(&format!(
+            "{steps}f = a\nf >>= b\nf >>= c\nworkflow(name = \"w\", flow = f)\n"
+        ))
+    );
+    let wide = definition(&format!(
+        "{steps}workflow(name = \"w\", flow = a | b | c)\n"
+    ));
+    assert_eq!(
+        wide,
+        definition(&format!(
+            "{steps}f = a\nf |= b\nf |= c\nworkflow(name = \"w\", flow = f)\n"
+        ))
+    );
 }
 
 #[test]
 fn a_flow_that_two_others_extend_is_not_changed_by_either() {
     let text = "a = noop()\nb = noop()\nc = noop()\nhead = start >> a\nleft = head >> b\nright = head >> c\nworkflow(name = \"w\", flow = right)\n";
-    let names: Vec<_> = definition(text).steps().map(|(_, step)| step.name.clone()).collect();
+    let names: Vec<_> = definition(text)
+        .steps()
+        .map(|(_, step)| step.name.clone())
+        .collect();
     assert_eq!(names, ["a", "c"]);
 }

@@ -9,7 +9,9 @@ use crate::support::{error_at, errors, files, says, try_with};
 
 #[test]
 fn an_endless_loop_is_stopped_where_it_runs() {
-    let found = errors("def f():\n    x = 0\n    for i in range(100000):\n        for j in range(100000):\n            x = x + 1\nf()\n");
+    let found = errors(
+        "def f():\n    x = 0\n    for i in range(100000):\n        for j in range(100000):\n            x = x + 1\nf()\n",
+    );
     says(&found[0], "endless", "a loop that never ends", "for_each");
     assert!((3..=5).contains(&found[0].line), "{:?}", found[0]);
 }
@@ -24,11 +26,31 @@ fn recursion_has_an_end() {
 #[test]
 fn memory_has_an_end() {
     let found = error_at("x = «\"x\" * 1000000000»\n");
-    says(&found, "memory", "1000000000 bytes of text", "step's output");
-    says(&error_at("x = «1000000000 * [0]»\n"), "memory", "1000000000 elements", "");
-    says(&error_at("x = list(«range(1000000000)»)\n"), "memory", "1000000000 elements", "");
+    says(
+        &found,
+        "memory",
+        "1000000000 bytes of text",
+        "step's output",
+    );
+    says(
+        &error_at("x = «1000000000 * [0]»\n"),
+        "memory",
+        "1000000000 elements",
+        "",
+    );
+    says(
+        &error_at("x = list(«range(1000000000)»)\n"),
+        "memory",
+        "1000000000 elements",
+        "",
+    );
     says(&error_at("x = «1 << 1000000000»\n"), "memory", "", "");
-    says(&error_at("«x = 2\nx *= 9»\n").clone(), "syntax", "", "");
+    says(
+        &error_at("x = 2\n«x *= 9»\n"),
+        "syntax",
+        "`*=` is not part",
+        "write x = x * …",
+    );
 }
 
 #[test]
@@ -38,10 +60,15 @@ fn doubling_has_an_end() {
         "s = \"x\"\nfor i in range(60):\n    s += s\n",
         "s = [1]\nfor i in range(60):\n    s += s\n",
         "s = [1]\nfor i in range(60):\n    s = s + s\n",
-        "s = [[\"x\" * 1000] for i in range(200000)]\nt = [\"y\" * 1000 for i in range(200000)]\n",
+        "s = [[\"x\" * 8000] for i in range(40000)]\n",
     ] {
         let found = errors(text);
-        assert_eq!(found[0].code, "memory", "{}\n{text}", found[0].render(false, 100));
+        assert_eq!(
+            found[0].code,
+            "memory",
+            "{}\n{text}",
+            found[0].render(false, 100)
+        );
     }
 }
 
@@ -49,9 +76,23 @@ fn doubling_has_an_end() {
 fn a_file_of_100_mb_is_refused_by_its_size() {
     let text = "# padding\n".repeat(10 << 20);
     assert!(text.len() >= 100 << 20);
-    let found = compile("big.star".as_ref(), &Memory::new().with("big.star", text), &Options::default()).unwrap_err();
-    says(&found.list[0], "file-too-large", "at most 1048576", "steps read");
-    assert!(found.list[0].message.contains("104857600 bytes"), "{}", found.list[0].message);
+    let found = compile(
+        "big.star".as_ref(),
+        &Memory::new().with("big.star", text),
+        &Options::default(),
+    )
+    .unwrap_err();
+    says(
+        &found.list[0],
+        "file-too-large",
+        "at most 1048576",
+        "steps read",
+    );
+    assert!(
+        found.list[0].message.contains("104857600 bytes"),
+        "{}",
+        found.list[0].message
+    );
 }
 
 #[test]
@@ -63,31 +104,67 @@ fn deep_nesting_does_not_overflow_the_stack() {
     let dots = format!("x = f{}\n", ".a".repeat(50_000));
     let conditions = format!("x = {}1\n", "1 if True else ".repeat(50_000));
     let elifs = format!("if 1:\n    pass\n{}", "elif 2:\n    pass\n".repeat(50_000));
-    let blocks: String = (0..1000).map(|n| format!("{}if True:\n", " ".repeat(n))).chain([format!("{}pass\n", " ".repeat(1000))]).collect();
+    let blocks: String = (0..1000)
+        .map(|n| format!("{}if True:\n", " ".repeat(n)))
+        .chain([format!("{}pass\n", " ".repeat(1000))])
+        .collect();
     let unary = format!("x = {}1\n", "-".repeat(50_000));
     let lambdas = format!("x = {}1\n", "lambda: ".repeat(50_000));
-    for text in [brackets, nots, chain, calls, dots, conditions, elifs, blocks, unary, lambdas] {
+    for text in [
+        brackets, nots, chain, calls, dots, conditions, elifs, blocks, unary, lambdas,
+    ] {
         let found = errors(&text);
-        assert_eq!(found[0].code, "nesting", "{} {}", found[0].message, &text[..40]);
+        assert_eq!(
+            found[0].code,
+            "nesting",
+            "{} {}",
+            found[0].message,
+            &text[..40]
+        );
     }
 }
 
 #[test]
-fn what_is_just_within_the_nesting_limit_compiles_on_a_small_stack() {
+fn what_is_just_within_the_nesting_limit_compiles_whatever_the_callers_stack() {
     // 2 MiB is the stack of this test's thread, and of tokio's workers.
-    let chain = format!("a = noop()\nx = 1{}\nworkflow(name = \"w\", flow = a)\n", " + 1".repeat(140));
-    let brackets = format!("x = {}1{}\na = noop()\nworkflow(name = \"w\", flow = a)\n", "(".repeat(70), ")".repeat(70));
-    for text in [chain, brackets] {
-        assert!(try_with(&files(&text)).is_ok());
+    let n = Limits::default().nesting - 10;
+    for text in [
+        format!("x = 1{}\n", " + 1".repeat(n)),
+        format!("x = {}1{}\n", "(".repeat(n), ")".repeat(n)),
+        format!("x = {}1{}\n", "[".repeat(n), "]".repeat(n)),
+        format!("x = {}True\n", "not ".repeat(n)),
+        format!("x = {}1\n", "1 if True else ".repeat(n / 2)),
+        format!("x = {}1\n", "lambda: ".repeat(n / 2)),
+        format!(
+            "def f(x):\n    return x\nx = {}1{}\n",
+            "f(".repeat(n),
+            ")".repeat(n)
+        ),
+        format!("if 1:\n    pass\n{}", "elif 2:\n    pass\n".repeat(n)),
+        (0..28)
+            .map(|n| format!("{}if True:\n", " ".repeat(n)))
+            .chain([format!("{}pass\n", " ".repeat(28))])
+            .collect(),
+    ] {
+        let text = format!("{text}a = noop()\nworkflow(name = \"w\", flow = a)\n");
+        if let Err(error) = try_with(&files(&text)) {
+            panic!("{}\n{}", error.list[0], &text[..60]);
+        }
     }
 }
 
 #[test]
 fn a_long_flow_that_a_loop_makes_is_fine() {
     let text = "flow = start\nfor i in range(3000):\n    flow = flow >> noop(name = \"s%d\" % i)\nworkflow(name = \"w\", flow = flow >> end)\n";
-    assert_eq!(try_with(&files(text)).unwrap().definition.steps().count(), 3000);
+    assert_eq!(
+        try_with(&files(text)).unwrap().definition.steps().count(),
+        3000
+    );
     let wide = "workflow(name = \"w\", flow = parallel(*[noop(name = \"s%d\" % i) for i in range(3000)]))\n";
-    assert_eq!(try_with(&files(wide)).unwrap().definition.steps().count(), 3000);
+    assert_eq!(
+        try_with(&files(wide)).unwrap().definition.steps().count(),
+        3000
+    );
 }
 
 #[test]
@@ -99,29 +176,61 @@ fn verbs_cannot_be_nested_without_end() {
 #[test]
 fn steps_are_counted() {
     let text = "x = [noop(name = \"s%d\" % i) for i in range(20000)]\n";
-    says(&errors(text)[0], "too-many-steps", "more than 10000 steps", "for_each");
+    says(
+        &errors(text)[0],
+        "too-many-steps",
+        "more than 10000 steps",
+        "for_each",
+    );
 }
 
 #[test]
 fn files_that_load_each_other_in_a_circle_are_refused() {
     let files = files("load(\"b.star\", \"b\")\n").with("b.star", "load(\"main.star\", \"a\")\n");
     let found = try_with(&files).unwrap_err().list;
-    says(&found[0], "cycle", "main.star → b.star → main.star", "third file");
+    says(
+        &found[0],
+        "cycle",
+        "main.star → b.star → main.star",
+        "third file",
+    );
     assert_eq!(found[0].file.to_str(), Some("b.star"));
     let files = crate::support::files("x = run_workflow(\"main.star\")\n");
-    says(&try_with(&files).unwrap_err().list[0], "cycle", "circle", "");
+    says(
+        &try_with(&files).unwrap_err().list[0],
+        "cycle",
+        "circle",
+        "",
+    );
 }
 
 #[test]
 fn chains_of_files_and_their_number_are_bounded() {
     let mut chain = files("load(\"f0.star\", \"x\")\n");
     for n in 0..20 {
-        chain = chain.with(format!("f{n}.star"), format!("load(\"f{}.star\", \"x\")\n", n + 1));
+        chain = chain.with(
+            format!("f{n}.star"),
+            format!("load(\"f{}.star\", \"x\")\n", n + 1),
+        );
     }
-    says(&try_with(&chain).unwrap_err().list[0], "nesting", "levels deep", "");
-    let loads: String = (0..100).map(|n| format!("load(\"f{n}.star\", x{n} = \"x\")\n")).collect();
-    let wide = (0..100).fold(files(&loads), |files, n| files.with(format!("f{n}.star"), "x = 1\n"));
-    says(&try_with(&wide).unwrap_err().list[0], "too-many-files", "more than 64", "");
+    says(
+        &try_with(&chain).unwrap_err().list[0],
+        "nesting",
+        "levels deep",
+        "",
+    );
+    let loads: String = (0..100)
+        .map(|n| format!("load(\"f{n}.star\", x{n} = \"x\")\n"))
+        .collect();
+    let wide = (0..100).fold(files(&loads), |files, n| {
+        files.with(format!("f{n}.star"), "x = 1\n")
+    });
+    says(
+        &try_with(&wide).unwrap_err().list[0],
+        "too-many-files",
+        "more than 64",
+        "",
+    );
 }
 
 #[test]
@@ -130,7 +239,10 @@ fn the_caller_can_cancel() {
     let seen = Arc::clone(&asked);
     let options = Options {
         cancelled: Some(Arc::new(move || seen.fetch_add(1, Ordering::Relaxed) > 2)),
-        limits: Limits { ticks: u64::MAX, ..Limits::default() },
+        limits: Limits {
+            ticks: u64::MAX,
+            ..Limits::default()
+        },
         ..Options::default()
     };
     let text = "def f():\n    for i in range(100000):\n        for j in range(100000):\n            pass\nf()\n";

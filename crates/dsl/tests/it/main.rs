@@ -1,5 +1,6 @@
 //! Whole files through the compiler.
 
+mod arguments;
 mod diagnostics;
 mod equality;
 mod examples;

@@ -26,9 +26,14 @@ fn blocks() -> Vec<(usize, String)> {
 
 /// Files that the examples name, with what those hold that are shown in the reference.
 fn files() -> Memory {
-    let mut files = SCRIPTS.iter().fold(Memory::new(), |files, name| files.with(*name, "#"));
+    let mut files = SCRIPTS
+        .iter()
+        .fold(Memory::new(), |files, name| files.with(*name, "#"));
     for (_, text) in blocks() {
-        if let Some(name) = text.strip_prefix("# file: ").and_then(|rest| rest.lines().next()) {
+        if let Some(name) = text
+            .strip_prefix("# file: ")
+            .and_then(|rest| rest.lines().next())
+        {
             files = files.with(name, text.as_str());
         }
     }
@@ -58,18 +63,58 @@ fn every_block_compiles() {
 #[test]
 fn every_function_and_every_warning_is_described() {
     for function in [
-        "command", "noop", "docker", "spark", "run_workflow", "python", "r", "scala", "hive", "param", "artifact", "workflow",
-        "file", "for_each", "when", "repeat", "parallel", "sequence",
+        "command",
+        "noop",
+        "docker",
+        "spark",
+        "run_workflow",
+        "python",
+        "r",
+        "scala",
+        "hive",
+        "param",
+        "artifact",
+        "workflow",
+        "file",
+        "fail_at",
+        "for_each",
+        "when",
+        "repeat",
+        "parallel",
+        "sequence",
     ] {
         assert!(REFERENCE.contains(&format!("`{function}(")), "{function}");
     }
     for argument in [
-        "name", "title", "env", "inputs", "outputs", "produces", "resources", "where", "prefer", "retries", "timeout", "sla",
-        "region", "pool", "owner", "files", "flavour",
+        "name",
+        "title",
+        "env",
+        "inputs",
+        "outputs",
+        "produces",
+        "resources",
+        "where",
+        "prefer",
+        "retries",
+        "timeout",
+        "sla",
+        "region",
+        "pool",
+        "owner",
+        "files",
+        "flavour",
     ] {
-        assert!(REFERENCE.contains(&format!("| `{argument}` |")), "{argument}");
+        assert!(
+            REFERENCE.contains(&format!("| `{argument}` |")),
+            "{argument}"
+        );
     }
-    for code in ["unused-step", "unused-param", "resources-unstated", "publish-unvalidated"] {
+    for code in [
+        "unused-step",
+        "unused-param",
+        "resources-unstated",
+        "publish-unvalidated",
+    ] {
         assert!(REFERENCE.contains(&format!("`{code}`")), "{code}");
     }
 }
