@@ -21,7 +21,7 @@ train, test = (
 )
 als = ALS(
     userCol="user", itemCol="movie", ratingCol="rating", coldStartStrategy="drop",
-    rank=8, regParam=0.2, maxIter=5 * round_number, checkpointInterval=5,
+    rank=12, regParam=0.2, maxIter=5 * round_number, checkpointInterval=5,
     numUserBlocks=1, numItemBlocks=1,
 )
 first, second = (als.setSeed(seed).fit(train) for seed in (1, 2))
