@@ -8,10 +8,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::codec::{CodecError, decode, encode};
 use super::input::Failure;
-use super::record::{
-    CodecError, Group, ItemsList, KillReason, Loop, RunState, StepState, Todo, decode, encode,
-};
+use super::record::{Group, ItemsList, KillReason, Loop, RunState, StepState, Todo};
 use crate::ids::{Attempt, Instance, NodeId};
 use crate::units::Timestamp;
 

@@ -26,6 +26,7 @@
 //! ```
 
 mod apply;
+pub mod codec;
 mod decide;
 pub mod effect;
 mod effects;

@@ -8,13 +8,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use super::codec::{CodecError, FORMAT};
+use super::codec::{decode, encode};
 use super::input::Failure;
 use crate::definition::Definition;
 use crate::ids::{Attempt, Instance, NodeId, RunId};
 use crate::units::Timestamp;
-
-/// Version of the encoding of records and events.
-pub const FORMAT: u8 = 1;
 
 /// The value of a [`RecordKey`](super::RecordKey).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -443,63 +442,6 @@ pub enum Work {
         /// Go on after this one.
         after: Option<Instance>,
     },
-}
-
-/// A record or event that could not be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum CodecError {
-    /// A version that this program does not know.
-    #[error(
-        "cannot read a {what} of format {found}: this program knows format {FORMAT}; upgrade it"
-    )]
-    Format {
-        /// Record or event.
-        what: &'static str,
-        /// The version found.
-        found: u8,
-    },
-    /// Bytes that are none of ours.
-    #[error("cannot read a {what}: {error}")]
-    Decode {
-        /// Record or event.
-        what: &'static str,
-        /// Where it failed.
-        error: rmp_serde::decode::Error,
-    },
-    /// Nothing at all.
-    #[error("cannot read a {what}: no bytes")]
-    Empty {
-        /// Record or event.
-        what: &'static str,
-    },
-    /// A value that MessagePack cannot hold.
-    #[error("cannot write a {what}: {error}")]
-    Encode {
-        /// Record or event.
-        what: &'static str,
-        /// Why.
-        error: rmp_serde::encode::Error,
-    },
-}
-
-pub(super) fn encode<T: Serialize>(what: &'static str, value: &T) -> Result<Vec<u8>, CodecError> {
-    let mut bytes = vec![FORMAT];
-    rmp_serde::encode::write(&mut bytes, value)
-        .map_err(|error| CodecError::Encode { what, error })?;
-    Ok(bytes)
-}
-
-pub(super) fn decode<T: for<'de> Deserialize<'de>>(
-    what: &'static str,
-    bytes: &[u8],
-) -> Result<T, CodecError> {
-    match bytes.split_first() {
-        None => Err(CodecError::Empty { what }),
-        Some((&FORMAT, rest)) => {
-            rmp_serde::from_slice(rest).map_err(|error| CodecError::Decode { what, error })
-        }
-        Some((&found, _)) => Err(CodecError::Format { what, found }),
-    }
 }
 
 impl Record {

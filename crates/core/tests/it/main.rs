@@ -1,7 +1,7 @@
 //! Tests of the core as its users see it.
 //!
-//! `flow` builds definitions, `world` plays everybody around a run (broker, agents, clock,
-//! crashes) from a seed; the other files hold the tests.
+//! `flow` builds definitions, `world` holds a run and checks it, `chance` plays everybody around
+//! it (broker, agents, clock, crashes) from a seed; the other files hold the tests.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,6 +9,7 @@
     reason = "clippy takes helpers of tests for other code"
 )]
 
+mod chance;
 mod control;
 mod expressions;
 mod flow;

@@ -6,8 +6,9 @@ use meson_core::units::Duration;
 use proptest::prelude::*;
 use serde_json::json;
 
+use crate::chance::Dice;
 use crate::flow::{Flow, noop, step};
-use crate::world::{Dice, World};
+use crate::world::World;
 
 /// A shape; names and expressions come when it is finished, for they depend on what is around.
 #[derive(Debug, Clone)]
