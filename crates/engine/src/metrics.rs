@@ -59,7 +59,7 @@ impl Metrics {
     #[must_use]
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("meson");
-        let seconds = || Histogram::new(exponential_buckets(0.000_05, 2.0, 20));
+        let seconds = || Histogram::new(exponential_buckets(0.000_05, 1.5, 30));
         let metrics = Self {
             transitions: Counter::default(),
             proposals: Counter::default(),
