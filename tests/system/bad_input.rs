@@ -8,7 +8,7 @@ use meson_tests::{Dev, text, wait_for};
 fn mistakes_in_a_workflow_are_shown_where_they_are() {
     let dev = Dev::start(&["--agents", "1"]);
     for (name, source, words) in [
-        ("syntax", "a = command(run = \"x\"\n", &["syntax.star:", "error"][..]),
+        ("syntax", "a = command(run = \"x\"\n", &["syntax.star:2:1", "expected"][..]),
         ("unknown_step", "a = noop()\nworkflow(name = \"w\", flow = start >> b >> end)\n", &["unknown_step.star:2", "b"]),
         (
             "unknown_output",
@@ -53,7 +53,7 @@ fn a_huge_file_is_refused_by_its_size() {
     std::fs::File::options().write(true).open(&file).unwrap().set_len(100 << 20).unwrap();
     let output = dev.mesonctl(&["check", &file.display().to_string()]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output).contains("limit"), "{}", text(&output));
+    assert!(text(&output).contains("at most"), "{}", text(&output));
 }
 
 #[test]

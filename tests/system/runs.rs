@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use meson_tests::{Dev, find_step, root, text};
+use meson_tests::{Dev, find_step, root, text, wait_for};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -15,8 +15,10 @@ fn hello_world_runs_and_its_output_and_log_can_be_read() {
     let run = dev.run(&id);
     assert_eq!(run["state"], "succeeded", "{run:#}");
     assert_eq!(find_step(&run, "greet").unwrap()["outputs"]["text"], "hello");
-    let logs = dev.mesonctl(&["logs", &id, "greet"]);
-    assert!(text(&logs).contains("hello, Meson"), "{}", text(&logs));
+    // The last lines of a log may come a moment after the step's end.
+    wait_for("the log holds what it said", SOON, || {
+        text(&dev.mesonctl(&["logs", &id, "greet"])).contains("hello, Meson").then_some(())
+    });
 }
 
 #[test]
@@ -27,7 +29,7 @@ fn outputs_flow_through_parallel_branches_loops_and_conditions() {
         &[(
             "flow.star",
             r#"
-list = command(run = "echo 'items=[1,2,3]' >> $MESON_OUTPUT", outputs = ["items"])
+numbers = command(run = "echo 'items=[1,2,3]' >> $MESON_OUTPUT", outputs = ["items"])
 square = command(run = "echo n=$((MESON_ITEM_X * MESON_ITEM_X)) >> $MESON_OUTPUT", outputs = ["n"])
 side = command(run = "echo 'word=\"side\"' >> $MESON_OUTPUT", outputs = ["word"])
 total = command(run = "echo 'sum=${{ square.n[0] + square.n[1] + square.n[2] }}' >> $MESON_OUTPUT", outputs = ["sum"])
@@ -36,7 +38,7 @@ no = command(run = "false")
 
 workflow(
     name = "flow",
-    flow = start >> list >> (for_each(over = {"x": list.items}, do = square) | side) >> total
+    flow = start >> numbers >> (for_each(over = {"x": numbers.items}, do = square) | side) >> total
         >> when(cond = "total.sum == 14 && side.word == 'side'", then = yes, otherwise = no) >> end,
 )
 "#,
@@ -77,11 +79,11 @@ fn a_run_that_is_cancelled_leaves_no_process_behind() {
     let id = dev.submit(&file, &[]);
     dev.step_is(&id, "long", "running", SOON);
     let sleepers = || dev.processes("sleep 98765").len();
-    meson_tests::wait_for("both sleep", SOON, || (sleepers() >= 2).then_some(()));
+    wait_for("both sleep", SOON, || (sleepers() >= 2).then_some(()));
     assert!(dev.mesonctl(&["cancel", &id]).status.success());
     let run = dev.ended(&id, SOON);
     assert_eq!(run["state"], "cancelled", "{run:#}");
-    meson_tests::wait_for("nobody sleeps", SOON, || (sleepers() == 0).then_some(()));
+    wait_for("nobody sleeps", SOON, || (sleepers() == 0).then_some(()));
 }
 
 #[test]
@@ -115,7 +117,11 @@ fn an_artifact_that_exists_makes_its_step_skippable_unless_forced() {
     assert_eq!(state(&first), "succeeded");
     let second = dev.submit(&file, &[]);
     assert_eq!(state(&second), "memoized");
-    let log = |id: &str| text(&dev.mesonctl(&["logs", id, "show"]));
+    let log = |id: &str| {
+        wait_for("the log is there", SOON, || {
+            Some(text(&dev.mesonctl(&["logs", id, "show"]))).filter(|log| log.ends_with('\n'))
+        })
+    };
     assert_eq!(log(&first), log(&second), "the same model");
 
     let output = dev.mesonctl(&["run", &file.display().to_string(), "--wait", "--force"]);

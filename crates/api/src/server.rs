@@ -1,6 +1,6 @@
 //! The server: what it shares between requests, and its life.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
@@ -13,8 +13,6 @@ use crate::{MAX_JSON_BYTES, error, routes};
 /// What the API stands in front of.
 #[derive(Clone)]
 pub struct ApiOptions {
-    /// Address and port; port 0 for any.
-    pub listen: SocketAddr,
     /// The engine.
     pub engine: Engine,
     /// Artifacts.
@@ -43,10 +41,22 @@ const SHUTDOWN_SECONDS: u64 = 2;
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Api {
+    /// Takes the address, so that its port is known (0 takes any) before anybody is told of it.
+    ///
+    /// # Errors
+    /// Something else is there.
+    pub fn bind(listen: SocketAddr) -> Result<TcpListener, ApiError> {
+        TcpListener::bind(listen).map_err(|reason| ApiError { listen, reason })
+    }
+
     /// Serves until [`stop`](Self::stop). Must be called within an actix system.
-    pub fn start(options: ApiOptions) -> Result<Self, ApiError> {
-        let listen = options.listen;
-        let failed = |reason| ApiError { listen, reason };
+    ///
+    /// # Errors
+    /// The listener is of no use.
+    pub fn start(listener: TcpListener, options: ApiOptions) -> Result<Self, ApiError> {
+        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+        let addr = listener.local_addr().map_err(|reason| ApiError { listen: unknown, reason })?;
+        let failed = |reason| ApiError { listen: addr, reason };
         let state = web::Data::new(options);
         let server = HttpServer::new(move || {
             App::new()
@@ -60,9 +70,8 @@ impl Api {
         .disable_signals()
         .shutdown_timeout(SHUTDOWN_SECONDS)
         .client_request_timeout(CLIENT_TIMEOUT)
-        .bind(listen)
+        .listen(listener)
         .map_err(failed)?;
-        let addr = server.addrs().first().copied().unwrap_or(listen);
         let server = server.run();
         let handle = server.handle();
         actix_web::rt::spawn(async move {

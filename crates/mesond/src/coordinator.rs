@@ -57,7 +57,8 @@ impl Coordinator {
         blobs.check().await.context("the object store cannot be used")?;
 
         let listen: std::net::SocketAddr = config.http.listen.parse().context("http.listen is no address")?;
-        let own_url = format!("http://{listen}");
+        let listener = Api::bind(listen)?;
+        let own_url = format!("http://{}", listener.local_addr()?);
         let advertise = if config.http.advertise.is_empty() { vec![own_url.clone()] } else { config.http.advertise.clone() };
 
         let mut options = EngineOptions::new(system::now, system::seed(), secret).on_arbiters(system::arbiters());
@@ -74,7 +75,7 @@ impl Coordinator {
             .with_context(|| format!("cannot open {}", data.display()))?;
         let engine = Engine::start(consensus.clone(), options);
         let logs = LogStore::new(&blobs);
-        let api = Api::start(ApiOptions { listen, engine: engine.clone(), blobs, logs })?;
+        let api = Api::start(listener, ApiOptions { engine: engine.clone(), blobs, logs })?;
         Ok(Self { consensus, engine, api })
     }
 

@@ -62,6 +62,8 @@ pub struct StepView {
     pub state: String,
     /// How many attempts there were, of all iterations.
     pub attempts: u64,
+    /// Failures that each budget paid for, outside of a for-each.
+    pub retries_used: RetriesUsed,
     /// What it left; empty for a step in a for-each, whose iterations have their own.
     pub outputs: BTreeMap<String, Value>,
     /// Why it failed last.
@@ -78,6 +80,17 @@ pub struct StepView {
     pub url: Option<String>,
     /// The round of the innermost repeat around it, from 1.
     pub round: Option<u32>,
+}
+
+/// Failures that were tried again, by who paid.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetriesUsed {
+    /// The step's own.
+    pub step: u16,
+    /// The platform's.
+    pub platform: u16,
+    /// Time-outs.
+    pub timeout: u16,
 }
 
 /// How far the iterations of a step are.
@@ -219,6 +232,7 @@ fn view_step(state: &State<'_>, node: NodeId) -> Option<StepView> {
         kind: kind.to_owned(),
         state: String::new(),
         attempts: 0,
+        retries_used: RetriesUsed::default(),
         outputs: BTreeMap::new(),
         error: None,
         iterations: None,
@@ -244,6 +258,8 @@ fn view_step(state: &State<'_>, node: NodeId) -> Option<StepView> {
         Some(record) => {
             view.state = record.state.name().to_owned();
             view.attempts = u64::from(record.attempt.0);
+            let [step, platform, timeout] = record.spent;
+            view.retries_used = RetriesUsed { step, platform, timeout };
             view.outputs = outputs(state.records, &instance);
             view.error = record
                 .failure

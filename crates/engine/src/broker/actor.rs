@@ -79,12 +79,16 @@ impl BrokerActor {
     /// Carries out what was decided.
     fn flush(&mut self, ctx: &mut Context<Self>) {
         for output in std::mem::take(&mut self.out) {
+            tracing::trace!(pool = %self.context.pool, ?output, "the broker decided");
             match output {
                 Output::Call(call) => self.call(call, ctx),
                 Output::Signal(task, news) => {
-                    // Without an observer there is nobody to tell: the state keeps what matters.
-                    if let Some(observer) = self.observers.get(&task) {
-                        observer.do_send(Signal::from((task, news)));
+                    match self.observers.get(&task).filter(|observer| observer.connected()) {
+                        Some(observer) => observer.do_send(Signal::from((task, news))),
+                        None => {
+                            self.observers.remove(&task);
+                            self.state.handle(Input::Unheard(task), self.context.clock.now(), &mut self.out);
+                        }
                     }
                 }
                 Output::AskWanted(task) => self.ask_wanted(task, ctx),
@@ -288,6 +292,7 @@ impl Handler<Events> for BrokerActor {
 
     fn handle(&mut self, events: Events, ctx: &mut Context<Self>) {
         for event in events.0 {
+            tracing::trace!(pool = %self.context.pool, ?event, "the resource manager said");
             self.input(Input::Event(event), ctx);
         }
     }

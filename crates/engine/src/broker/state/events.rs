@@ -6,7 +6,7 @@ use meson_core::resources::Resources;
 use meson_core::run::FailureClass;
 use meson_core::units::Timestamp;
 use meson_mesos::scheduler::{self, Event};
-use meson_mesos::types::TaskStatus;
+use meson_mesos::types::{StatusReason, TaskState, TaskStatus};
 use meson_protocol::task::ExecutorMessage;
 
 use super::super::messages::AttemptState;
@@ -111,7 +111,12 @@ impl Broker {
                 state
             }
         };
-        if status.state.is_terminal() || matches!(state, AttemptState::Failed { .. }) {
+        // That a task has ended is told by a reconciliation without what it left behind: the update
+        // that carries its result is still to come, and comes again until it is acknowledged.
+        let result_to_come = status.reason == Some(StatusReason::Reconciliation)
+            && matches!(status.state, TaskState::Finished | TaskState::Failed | TaskState::Killed);
+        let ended = status.state.is_terminal() || matches!(state, AttemptState::Failed { .. });
+        if ended && !result_to_come {
             self.forget(&task);
             self.hungry |= !self.queue.is_empty();
         }

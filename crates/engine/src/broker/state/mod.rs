@@ -110,6 +110,8 @@ pub enum Input {
         /// The update's own id.
         uuid: Vec<u8>,
     },
+    /// Nobody hears the attempt's news any more: its step actor is gone.
+    Unheard(TaskId),
     /// Answer to [`Output::AskWanted`]; `None`: cannot be told now.
     Verdict {
         /// The attempt.
@@ -295,6 +297,7 @@ impl Broker {
             Input::Adopt { task, agent } => self.adopt(task, agent, now, out),
             Input::Kill { task, agent } => self.kill(task, agent, now, out),
             Input::Acknowledge { task, agent, uuid } => out.push(Output::Call(acknowledge(&task, &agent, uuid))),
+            Input::Unheard(task) => self.unheard(&task, now),
             Input::Verdict { task, wanted } => self.verdict(&task, wanted, now, out),
         }
     }

@@ -165,6 +165,16 @@ impl Broker {
         }
     }
 
+    /// Another step actor may come for it; otherwise it is asked about, and killed if unwanted.
+    pub(super) fn unheard(&mut self, task: &TaskId, now: Timestamp) {
+        if let Some(known) = self.tasks.get_mut(task).filter(|known| matches!(known.stage, Stage::Launched)) {
+            known.claimed = false;
+            if !known.killing {
+                known.next = Some(now.after(self.settings.orphan_grace));
+            }
+        }
+    }
+
     pub(super) fn verdict(&mut self, task: &TaskId, wanted: Option<bool>, now: Timestamp, out: &mut Vec<Output>) {
         let Some(known) = self.tasks.get_mut(task).filter(|known| !known.claimed) else { return };
         known.next = Some(now.after(self.settings.orphan_grace));

@@ -286,3 +286,28 @@ fn an_error_about_a_duplicate_does_not_end_the_live_task() {
     assert!(out.is_empty(), "{out:?}");
     assert_eq!(world.broker.live(), 1);
 }
+
+#[test]
+fn an_end_told_by_reconciliation_leaves_the_task_known_until_its_result_comes() {
+    let mut world = World::launched(1);
+    let status = TaskStatus {
+        reason: Some(StatusReason::Reconciliation),
+        source: Some(StatusSource::Master),
+        ..TaskStatus::new(meson_mesos::types::TaskId::new(task(1).to_string()), TaskState::Finished)
+    };
+    world.tell(Input::Event(Event::Update(Update { status })));
+    assert_eq!(world.broker.live(), 1);
+    let out = world.update(1, TaskState::Finished, Some(b"2"));
+    assert!(out.iter().any(|o| matches!(o, Output::Signal(_, News::State { uuid: Some(_), .. }))), "{out:?}");
+    assert_eq!(world.broker.live(), 0);
+}
+
+#[test]
+fn a_task_whose_step_actor_is_gone_is_asked_about() {
+    let mut world = World::launched(1);
+    world.tell(Input::Unheard(task(1)));
+    let out = world.wait(30_000);
+    assert!(out.contains(&Output::AskWanted(task(1))), "{out:?}");
+    let out = world.tell(Input::Verdict { task: task(1), wanted: Some(false) });
+    assert!(calls(&out).iter().any(|call| matches!(call, Call::Kill(_))));
+}
