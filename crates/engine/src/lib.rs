@@ -50,15 +50,14 @@ pub use options::{EngineLimits, EngineOptions, EngineTiming};
 extern crate self as meson_engine;
 #[cfg(test)]
 #[path = "../tests/it/flows.rs"]
-#[expect(dead_code, clippy::unwrap_used, reason = "helpers of tests, used in part")]
+#[expect(dead_code, reason = "helpers of tests, used in part")]
 mod flows;
 #[cfg(test)]
 #[path = "../tests/it/scripted.rs"]
-#[expect(dead_code, clippy::unwrap_used, reason = "helpers of tests, used in part")]
+#[expect(dead_code, reason = "helpers of tests, used in part")]
 mod scripted;
 #[cfg(test)]
 mod supervision_tests;
 #[cfg(test)]
 #[path = "../tests/it/world.rs"]
-#[expect(clippy::unwrap_used, reason = "helpers of tests")]
 mod world;

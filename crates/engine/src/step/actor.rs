@@ -14,7 +14,8 @@ use meson_protocol::task::TaskPayload;
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 
-use super::state::{Action, Event, StepState};
+use super::state::StepState;
+use super::words::{Action, Event};
 use crate::broker::messages::{Acknowledge, Adopt, Confirm, Enqueue, Kill, Signal};
 use crate::node::Node;
 use crate::pool::BrokerLink;

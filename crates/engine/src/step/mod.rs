@@ -7,6 +7,7 @@
 //! ```
 //!
 //! * [`state`]: what it decides, as plain values.
+//! * [`words`]: what goes in and what comes out of that.
 //! * [`actor`]: mailbox, timers, broker.
 //! * [`result`]: what a terminal update says about the outcome.
 //! * [`child_run`]: the other kind of attempt, a run of another workflow.
@@ -17,6 +18,7 @@ mod result;
 mod state;
 #[cfg(test)]
 mod state_tests;
+mod words;
 
 #[cfg(test)]
 pub(crate) use self::actor::PanicStep;

@@ -6,7 +6,8 @@ use meson_core::run::{FailureClass, Input, Outcome};
 use meson_protocol::task::TaskResult;
 use proptest::prelude::*;
 
-use super::state::{Action, Event, MAX_UNANSWERED, StepState};
+use super::state::{MAX_UNANSWERED, StepState};
+use super::words::{Action, Event};
 use crate::broker::messages::{AttemptState, Signal, Update};
 
 fn task() -> TaskId {

@@ -145,7 +145,7 @@ impl ScriptedBroker {
         let update = Update {
             task: task.clone(),
             agent: Some("agent-1".to_owned()),
-            uuid: Some(task.to_string().into_bytes()),
+            uuid: Some(uuid_of(&state)),
             state,
         };
         self.signal(task, Signal::Update(Box::new(update)));
@@ -319,12 +319,31 @@ impl Handler<Kill> for ScriptedBroker {
 impl Handler<Acknowledge> for ScriptedBroker {
     type Result = ();
 
+    /// Only the terminal update's own acknowledgement lets the cluster forget it: one of an
+    /// earlier update may arrive after the task has ended.
     fn handle(&mut self, ack: Acknowledge, _: &mut Context<Self>) {
         let mut tasks = self.cluster.tasks();
         if let Some(entry) = tasks.tasks.get_mut(&ack.task) {
-            entry.acknowledged |= entry.ended.is_some();
+            entry.acknowledged |= entry
+                .ended
+                .as_ref()
+                .is_some_and(|state| uuid_of(state) == ack.uuid);
         }
     }
+}
+
+/// Each update of an attempt has an id of its own.
+fn uuid_of(state: &AttemptState) -> Vec<u8> {
+    let id: &[u8] = match state {
+        AttemptState::Launching => b"launching",
+        AttemptState::Running { .. } => b"running",
+        AttemptState::Unreachable => b"unreachable",
+        AttemptState::Killing => b"killing",
+        AttemptState::Finished { .. } | AttemptState::Failed { .. } | AttemptState::Killed => {
+            b"ended"
+        }
+    };
+    id.to_vec()
 }
 
 impl Handler<Explain> for ScriptedBroker {

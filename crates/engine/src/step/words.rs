@@ -1,0 +1,71 @@
+//! What goes into a step actor's decisions, and what comes out.
+
+use meson_core::run::Input;
+
+use crate::broker::messages::Signal;
+
+/// Something that happens to a step actor.
+#[derive(Debug, Clone)]
+pub(crate) enum Event {
+    /// A broker can be reached; it is another one than the last.
+    BrokerUp,
+    /// The broker is gone.
+    BrokerGone,
+    /// The broker says something.
+    Signal(Signal),
+    /// The oldest report that was not yet committed now is.
+    Committed,
+    /// The time that [`Action::WatchLaunch`] asked for is over.
+    LaunchOverdue,
+    /// The time that [`Action::AwaitResult`] asked for is over.
+    ResultOverdue,
+    /// The time that [`Action::WatchKill`] asked for is over.
+    KillOverdue,
+    /// The run does not want the attempt any more.
+    Kill,
+}
+
+/// Something for the step actor to do.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Action {
+    /// Ask the broker for a place.
+    Enqueue,
+    /// Ask the broker to find out about the attempt on this agent.
+    Adopt {
+        /// The agent's id.
+        agent: String,
+    },
+    /// Tell the broker that the placement is durable.
+    Confirm,
+    /// Ask the broker to end it.
+    Kill {
+        /// Where it is, if anybody knows.
+        agent: Option<String>,
+    },
+    /// Hand this to the run; [`Event::Committed`] follows, in order.
+    Report(Input),
+    /// Let the resource manager forget an update.
+    Acknowledge {
+        /// Who sent it.
+        agent: String,
+        /// Its id.
+        uuid: Vec<u8>,
+    },
+    /// [`Event::LaunchOverdue`] after the launch timeout, counted anew.
+    WatchLaunch,
+    /// [`Event::ResultOverdue`] after a while.
+    AwaitResult,
+    /// [`Event::KillOverdue`] after a while.
+    WatchKill,
+    /// Note unreliable progress.
+    Progress {
+        /// 0 to 100.
+        percent: u8,
+        /// What it does.
+        message: String,
+        /// A page to look at.
+        url: Option<String>,
+    },
+    /// Nothing is left to do.
+    Stop,
+}
