@@ -9,7 +9,9 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use futures::future::join_all;
 use meson_consensus::{ClusterId, ConsensusNode, NodeId, Options};
-use meson_core::definition::{Definition, FORMAT, Items, Node, NodeKind, Replication, Step, StepKind};
+use meson_core::definition::{
+    Definition, FORMAT, Items, Node, NodeKind, Replication, Step, StepKind,
+};
 use meson_core::ids::{NodeId as FlowNode, RunId};
 use meson_core::resources::Resources;
 use meson_core::units::Timestamp;
@@ -48,7 +50,10 @@ struct Bench {
 }
 
 impl Bench {
-    #[expect(clippy::disallowed_methods, reason = "a benchmark is a binary: it starts its arbiters")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a benchmark is a binary: it starts its arbiters"
+    )]
     async fn open(data: Option<&Path>) -> anyhow::Result<Self> {
         let dir = match data {
             Some(data) => tempfile::tempdir_in(data)?,
@@ -57,14 +62,21 @@ impl Bench {
         let options = Options::single(ClusterId::new("bench"), NodeId::new(1), SHARDS);
         let node = ConsensusNode::open(dir.path(), options, Arc::new(ShardMachine)).await?;
         let clock = TokioClock::starting_at(Timestamp(1_795_449_600_000));
-        let secret = ClusterSecret::new(*b"secret of a benchmark").context("the secret is long enough")?;
+        let secret =
+            ClusterSecret::new(*b"secret of a benchmark").context("the secret is long enough")?;
         let arbiter = actix_rt::Arbiter::new();
-        let options = EngineOptions::new(move || clock.now(), 7, secret).on_arbiters([arbiter.handle()]);
+        let options =
+            EngineOptions::new(move || clock.now(), 7, secret).on_arbiters([arbiter.handle()]);
         let engine = Engine::start(node.clone(), options);
         for shard in node.shards() {
             shard.led_here().await?;
         }
-        Ok(Self { engine, node, arbiter, _dir: dir })
+        Ok(Self {
+            engine,
+            node,
+            arbiter,
+            _dir: dir,
+        })
     }
 
     async fn close(self) {
@@ -94,7 +106,9 @@ impl Bench {
                 }
             }
         };
-        tokio::time::timeout(DEADLINE, ended).await.with_context(|| format!("run {run} hangs"))?
+        tokio::time::timeout(DEADLINE, ended)
+            .await
+            .with_context(|| format!("run {run} hangs"))?
     }
 }
 
@@ -106,8 +120,10 @@ async fn overhead(table: &mut Table, data: Option<&Path>) -> anyhow::Result<()> 
     bench.ended(&run).await?;
     let text = bench.engine.metrics_text();
     for (share, name, goal) in [(0.5, "p50", "0.6 ms"), (0.99, "p99", "3 ms")] {
-        let bound = quantile(&text, "meson_step_overhead_seconds", share).context("the overhead is counted")?;
-        let figure = format!("engine overhead per step, one node, {name} (upper bound of its bucket)");
+        let bound = quantile(&text, "meson_step_overhead_seconds", share)
+            .context("the overhead is counted")?;
+        let figure =
+            format!("engine overhead per step, one node, {name} (upper bound of its bucket)");
         table.add(figure, format!("{:.2} ms", bound * 1000.0), goal);
     }
     bench.close().await;
@@ -134,11 +150,16 @@ async fn throughput(table: &mut Table, data: Option<&Path>) -> anyhow::Result<()
     }
     let steps = RUNS as f64 * f64::from(STEPS);
     let rate = steps / start.elapsed().as_secs_f64();
-    let figure = format!("durable no-op steps per second, {RUNS} runs of {STEPS}, submissions included");
+    let figure =
+        format!("durable no-op steps per second, {RUNS} runs of {STEPS}, submissions included");
     table.add(figure, format!("{rate:.0}"), "20,000");
     let io = bench.node.status().io;
     let figure = "commands per fsync while that ran";
-    table.add(figure, format!("{:.0}", io.commands as f64 / io.fsyncs.max(1) as f64), "");
+    table.add(
+        figure,
+        format!("{:.0}", io.commands as f64 / io.fsyncs.max(1) as f64),
+        "",
+    );
     bench.close().await;
     Ok(())
 }
@@ -153,11 +174,23 @@ async fn wide(table: &mut Table, data: Option<&Path>) -> anyhow::Result<()> {
         let took = start.elapsed();
         let per = took.as_secs_f64() * 1e6 / f64::from(width);
         let figure = format!("{width} iterations in one run");
-        let goal = if width == 30_000 { "< 3 s, cost flat" } else { "" };
-        table.add(figure, format!("{:.3} s, {per:.0} µs each", took.as_secs_f64()), goal);
+        let goal = if width == 30_000 {
+            "< 3 s, cost flat"
+        } else {
+            ""
+        };
+        table.add(
+            figure,
+            format!("{:.3} s, {per:.0} µs each", took.as_secs_f64()),
+            goal,
+        );
         bench.close().await;
     }
-    table.add("peak memory of this process by then", peak_memory()?, "< 100 MB");
+    table.add(
+        "peak memory of this process by then",
+        peak_memory()?,
+        "< 100 MB",
+    );
     Ok(())
 }
 
@@ -165,7 +198,10 @@ async fn wide(table: &mut Table, data: Option<&Path>) -> anyhow::Result<()> {
 fn peak_memory() -> anyhow::Result<String> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib: u64 = line.and_then(|line| line.split_whitespace().next()).context("VmHWM is there")?.parse()?;
+    let kib: u64 = line
+        .and_then(|line| line.split_whitespace().next())
+        .context("VmHWM is there")?
+        .parse()?;
     Ok(format!("{} MB", kib / 1024))
 }
 
@@ -180,13 +216,22 @@ fn quantile(metrics: &str, name: &str, share: f64) -> Option<f64> {
         })
         .collect();
     let (_, total) = buckets.last()?;
-    buckets.iter().find(|(_, count)| *count >= total * share).map(|(bound, _)| *bound)
+    buckets
+        .iter()
+        .find(|(_, count)| *count >= total * share)
+        .map(|(bound, _)| *bound)
 }
 
 /// One no-op after the other.
 fn chain(steps: u32) -> Definition {
-    let mut nodes = vec![Node { parent: None, kind: NodeKind::Sequence((1..=steps).map(FlowNode).collect()) }];
-    nodes.extend((1..=steps).map(|n| Node { parent: Some(FlowNode(0)), kind: noop(format!("s{n}")) }));
+    let mut nodes = vec![Node {
+        parent: None,
+        kind: NodeKind::Sequence((1..=steps).map(FlowNode).collect()),
+    }];
+    nodes.extend((1..=steps).map(|n| Node {
+        parent: Some(FlowNode(0)),
+        kind: noop(format!("s{n}")),
+    }));
     definition("chain", nodes)
 }
 
@@ -199,8 +244,20 @@ fn loop_of(width: u32) -> Definition {
         max_parallel: None,
         tolerate: 0.0,
     };
-    let body = Node { parent: Some(FlowNode(0)), kind: noop("one".to_owned()) };
-    definition("wide", vec![Node { parent: None, kind: each }, body])
+    let body = Node {
+        parent: Some(FlowNode(0)),
+        kind: noop("one".to_owned()),
+    };
+    definition(
+        "wide",
+        vec![
+            Node {
+                parent: None,
+                kind: each,
+            },
+            body,
+        ],
+    )
 }
 
 fn definition(name: &str, nodes: Vec<Node>) -> Definition {
