@@ -11,14 +11,22 @@ pub(crate) struct Table(comfy_table::Table);
 impl Table {
     pub(crate) fn new() -> Self {
         let mut table = comfy_table::Table::new();
-        table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["figure", "measured", "goal"]);
+        table
+            .load_style(UTF8_HORIZONTAL_ONLY)
+            .set_header(["figure", "measured", "goal"]);
         Self(table)
     }
 
     /// Adds a line, and shows at once that something happens.
-    pub(crate) fn add(&mut self, figure: impl fmt::Display, measured: impl fmt::Display, goal: &str) {
+    pub(crate) fn add(
+        &mut self,
+        figure: impl fmt::Display,
+        measured: impl fmt::Display,
+        goal: &str,
+    ) {
         println!("{figure}: {measured}");
-        self.0.add_row([figure.to_string(), measured.to_string(), goal.to_owned()]);
+        self.0
+            .add_row([figure.to_string(), measured.to_string(), goal.to_owned()]);
     }
 }
 

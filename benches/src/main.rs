@@ -22,7 +22,8 @@ struct Options {
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    let wanted = |part: &str| options.only.is_empty() || options.only.iter().any(|only| only == part);
+    let wanted =
+        |part: &str| options.only.is_empty() || options.only.iter().any(|only| only == part);
     let mut table = figures::Table::new();
     if wanted("matching") {
         matching::measure(&mut table);

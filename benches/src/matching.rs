@@ -1,7 +1,9 @@
 //! 10,000 requests against 1,000 offers.
 
-use meson_core::matching::{Constraints, Offer, Owner, Policy, Problem, Request, Shape, match_offers};
 use meson_core::expression::Expression;
+use meson_core::matching::{
+    Constraints, Offer, Owner, Policy, Problem, Request, Shape, match_offers,
+};
 use meson_core::resources::{MilliCpus, Resources};
 use meson_core::units::{Bytes, Timestamp};
 
@@ -12,7 +14,11 @@ const OFFERS: usize = 1_000;
 const ROUNDS: usize = 21;
 
 fn amount(cpus: u64, mib: u64) -> Resources {
-    Resources { cpus: MilliCpus(cpus), mem: Bytes::from_mib(mib), ..Resources::ZERO }
+    Resources {
+        cpus: MilliCpus(cpus),
+        mem: Bytes::from_mib(mib),
+        ..Resources::ZERO
+    }
 }
 
 pub(crate) fn measure(table: &mut Table) {
@@ -37,7 +43,11 @@ pub(crate) fn measure(table: &mut Table) {
             hostname: format!("agent-{n}"),
             region: "home".to_owned(),
             zone: format!("z{}", n % 3),
-            attributes: [("disk".to_owned(), if n % 2 == 0 { "ssd" } else { "hdd" }.into())].into(),
+            attributes: [(
+                "disk".to_owned(),
+                if n % 2 == 0 { "ssd" } else { "hdd" }.into(),
+            )]
+            .into(),
             free: amount(8_000, 32_768),
             total: amount(8_000, 32_768),
             warm: n % 3 == 0,
@@ -54,8 +64,17 @@ pub(crate) fn measure(table: &mut Table) {
     };
     let mut constraints = Constraints::default();
     let (first, cold) = timed(|| match_offers(&problem, &mut constraints));
-    let mut warm: Vec<_> = (0..ROUNDS).map(|_| timed(|| match_offers(&problem, &mut constraints)).1).collect();
-    let figure = format!("{REQUESTS} requests against {OFFERS} offers, {} placed", first.placements.len());
+    let mut warm: Vec<_> = (0..ROUNDS)
+        .map(|_| timed(|| match_offers(&problem, &mut constraints)).1)
+        .collect();
+    let figure = format!(
+        "{REQUESTS} requests against {OFFERS} offers, {} placed",
+        first.placements.len()
+    );
     table.add(&figure, ms(quantile(&mut warm, 0.5)), "< 20 ms");
-    table.add(format!("{figure}, first time (all constraints evaluated)"), ms(cold), "");
+    table.add(
+        format!("{figure}, first time (all constraints evaluated)"),
+        ms(cold),
+        "",
+    );
 }

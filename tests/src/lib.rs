@@ -35,7 +35,10 @@ pub fn available(tool: &str, there: bool) -> bool {
         return true;
     }
     let required = std::env::var("MESON_TEST_REQUIRE").unwrap_or_default();
-    assert!(!required.split(',').any(|name| name == tool), "{tool} is required, and is not there");
+    assert!(
+        !required.split(',').any(|name| name == tool),
+        "{tool} is required, and is not there"
+    );
     eprintln!("SKIPPED: {tool} is not there; cargo xtask test installs it");
     false
 }
@@ -52,7 +55,10 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option
     panic!("after {limit:?} still not: {what}");
 }
 
-#[expect(clippy::disallowed_methods, reason = "between two looks at what other processes do")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "between two looks at what other processes do"
+)]
 fn pause() {
     std::thread::sleep(LOOK);
 }
@@ -70,7 +76,12 @@ impl Dev {
     pub fn start(options: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let options = options.iter().map(|option| (*option).to_owned()).collect();
-        let mut dev = Self { process: None, folder, url: String::new(), options };
+        let mut dev = Self {
+            process: None,
+            folder,
+            url: String::new(),
+            options,
+        };
         dev.spawn();
         dev
     }
@@ -81,7 +92,11 @@ impl Dev {
     }
 
     fn spawn(&mut self) {
-        let address = self.url.strip_prefix("http://").unwrap_or("127.0.0.1:0").to_owned();
+        let address = self
+            .url
+            .strip_prefix("http://")
+            .unwrap_or("127.0.0.1:0")
+            .to_owned();
         let log = std::fs::File::options()
             .create(true)
             .append(true)
@@ -100,13 +115,20 @@ impl Dev {
         let (sender, lines) = std::sync::mpsc::sync_channel(4);
         std::thread::spawn(move || {
             use std::io::BufRead;
-            for line in std::io::BufReader::new(stdout).lines().map_while(Result::ok) {
+            for line in std::io::BufReader::new(stdout)
+                .lines()
+                .map_while(Result::ok)
+            {
                 let _ = sender.try_send(line);
             }
         });
         self.process = Some(process);
         let line = lines.recv_timeout(Duration::from_secs(60));
-        let Some(url) = line.as_deref().ok().and_then(|line| line.strip_prefix("ready ")) else {
+        let Some(url) = line
+            .as_deref()
+            .ok()
+            .and_then(|line| line.strip_prefix("ready "))
+        else {
             panic!("mesond did not get ready ({line:?}):\n{}", self.log());
         };
         self.url = url.to_owned();
@@ -148,7 +170,8 @@ impl Dev {
 
     /// A command that has to succeed; its JSON.
     pub fn json(&self, arguments: &[&str]) -> Value {
-        self.try_json(arguments).unwrap_or_else(|error| panic!("{error:#}\n{}", self.log()))
+        self.try_json(arguments)
+            .unwrap_or_else(|error| panic!("{error:#}\n{}", self.log()))
     }
 
     /// A command's JSON, if it succeeds.
@@ -157,9 +180,14 @@ impl Dev {
         all.push("--json");
         let output = self.mesonctl(&all);
         if !output.status.success() {
-            bail!("mesonctl {arguments:?}: {}\n{}", output.status, text(&output));
+            bail!(
+                "mesonctl {arguments:?}: {}\n{}",
+                output.status,
+                text(&output)
+            );
         }
-        serde_json::from_slice(&output.stdout).with_context(|| format!("mesonctl {arguments:?}: {}", text(&output)))
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("mesonctl {arguments:?}: {}", text(&output)))
     }
 
     /// Submits a workflow; its run's id.
@@ -171,7 +199,12 @@ impl Dev {
         }
         let output = self.mesonctl(&arguments);
         assert!(output.status.success(), "{}\n{}", text(&output), self.log());
-        String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().trim().to_owned()
+        String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
     }
 
     /// Writes a workflow and its scripts into a folder of their own.
@@ -209,7 +242,11 @@ impl Dev {
     /// Processes whose command line has this in it, and that belong to this coordinator's data.
     pub fn processes(&self, part: &str) -> Vec<Pid> {
         let data = self.data().display().to_string();
-        processes().into_iter().filter(|(_, line)| line.contains(part) && line.contains(&data)).map(|(pid, _)| pid).collect()
+        processes()
+            .into_iter()
+            .filter(|(_, line)| line.contains(part) && line.contains(&data))
+            .map(|(pid, _)| pid)
+            .collect()
     }
 }
 
@@ -234,7 +271,9 @@ impl Drop for Dev {
 
 /// All processes, with command line and working directory.
 pub fn processes() -> Vec<(Pid, String)> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
     entries
         .filter_map(Result::ok)
         .filter_map(|entry| {
@@ -254,10 +293,17 @@ pub fn kill_hard(pid: Pid) {
 
 /// A step of a run as the API shows it.
 pub fn find_step<'a>(run: &'a Value, name: &str) -> Option<&'a Value> {
-    run["steps"].as_array()?.iter().find(|step| step["name"] == name)
+    run["steps"]
+        .as_array()?
+        .iter()
+        .find(|step| step["name"] == name)
 }
 
 /// What a command printed.
 pub fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }

@@ -16,7 +16,11 @@ fn patient(dev: &Dev) -> (std::path::PathBuf, std::path::PathBuf, std::path::Pat
         starts.display(),
         gate.display()
     );
-    (dev.workflow("patient", &[("patient.star", &script)]), starts, gate)
+    (
+        dev.workflow("patient", &[("patient.star", &script)]),
+        starts,
+        gate,
+    )
 }
 
 fn count(starts: &Path) -> usize {
@@ -24,7 +28,9 @@ fn count(starts: &Path) -> usize {
 }
 
 fn started(starts: &Path, times: usize) {
-    wait_for(&format!("{times} starts"), SOON, || (count(starts) >= times).then_some(()));
+    wait_for(&format!("{times} starts"), SOON, || {
+        (count(starts) >= times).then_some(())
+    });
 }
 
 #[test]
@@ -65,11 +71,23 @@ fn a_killed_agent_comes_back_and_its_task_goes_on() {
     let agents = dev.processes("mesond agent");
     assert_eq!(agents.len(), 1);
     kill_hard(agents[0]);
-    wait_for("another agent", SOON, || dev.processes("mesond agent").first().filter(|pid| **pid != agents[0]).copied());
+    wait_for("another agent", SOON, || {
+        dev.processes("mesond agent")
+            .first()
+            .filter(|pid| **pid != agents[0])
+            .copied()
+    });
     std::fs::write(&gate, "").unwrap();
     let run = dev.ended(&id, SOON);
     assert_eq!(run["state"], "succeeded", "{run:#}");
-    assert_eq!((count(&starts), &find_step(&run, "wait").unwrap()["attempts"]), (1, &1.into()), "{run:#}");
+    assert_eq!(
+        (
+            count(&starts),
+            &find_step(&run, "wait").unwrap()["attempts"]
+        ),
+        (1, &1.into()),
+        "{run:#}"
+    );
 }
 
 #[test]
@@ -87,7 +105,11 @@ fn a_killed_executor_costs_the_platform_and_the_step_runs_again() {
     assert_eq!(run["state"], "succeeded", "{run:#}");
     let wait = find_step(&run, "wait").unwrap();
     assert_eq!(wait["attempts"], 2, "{run:#}");
-    assert_eq!(wait["retries_used"], serde_json::json!({"step": 0, "platform": 1, "timeout": 0}), "{wait:#}");
+    assert_eq!(
+        wait["retries_used"],
+        serde_json::json!({"step": 0, "platform": 1, "timeout": 0}),
+        "{wait:#}"
+    );
 }
 
 #[test]
@@ -96,12 +118,20 @@ fn a_killed_process_costs_the_steps_own_retry() {
     let (file, starts, gate) = patient(&dev);
     let id = dev.submit(&file, &[]);
     started(&starts, 1);
-    let pid: i32 = std::fs::read_to_string(&starts).unwrap().trim().parse().unwrap();
+    let pid: i32 = std::fs::read_to_string(&starts)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
     kill_hard(nix::unistd::Pid::from_raw(pid));
     started(&starts, 2);
     std::fs::write(&gate, "").unwrap();
     let run = dev.ended(&id, SOON);
     assert_eq!(run["state"], "succeeded", "{run:#}");
     let wait = find_step(&run, "wait").unwrap();
-    assert_eq!(wait["retries_used"], serde_json::json!({"step": 1, "platform": 0, "timeout": 0}), "{wait:#}");
+    assert_eq!(
+        wait["retries_used"],
+        serde_json::json!({"step": 1, "platform": 0, "timeout": 0}),
+        "{wait:#}"
+    );
 }

@@ -19,7 +19,11 @@ fn the_sweep_finds_the_best_point_of_its_grid() {
 
 #[test]
 fn the_recommendation_pipeline_publishes_a_model_and_skips_it_the_second_time() {
-    let docker = Command::new("docker").arg("info").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let docker = Command::new("docker")
+        .arg("info")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
     let Some(ratings) = std::env::var_os("MESON_TEST_RATINGS").map(PathBuf::from) else {
         assert!(!available("spark", false));
         return;
@@ -34,12 +38,23 @@ fn the_recommendation_pipeline_publishes_a_model_and_skips_it_the_second_time() 
     let run = dev.ended(&id, Duration::from_secs(600));
     assert_eq!(run["state"], "succeeded", "{run:#}");
     let score = &find_step(&run, "check_all").unwrap()["outputs"]["score"];
-    assert!(score["rmse"].as_f64().unwrap() < score["baseline"].as_f64().unwrap(), "better than guessing: {score:#}");
-    assert_eq!(find_step(&run, "train_one").unwrap()["iterations"]["succeeded"], 3, "{run:#}");
+    assert!(
+        score["rmse"].as_f64().unwrap() < score["baseline"].as_f64().unwrap(),
+        "better than guessing: {score:#}"
+    );
+    assert_eq!(
+        find_step(&run, "train_one").unwrap()["iterations"]["succeeded"],
+        3,
+        "{run:#}"
+    );
 
     let again = dev.submit(&file, &[&ratings]);
     let run = dev.ended(&again, Duration::from_secs(600));
     for step in ["train_all", "publish"] {
-        assert_eq!(find_step(&run, step).unwrap()["state"], "memoized", "{step}: {run:#}");
+        assert_eq!(
+            find_step(&run, step).unwrap()["state"],
+            "memoized",
+            "{step}: {run:#}"
+        );
     }
 }

@@ -9,15 +9,33 @@ const SOON: Duration = Duration::from_secs(60);
 #[test]
 fn hello_world_runs_and_its_output_and_log_can_be_read() {
     let dev = Dev::start(&[]);
-    let output = dev.mesonctl(&["run", &root().join("examples/hello/hello.star").display().to_string(), "--wait", "-p", "who=Meson"]);
+    let output = dev.mesonctl(&[
+        "run",
+        &root()
+            .join("examples/hello/hello.star")
+            .display()
+            .to_string(),
+        "--wait",
+        "-p",
+        "who=Meson",
+    ]);
     assert!(output.status.success(), "{}", text(&output));
-    let id = String::from_utf8_lossy(&output.stdout).lines().next().unwrap().to_owned();
+    let id = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .next()
+        .unwrap()
+        .to_owned();
     let run = dev.run(&id);
     assert_eq!(run["state"], "succeeded", "{run:#}");
-    assert_eq!(find_step(&run, "greet").unwrap()["outputs"]["text"], "hello");
+    assert_eq!(
+        find_step(&run, "greet").unwrap()["outputs"]["text"],
+        "hello"
+    );
     // The last lines of a log may come a moment after the step's end.
     wait_for("the log holds what it said", SOON, || {
-        text(&dev.mesonctl(&["logs", &id, "greet"])).contains("hello, Meson").then_some(())
+        text(&dev.mesonctl(&["logs", &id, "greet"]))
+            .contains("hello, Meson")
+            .then_some(())
     });
 }
 
@@ -49,7 +67,10 @@ workflow(
     assert_eq!(run["state"], "succeeded", "{run:#}");
     assert_eq!(find_step(&run, "total").unwrap()["outputs"]["sum"], 14);
     assert_eq!(find_step(&run, "no").unwrap()["state"], "skipped");
-    assert_eq!(find_step(&run, "square").unwrap()["iterations"]["succeeded"], 3);
+    assert_eq!(
+        find_step(&run, "square").unwrap()["iterations"]["succeeded"],
+        3
+    );
 }
 
 #[test]
@@ -61,12 +82,26 @@ fn a_step_that_fails_is_tried_again_and_then_the_run_fails_with_its_words() {
     );
     let output = dev.mesonctl(&["run", &file.display().to_string(), "--wait"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
-    let id = String::from_utf8_lossy(&output.stdout).lines().next().unwrap().to_owned();
+    let id = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .next()
+        .unwrap()
+        .to_owned();
     let run = dev.run(&id);
     let bad = find_step(&run, "bad").unwrap();
-    assert_eq!((&bad["state"], &bad["attempts"]), (&"failed".into(), &2.into()), "{run:#}");
-    assert!(bad["error"].as_str().unwrap().contains("it hurts"), "{run:#}");
-    assert_eq!(find_step(&run, "after").unwrap()["state"], "upstream_failed");
+    assert_eq!(
+        (&bad["state"], &bad["attempts"]),
+        (&"failed".into(), &2.into()),
+        "{run:#}"
+    );
+    assert!(
+        bad["error"].as_str().unwrap().contains("it hurts"),
+        "{run:#}"
+    );
+    assert_eq!(
+        find_step(&run, "after").unwrap()["state"],
+        "upstream_failed"
+    );
 }
 
 #[test]
@@ -90,7 +125,10 @@ fn a_run_that_is_cancelled_leaves_no_process_behind() {
 fn a_failed_run_goes_on_from_where_it_failed() {
     let dev = Dev::start(&[]);
     let flag = dev.data().join("flag");
-    let script = format!("first = command(run = \"true\")\nsecond = command(run = \"test -e {}\", retries = 0)\nworkflow(name = \"again\", flow = start >> first >> second >> end)\n", flag.display());
+    let script = format!(
+        "first = command(run = \"true\")\nsecond = command(run = \"test -e {}\", retries = 0)\nworkflow(name = \"again\", flow = start >> first >> second >> end)\n",
+        flag.display()
+    );
     let file = dev.workflow("again", &[("again.star", &script)]);
     let id = dev.submit(&file, &[]);
     assert_eq!(dev.ended(&id, SOON)["state"], "failed");
@@ -98,7 +136,11 @@ fn a_failed_run_goes_on_from_where_it_failed() {
     assert!(dev.mesonctl(&["retry", &id]).status.success());
     let run = dev.ended(&id, SOON);
     assert_eq!(run["state"], "succeeded", "{run:#}");
-    assert_eq!(find_step(&run, "first").unwrap()["attempts"], 1, "what succeeded is not run again");
+    assert_eq!(
+        find_step(&run, "first").unwrap()["attempts"],
+        1,
+        "what succeeded is not run again"
+    );
     assert_eq!(find_step(&run, "second").unwrap()["attempts"], 2);
 }
 
@@ -125,14 +167,35 @@ fn an_artifact_that_exists_makes_its_step_skippable_unless_forced() {
     assert_eq!(log(&first), log(&second), "the same model");
 
     let output = dev.mesonctl(&["run", &file.display().to_string(), "--wait", "--force"]);
-    let third = String::from_utf8_lossy(&output.stdout).lines().next().unwrap().to_owned();
+    let third = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .next()
+        .unwrap()
+        .to_owned();
     assert_eq!(state(&third), "succeeded");
 
     let artifacts = dev.json(&["artifacts"]);
-    let list = artifacts.as_array().or_else(|| artifacts["items"].as_array()).unwrap();
-    assert!(list.iter().any(|a| a["name"] == "model" && a["run"] == third.as_str()), "{artifacts:#}");
+    let list = artifacts
+        .as_array()
+        .or_else(|| artifacts["items"].as_array())
+        .unwrap();
+    assert!(
+        list.iter()
+            .any(|a| a["name"] == "model" && a["run"] == third.as_str()),
+        "{artifacts:#}"
+    );
     let target = dev.data().join("fetched");
-    let fetched = dev.mesonctl(&["artifacts", "fetch", "model", "model-1", "--to", &target.display().to_string()]);
+    let fetched = dev.mesonctl(&[
+        "artifacts",
+        "fetch",
+        "model",
+        "model-1",
+        "--to",
+        &target.display().to_string(),
+    ]);
     assert!(fetched.status.success(), "{}", text(&fetched));
-    assert_eq!(std::fs::read_to_string(&target).unwrap().trim(), log(&third).trim());
+    assert_eq!(
+        std::fs::read_to_string(&target).unwrap().trim(),
+        log(&third).trim()
+    );
 }

@@ -12,7 +12,11 @@ pub(crate) async fn show(state: Data<ApiOptions>) -> HttpResponse {
 /// 200 while this coordinator serves, 503 with what is wrong while it does not.
 pub(crate) async fn health(state: Data<ApiOptions>) -> HttpResponse {
     let health = state.engine.health();
-    let mut answer = if health.ready { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
+    let mut answer = if health.ready {
+        HttpResponse::Ok()
+    } else {
+        HttpResponse::ServiceUnavailable()
+    };
     answer.json(serde_json::json!({ "ready": health.ready, "problems": health.problems }))
 }
 

@@ -13,14 +13,22 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    pub(crate) fn new(status: StatusCode, code: &str, message: impl Into<String>, remedy: &str) -> Self {
+    pub(crate) fn new(
+        status: StatusCode,
+        code: &str,
+        message: impl Into<String>,
+        remedy: &str,
+    ) -> Self {
         let detail = ErrorDetail {
             code: code.to_owned(),
             message: message.into(),
             remedy: remedy.to_owned(),
             problems: Vec::new(),
         };
-        Self { status, detail: Box::new(detail) }
+        Self {
+            status,
+            detail: Box::new(detail),
+        }
     }
 
     pub(crate) fn bad_request(message: impl Into<String>, remedy: &str) -> Self {
@@ -29,7 +37,12 @@ impl Refusal {
 
     pub(crate) fn store(action: &str, error: &dyn std::fmt::Display) -> Self {
         tracing::error!(%error, action, "the object store failed");
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", format!("cannot {action}: {error}"), "try again; if it lasts, look at the object store")
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "store_unavailable",
+            format!("cannot {action}: {error}"),
+            "try again; if it lasts, look at the object store",
+        )
     }
 }
 
@@ -45,7 +58,9 @@ impl ResponseError for Refusal {
     }
 
     fn error_response(&self) -> HttpResponse {
-        HttpResponse::build(self.status).json(ErrorBody { error: (*self.detail).clone() })
+        HttpResponse::build(self.status).json(ErrorBody {
+            error: (*self.detail).clone(),
+        })
     }
 }
 
@@ -63,7 +78,10 @@ impl From<EngineError> for Refusal {
         if status.is_server_error() {
             tracing::warn!(%error, "a request failed");
         }
-        Self { status, detail: Box::new(error.detail()) }
+        Self {
+            status,
+            detail: Box::new(error.detail()),
+        }
     }
 }
 
@@ -83,7 +101,10 @@ pub(crate) fn json(error: actix_web::error::JsonPayloadError, _: &HttpRequest) -
             "the request's body is not said to be JSON",
             "send the header Content-Type: application/json",
         ),
-        _ => Refusal::bad_request(format!("the request's body cannot be read: {error}"), "send the JSON that the route expects"),
+        _ => Refusal::bad_request(
+            format!("the request's body cannot be read: {error}"),
+            "send the JSON that the route expects",
+        ),
     };
     refusal.into()
 }
@@ -94,6 +115,9 @@ pub(crate) fn path(error: actix_web::error::PathError, _: &HttpRequest) -> actix
 }
 
 /// A query that cannot be read.
-pub(crate) fn query(error: actix_web::error::QueryPayloadError, _: &HttpRequest) -> actix_web::Error {
+pub(crate) fn query(
+    error: actix_web::error::QueryPayloadError,
+    _: &HttpRequest,
+) -> actix_web::Error {
     Refusal::bad_request(format!("the query cannot be read: {error}"), "").into()
 }

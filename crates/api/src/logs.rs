@@ -8,11 +8,11 @@ use meson_core::ids::{RunId, TaskId};
 use meson_protocol::api::LogView;
 use serde::Deserialize;
 
+use crate::MAX_LOG_BYTES;
 use crate::bundles::read as read_body;
 use crate::error::Refusal;
 use crate::runs::run_id;
 use crate::server::ApiOptions;
-use crate::MAX_LOG_BYTES;
 
 #[derive(Deserialize)]
 pub(crate) struct OffsetQuery {
@@ -22,9 +22,14 @@ pub(crate) struct OffsetQuery {
 }
 
 fn key(task: &str, stream: &str) -> Result<(TaskId, LogKey), Refusal> {
-    let task: TaskId = task.parse().map_err(|error: meson_core::ids::IdError| Refusal::bad_request(error.to_string(), ""))?;
+    let task: TaskId = task
+        .parse()
+        .map_err(|error: meson_core::ids::IdError| Refusal::bad_request(error.to_string(), ""))?;
     if !matches!(stream, "stdout" | "stderr") {
-        return Err(Refusal::bad_request(format!("{stream:?} is no stream"), "use stdout or stderr"));
+        return Err(Refusal::bad_request(
+            format!("{stream:?} is no stream"),
+            "use stdout or stderr",
+        ));
     }
     let key = LogKey {
         run: task.run.to_string(),
@@ -58,7 +63,11 @@ pub(crate) async fn append(
         ));
     }
     let bytes = read_body(body, MAX_LOG_BYTES, "a piece of a log").await?;
-    state.logs.append(&key, query.offset, bytes).await.map_err(|error| Refusal::store("store a piece of a log", &error))?;
+    state
+        .logs
+        .append(&key, query.offset, bytes)
+        .await
+        .map_err(|error| Refusal::store("store a piece of a log", &error))?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -70,7 +79,11 @@ pub(crate) async fn read(
 ) -> Result<HttpResponse, Refusal> {
     let (_, key) = key(&path.0, &path.1)?;
     let limit = query.limit.unwrap_or(MAX_LOG_BYTES).min(MAX_LOG_BYTES);
-    let chunk = state.logs.read(&key, query.offset, limit).await.map_err(|error| Refusal::store("read a log", &error))?;
+    let chunk = state
+        .logs
+        .read(&key, query.offset, limit)
+        .await
+        .map_err(|error| Refusal::store("read a log", &error))?;
     Ok(HttpResponse::Ok()
         .content_type("application/octet-stream")
         .insert_header(("Meson-Next-Offset", chunk.next_offset.to_string()))
@@ -78,9 +91,16 @@ pub(crate) async fn read(
 }
 
 /// Which logs a run has.
-pub(crate) async fn list(state: Data<ApiOptions>, run: Path<String>) -> Result<HttpResponse, Refusal> {
+pub(crate) async fn list(
+    state: Data<ApiOptions>,
+    run: Path<String>,
+) -> Result<HttpResponse, Refusal> {
     let run = run_id(&run)?;
-    let logs = state.logs.list(run.as_str()).await.map_err(|error| Refusal::store("list logs", &error))?;
+    let logs = state
+        .logs
+        .list(run.as_str())
+        .await
+        .map_err(|error| Refusal::store("list logs", &error))?;
     let logs: Vec<LogView> = logs
         .into_iter()
         .map(|log| LogView {
@@ -96,6 +116,10 @@ pub(crate) async fn list(state: Data<ApiOptions>, run: Path<String>) -> Result<H
 }
 
 fn task_id(run: &RunId, key: &LogKey) -> String {
-    let iteration = if key.iteration.is_empty() { String::new() } else { format!(".{}", key.iteration) };
+    let iteration = if key.iteration.is_empty() {
+        String::new()
+    } else {
+        format!(".{}", key.iteration)
+    };
     format!("{run}.{}{iteration}.{}", key.step, key.attempt)
 }

@@ -17,7 +17,9 @@ type Answer = Result<HttpResponse, Refusal>;
 const DEFAULT_PAGE: usize = 50;
 
 pub(crate) fn run_id(text: &str) -> Result<RunId, Refusal> {
-    text.parse().map_err(|error: meson_core::ids::IdError| Refusal::bad_request(error.to_string(), "run ids are what `mesonctl run` prints"))
+    text.parse().map_err(|error: meson_core::ids::IdError| {
+        Refusal::bad_request(error.to_string(), "run ids are what `mesonctl run` prints")
+    })
 }
 
 pub(crate) async fn submit(state: Data<ApiOptions>, body: Json<SubmitRun>) -> Answer {
@@ -37,7 +39,12 @@ pub(crate) async fn list(state: Data<ApiOptions>, query: Query<ListQuery>) -> An
     let limit = query.limit.unwrap_or(DEFAULT_PAGE);
     let page = state
         .engine
-        .runs(query.after.as_deref(), limit, query.workflow.as_deref(), query.state.as_deref())
+        .runs(
+            query.after.as_deref(),
+            limit,
+            query.workflow.as_deref(),
+            query.state.as_deref(),
+        )
         .await?;
     Ok(HttpResponse::Ok().json(page))
 }
@@ -50,13 +57,24 @@ pub(crate) async fn definition(state: Data<ApiOptions>, run: Path<String>) -> An
     Ok(HttpResponse::Ok().json(state.engine.definition(&run_id(&run)?).await?))
 }
 
-pub(crate) async fn cancel(state: Data<ApiOptions>, run: Path<String>, body: Json<CancelRun>) -> Answer {
+pub(crate) async fn cancel(
+    state: Data<ApiOptions>,
+    run: Path<String>,
+    body: Json<CancelRun>,
+) -> Answer {
     state.engine.cancel(&run_id(&run)?, &body.reason).await?;
     Ok(HttpResponse::Ok().json(serde_json::json!({})))
 }
 
-pub(crate) async fn retry(state: Data<ApiOptions>, run: Path<String>, body: Json<RetryRun>) -> Answer {
-    state.engine.retry(&run_id(&run)?, body.from.as_deref()).await?;
+pub(crate) async fn retry(
+    state: Data<ApiOptions>,
+    run: Path<String>,
+    body: Json<RetryRun>,
+) -> Answer {
+    state
+        .engine
+        .retry(&run_id(&run)?, body.from.as_deref())
+        .await?;
     Ok(HttpResponse::Ok().json(serde_json::json!({})))
 }
 
@@ -70,9 +88,21 @@ pub(crate) struct EventsQuery {
     wait: u64,
 }
 
-pub(crate) async fn events(state: Data<ApiOptions>, run: Path<String>, query: Query<EventsQuery>) -> Answer {
+pub(crate) async fn events(
+    state: Data<ApiOptions>,
+    run: Path<String>,
+    query: Query<EventsQuery>,
+) -> Answer {
     let limit = query.limit.unwrap_or(DEFAULT_PAGE);
-    let events = state.engine.events(&run_id(&run)?, query.after, limit, Duration::from_secs(query.wait)).await?;
+    let events = state
+        .engine
+        .events(
+            &run_id(&run)?,
+            query.after,
+            limit,
+            Duration::from_secs(query.wait),
+        )
+        .await?;
     Ok(HttpResponse::Ok().json(events))
 }
 
@@ -82,10 +112,17 @@ pub(crate) struct PageQuery {
     limit: Option<usize>,
 }
 
-pub(crate) async fn iterations(state: Data<ApiOptions>, path: Path<(String, String)>, query: Query<PageQuery>) -> Answer {
+pub(crate) async fn iterations(
+    state: Data<ApiOptions>,
+    path: Path<(String, String)>,
+    query: Query<PageQuery>,
+) -> Answer {
     let (run, step) = path.into_inner();
     let limit = query.limit.unwrap_or(DEFAULT_PAGE);
-    let page = state.engine.iterations(&run_id(&run)?, &step, query.after.as_deref(), limit).await?;
+    let page = state
+        .engine
+        .iterations(&run_id(&run)?, &step, query.after.as_deref(), limit)
+        .await?;
     Ok(HttpResponse::Ok().json(page))
 }
 
@@ -94,8 +131,15 @@ pub(crate) struct ExplainQuery {
     iteration: Option<String>,
 }
 
-pub(crate) async fn explain(state: Data<ApiOptions>, path: Path<(String, String)>, query: Query<ExplainQuery>) -> Answer {
+pub(crate) async fn explain(
+    state: Data<ApiOptions>,
+    path: Path<(String, String)>,
+    query: Query<ExplainQuery>,
+) -> Answer {
     let (run, step) = path.into_inner();
-    let explanation = state.engine.explain(&run_id(&run)?, &step, query.iteration.as_deref()).await?;
+    let explanation = state
+        .engine
+        .explain(&run_id(&run)?, &step, query.iteration.as_deref())
+        .await?;
     Ok(HttpResponse::Ok().json(explanation))
 }

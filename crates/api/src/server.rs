@@ -55,13 +55,23 @@ impl Api {
     /// The listener is of no use.
     pub fn start(listener: TcpListener, options: ApiOptions) -> Result<Self, ApiError> {
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-        let addr = listener.local_addr().map_err(|reason| ApiError { listen: unknown, reason })?;
-        let failed = |reason| ApiError { listen: addr, reason };
+        let addr = listener.local_addr().map_err(|reason| ApiError {
+            listen: unknown,
+            reason,
+        })?;
+        let failed = |reason| ApiError {
+            listen: addr,
+            reason,
+        };
         let state = web::Data::new(options);
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(state.clone())
-                .app_data(web::JsonConfig::default().limit(MAX_JSON_BYTES).error_handler(error::json))
+                .app_data(
+                    web::JsonConfig::default()
+                        .limit(MAX_JSON_BYTES)
+                        .error_handler(error::json),
+                )
                 .app_data(web::PathConfig::default().error_handler(error::path))
                 .app_data(web::QueryConfig::default().error_handler(error::query))
                 .configure(routes::configure)

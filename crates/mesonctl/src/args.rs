@@ -10,7 +10,14 @@ use clap_complete::Shell;
 #[command(name = "mesonctl", version, max_term_width = 100)]
 pub(crate) struct Cli {
     /// Coordinators, tried in turn.
-    #[arg(long, global = true, env = "MESON_URL", value_delimiter = ',', default_value = "http://127.0.0.1:7070", value_name = "URL,URL…")]
+    #[arg(
+        long,
+        global = true,
+        env = "MESON_URL",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:7070",
+        value_name = "URL,URL…"
+    )]
     pub(crate) url: Vec<String>,
     /// Give up on a request after so many seconds.
     #[arg(long, global = true, default_value_t = 30, value_name = "SECONDS")]

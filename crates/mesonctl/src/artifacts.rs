@@ -29,14 +29,20 @@ pub(crate) async fn list(client: &Client, name: Option<String>, json: bool) -> R
 }
 
 fn path(name: &str, id: &str) -> Result<String, Failure> {
-    Ok(format!("/v1/artifacts/{}/{}", crate::name(name)?, escape(id)))
+    Ok(format!(
+        "/v1/artifacts/{}/{}",
+        crate::name(name)?,
+        escape(id)
+    ))
 }
 
 /// Ids may hold any character; a path's part may not.
 fn escape(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                char::from(byte).to_string()
+            }
             _ => format!("%{byte:02X}"),
         })
         .collect()
@@ -48,24 +54,41 @@ pub(crate) async fn show(client: &Client, name: &str, id: &str, json: bool) -> R
 }
 
 /// Copies an artifact here, under its name or as `to`, and checks that it is what was announced.
-pub(crate) async fn fetch(client: &Client, name: &str, id: &str, to: Option<PathBuf>) -> Result<(), Failure> {
+pub(crate) async fn fetch(
+    client: &Client,
+    name: &str,
+    id: &str,
+    to: Option<PathBuf>,
+) -> Result<(), Failure> {
     let artifact: ArtifactView = client.get(&path(name, id)?, &[]).await?;
     let target = to.unwrap_or_else(|| PathBuf::from(name));
     if target.exists() {
-        return Err(Failure::input(format!("{} exists already; choose another place with --to", target.display())));
+        return Err(Failure::input(format!(
+            "{} exists already; choose another place with --to",
+            target.display()
+        )));
     }
-    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let local = |error: std::io::Error| Failure::input(format!("cannot write {}: {error}", target.display()));
+    let folder = target
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let local = |error: std::io::Error| {
+        Failure::input(format!("cannot write {}: {error}", target.display()))
+    };
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(local)?;
-    let (_, body) = client.bytes(&format!("{}/content", path(name, id)?), &[]).await?;
+    let (_, body) = client
+        .bytes(&format!("{}/content", path(name, id)?), &[])
+        .await?;
     let mut body = std::pin::pin!(body);
     while let Some(bytes) = body.next().await {
-        let bytes = bytes.map_err(|error| Failure::unreachable(format!("the artifact broke off: {error}")))?;
+        let bytes = bytes
+            .map_err(|error| Failure::unreachable(format!("the artifact broke off: {error}")))?;
         file.write_all(&bytes).map_err(local)?;
     }
     let downloaded = file.into_temp_path();
-    let blob = BlobRef::from_parts(&artifact.digest, artifact.bytes, artifact.directory)
-        .map_err(|error| Failure::unreachable(format!("the coordinator gave a strange digest: {error}")))?;
+    let blob = BlobRef::from_parts(&artifact.digest, artifact.bytes, artifact.directory).map_err(
+        |error| Failure::unreachable(format!("the coordinator gave a strange digest: {error}")),
+    )?;
     meson_artifacts::place(&blob, &downloaded, &target)
         .map_err(|error| Failure::unreachable(format!("{name} {id} did not arrive: {error}")))?;
     println!("{}", target.display());

@@ -29,10 +29,15 @@ impl Client {
     pub(crate) fn new(urls: &[String], timeout: Duration) -> Result<Self, Failure> {
         let mut clean = Vec::new();
         for url in urls {
-            let parsed = reqwest::Url::parse(url)
-                .map_err(|error| Failure::input(format!("--url {url:?} is no address: {error}; write it like http://host:7070")))?;
+            let parsed = reqwest::Url::parse(url).map_err(|error| {
+                Failure::input(format!(
+                    "--url {url:?} is no address: {error}; write it like http://host:7070"
+                ))
+            })?;
             if !matches!(parsed.scheme(), "http" | "https") {
-                return Err(Failure::input(format!("--url {url:?}: write http:// or https:// in front")));
+                return Err(Failure::input(format!(
+                    "--url {url:?}: write http:// or https:// in front"
+                )));
             }
             clean.push(url.trim_end_matches('/').to_owned());
         }
@@ -41,25 +46,43 @@ impl Client {
             .timeout(timeout)
             .build()
             .map_err(|error| Failure::unreachable(format!("cannot set up HTTP: {error}")))?;
-        Ok(Self { http, urls: clean, current: AtomicUsize::new(0) })
+        Ok(Self {
+            http,
+            urls: clean,
+            current: AtomicUsize::new(0),
+        })
     }
 
     /// `GET`, with a query.
-    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> Result<T, Failure> {
-        let response = self.send(Method::GET, path, |request| request.query(query)).await?;
+    pub(crate) async fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<T, Failure> {
+        let response = self
+            .send(Method::GET, path, |request| request.query(query))
+            .await?;
         decode(response).await
     }
 
     /// `POST` of a JSON body. Every such call of ours may be repeated safely.
-    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
-        let response = self.send(Method::POST, path, |request| request.json(body)).await?;
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        let response = self
+            .send(Method::POST, path, |request| request.json(body))
+            .await?;
         decode(response).await
     }
 
     /// `PUT` of bytes.
     pub(crate) async fn put(&self, path: &str, body: Vec<u8>) -> Result<(), Failure> {
         let body = bytes::Bytes::from(body);
-        self.send(Method::PUT, path, |request| request.body(body.clone())).await.map(drop)
+        self.send(Method::PUT, path, |request| request.body(body.clone()))
+            .await
+            .map(drop)
     }
 
     /// `GET` of bytes, with the headers that came with them.
@@ -67,8 +90,16 @@ impl Client {
         &self,
         path: &str,
         query: &[(&str, String)],
-    ) -> Result<(HeaderMap, impl Stream<Item = reqwest::Result<bytes::Bytes>> + use<>), Failure> {
-        let response = self.send(Method::GET, path, |request| request.query(query)).await?;
+    ) -> Result<
+        (
+            HeaderMap,
+            impl Stream<Item = reqwest::Result<bytes::Bytes>> + use<>,
+        ),
+        Failure,
+    > {
+        let response = self
+            .send(Method::GET, path, |request| request.query(query))
+            .await?;
         Ok((response.headers().clone(), response.bytes_stream()))
     }
 
@@ -92,9 +123,14 @@ impl Client {
                     Ok(response) if try_another(response.status()) => {
                         last = format!("{}: {}", self.urls[index], detail(response).await.message);
                     }
-                    Ok(response) => return Err(Failure::refused(response.status(), detail(response).await)),
+                    Ok(response) => {
+                        return Err(Failure::refused(response.status(), detail(response).await));
+                    }
                     Err(error) if error.is_timeout() && round > 0 => {
-                        return Err(Failure::unreachable(format!("{} did not answer in time", self.urls[index])));
+                        return Err(Failure::unreachable(format!(
+                            "{} did not answer in time",
+                            self.urls[index]
+                        )));
                     }
                     Err(error) => last = format!("{}: {}", self.urls[index], reason(&error)),
                 }
@@ -108,26 +144,33 @@ impl Client {
 }
 
 fn try_another(status: StatusCode) -> bool {
-    matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT)
+    matches!(
+        status,
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT
+    )
 }
 
 async fn decode<T: DeserializeOwned>(response: Response) -> Result<T, Failure> {
     let url = response.url().clone();
-    response
-        .json()
-        .await
-        .map_err(|error| Failure::unreachable(format!("{url} answered something else than expected: {}", reason(&error))))
+    response.json().await.map_err(|error| {
+        Failure::unreachable(format!(
+            "{url} answered something else than expected: {}",
+            reason(&error)
+        ))
+    })
 }
 
 async fn detail(response: Response) -> ErrorDetail {
     let status = response.status();
     let text = response.text().await.unwrap_or_default();
-    serde_json::from_str::<ErrorBody>(&text).map(|body| body.error).unwrap_or_else(|_| ErrorDetail {
-        code: "http".to_owned(),
-        message: format!("{status} {}", text.chars().take(200).collect::<String>()),
-        remedy: String::new(),
-        problems: Vec::new(),
-    })
+    serde_json::from_str::<ErrorBody>(&text)
+        .map(|body| body.error)
+        .unwrap_or_else(|_| ErrorDetail {
+            code: "http".to_owned(),
+            message: format!("{status} {}", text.chars().take(200).collect::<String>()),
+            remedy: String::new(),
+            problems: Vec::new(),
+        })
 }
 
 /// The innermost cause says what happened; the outer ones repeat the address.

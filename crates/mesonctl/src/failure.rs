@@ -38,7 +38,11 @@ impl Failure {
             message.push_str("\nhelp: ");
             message.push_str(&detail.remedy);
         }
-        if status.is_server_error() { Self::Unreachable(message) } else { Self::Input(message) }
+        if status.is_server_error() {
+            Self::Unreachable(message)
+        } else {
+            Self::Input(message)
+        }
     }
 
     /// Tells the person, and the shell.

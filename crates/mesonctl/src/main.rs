@@ -18,7 +18,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
-use meson_protocol::api::{CancelRun, ClusterView, Explanation, Page, RetryRun, RunDetail, RunEvent, RunSummary};
+use meson_protocol::api::{
+    CancelRun, ClusterView, Explanation, Page, RetryRun, RunDetail, RunEvent, RunSummary,
+};
 
 use crate::args::{ArtifactCommand, Cli, ClusterCommand, Command};
 use crate::client::Client;
@@ -28,7 +30,10 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     // One implementation of TLS for everything; said once, before anybody needs it.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return Failure::unreachable(format!("cannot start: {error}")).report(),
     };
@@ -43,28 +48,64 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     let json = cli.json;
     match cli.command {
         Command::Check { file, params } => workflow::check(&file, &params.params, json),
-        Command::Run { file, params, wait, force } => {
-            workflow::submit(&client()?, &file, &params.params, workflow::Submission { wait, force, json }).await
+        Command::Run {
+            file,
+            params,
+            wait,
+            force,
+        } => {
+            workflow::submit(
+                &client()?,
+                &file,
+                &params.params,
+                workflow::Submission { wait, force, json },
+            )
+            .await
         }
-        Command::Runs { workflow, state, limit } => {
+        Command::Runs {
+            workflow,
+            state,
+            limit,
+        } => {
             let mut query = vec![("limit", limit.to_string())];
             query.extend(workflow.map(|workflow| ("workflow", workflow)));
             query.extend(state.map(|state| ("state", state)));
             let page: Page<RunSummary> = client()?.get("/v1/runs", &query).await?;
             show::print(json, &page, show::runs)
         }
-        Command::Status { run, watch: true } => watch::follow(&client()?, &run, json).await.map(drop),
+        Command::Status { run, watch: true } => {
+            watch::follow(&client()?, &run, json).await.map(drop)
+        }
         Command::Status { run, watch: false } => {
             let detail: RunDetail = client()?.get(&run_path(&run)?, &[]).await?;
             show::print(json, &detail, show::run)
         }
-        Command::Logs { run, step, iteration, attempt, stream, follow } => {
-            let wanted = logs::Wanted { step, iteration, attempt, stream };
+        Command::Logs {
+            run,
+            step,
+            iteration,
+            attempt,
+            stream,
+            follow,
+        } => {
+            let wanted = logs::Wanted {
+                step,
+                iteration,
+                attempt,
+                stream,
+            };
             logs::print(&client()?, &run, &wanted, follow).await
         }
-        Command::Explain { run, step, iteration } => {
+        Command::Explain {
+            run,
+            step,
+            iteration,
+        } => {
             let path = format!("{}/steps/{}/explain", run_path(&run)?, name(&step)?);
-            let query: Vec<_> = iteration.map(|iteration| ("iteration", iteration)).into_iter().collect();
+            let query: Vec<_> = iteration
+                .map(|iteration| ("iteration", iteration))
+                .into_iter()
+                .collect();
             let explanation: Explanation = client()?.get(&path, &query).await?;
             show::print(json, &explanation, show::explanation)
         }
@@ -93,17 +134,30 @@ async fn run(cli: Cli) -> Result<(), Failure> {
             }
             show::print(json, &all, |events| show::history(events))
         }
-        Command::Artifacts { command } => match command.unwrap_or(ArtifactCommand::List { name: None }) {
-            ArtifactCommand::List { name } => artifacts::list(&client()?, name, json).await,
-            ArtifactCommand::Show { name, id } => artifacts::show(&client()?, &name, &id, json).await,
-            ArtifactCommand::Fetch { name, id, to } => artifacts::fetch(&client()?, &name, &id, to).await,
-        },
-        Command::Cluster { command: ClusterCommand::Status } => {
+        Command::Artifacts { command } => {
+            match command.unwrap_or(ArtifactCommand::List { name: None }) {
+                ArtifactCommand::List { name } => artifacts::list(&client()?, name, json).await,
+                ArtifactCommand::Show { name, id } => {
+                    artifacts::show(&client()?, &name, &id, json).await
+                }
+                ArtifactCommand::Fetch { name, id, to } => {
+                    artifacts::fetch(&client()?, &name, &id, to).await
+                }
+            }
+        }
+        Command::Cluster {
+            command: ClusterCommand::Status,
+        } => {
             let cluster: ClusterView = client()?.get("/v1/cluster", &[]).await?;
             show::print(json, &cluster, show::cluster)
         }
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "mesonctl", &mut std::io::stdout());
+            clap_complete::generate(
+                shell,
+                &mut Cli::command(),
+                "mesonctl",
+                &mut std::io::stdout(),
+            );
             Ok(())
         }
     }
@@ -111,10 +165,16 @@ async fn run(cli: Cli) -> Result<(), Failure> {
 
 /// A part of a path, checked here so that a typo does not ask for another route.
 fn name(text: &str) -> Result<&str, Failure> {
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte)) {
+    if !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
+    {
         return Ok(text);
     }
-    Err(Failure::input(format!("{text:?} is no name: letters, digits, `_` and `-` make one")))
+    Err(Failure::input(format!(
+        "{text:?} is no name: letters, digits, `_` and `-` make one"
+    )))
 }
 
 fn run_path(run: &str) -> Result<String, Failure> {

@@ -8,15 +8,22 @@ use std::io::{IsTerminal, Write};
 use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, Color, Table};
 use meson_core::run::view::StepView;
-use meson_protocol::api::{ArtifactView, ClusterView, Explanation, Page, RunDetail, RunEvent, RunSummary};
+use meson_protocol::api::{
+    ArtifactView, ClusterView, Explanation, Page, RunDetail, RunEvent, RunSummary,
+};
 use serde::Serialize;
 
 use crate::failure::Failure;
 
 /// Prints `value` as JSON, or as `text` makes it.
-pub(crate) fn print<T: Serialize + ?Sized>(json: bool, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), Failure> {
+pub(crate) fn print<T: Serialize + ?Sized>(
+    json: bool,
+    value: &T,
+    text: impl FnOnce(&T) -> String,
+) -> Result<(), Failure> {
     let out = if json {
-        serde_json::to_string_pretty(value).map_err(|error| Failure::unreachable(error.to_string()))?
+        serde_json::to_string_pretty(value)
+            .map_err(|error| Failure::unreachable(error.to_string()))?
     } else {
         text(value)
     };
@@ -27,7 +34,16 @@ pub(crate) fn print<T: Serialize + ?Sized>(json: bool, value: &T, text: impl FnO
 
 /// Whether a step in this state will not change by itself.
 pub(crate) fn is_done(state: &str) -> bool {
-    matches!(state, "succeeded" | "failed" | "timed_out" | "killed" | "skipped" | "memoized" | "upstream_failed")
+    matches!(
+        state,
+        "succeeded"
+            | "failed"
+            | "timed_out"
+            | "killed"
+            | "skipped"
+            | "memoized"
+            | "upstream_failed"
+    )
 }
 
 /// A sign for a state, for those who see no colours.
@@ -53,7 +69,9 @@ fn color(state: &str) -> Color {
 
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_style(NOTHING).set_header(header.iter().map(|title| Cell::new(title).fg(Color::Grey)));
+    table
+        .load_style(NOTHING)
+        .set_header(header.iter().map(|title| Cell::new(title).fg(Color::Grey)));
     if !std::io::stdout().is_terminal() {
         table.force_no_tty();
     }
@@ -103,11 +121,21 @@ pub(crate) fn run(detail: &RunDetail) -> String {
     }
     let mut table = table(&["STEP", "KIND", "STATE", "ITERATIONS", "ATTEMPTS", ""]);
     for step in &run.steps {
-        let iterations = step.iterations.as_ref().map_or_else(String::new, |iterations| {
-            format!("{}/{}, {} failed, {} running", iterations.succeeded, iterations.total, iterations.failed, iterations.running)
-        });
+        let iterations = step
+            .iterations
+            .as_ref()
+            .map_or_else(String::new, |iterations| {
+                format!(
+                    "{}/{}, {} failed, {} running",
+                    iterations.succeeded, iterations.total, iterations.failed, iterations.running
+                )
+            });
         let word = step.error.clone().unwrap_or_else(|| outputs(step));
-        let attempts = if step.attempts == 0 { String::new() } else { step.attempts.to_string() };
+        let attempts = if step.attempts == 0 {
+            String::new()
+        } else {
+            step.attempts.to_string()
+        };
         table.add_row([
             Cell::new(&step.name),
             Cell::new(&step.kind),
@@ -119,7 +147,11 @@ pub(crate) fn run(detail: &RunDetail) -> String {
     }
     text.push_str(&table.to_string());
     for live in &detail.live {
-        let iteration = live.iteration.as_deref().map(|at| format!("[{at}]")).unwrap_or_default();
+        let iteration = live
+            .iteration
+            .as_deref()
+            .map(|at| format!("[{at}]"))
+            .unwrap_or_default();
         let details: Vec<String> = [
             live.host.as_ref().map(|host| format!("on {host}")),
             live.percent.map(|percent| format!("{percent}%")),
@@ -129,7 +161,13 @@ pub(crate) fn run(detail: &RunDetail) -> String {
         .into_iter()
         .flatten()
         .collect();
-        text.push_str(&format!("\n▸ {}{iteration} attempt {} {} {}", live.step, live.attempt, live.state, details.join(" ")));
+        text.push_str(&format!(
+            "\n▸ {}{iteration} attempt {} {} {}",
+            live.step,
+            live.attempt,
+            live.state,
+            details.join(" ")
+        ));
     }
     text
 }
@@ -142,11 +180,21 @@ fn outputs(step: &StepView) -> String {
         .map(|(name, value)| format!("{name}={value}"))
         .collect::<Vec<_>>()
         .join(" ");
-    if text.chars().count() > 100 { text.chars().take(99).chain(['…']).collect() } else { text }
+    if text.chars().count() > 100 {
+        text.chars().take(99).chain(['…']).collect()
+    } else {
+        text
+    }
 }
 
 pub(crate) fn explanation(explanation: &Explanation) -> String {
-    let mut text = format!("{} {} {}\n{}\n", mark(&explanation.state), explanation.step, explanation.state, explanation.summary);
+    let mut text = format!(
+        "{} {} {}\n{}\n",
+        mark(&explanation.state),
+        explanation.step,
+        explanation.state,
+        explanation.summary
+    );
     for reason in &explanation.reasons {
         let agents = match reason.agents {
             0 => String::new(),
@@ -162,7 +210,10 @@ pub(crate) fn explanation(explanation: &Explanation) -> String {
 }
 
 pub(crate) fn history(events: &[RunEvent]) -> String {
-    events.iter().map(|event| format!("{:>5} {} {}\n", event.seq, event.time, event.text)).collect()
+    events
+        .iter()
+        .map(|event| format!("{:>5} {} {}\n", event.seq, event.time, event.text))
+        .collect()
 }
 
 pub(crate) fn artifacts(list: &[ArtifactView]) -> String {
@@ -187,7 +238,11 @@ pub(crate) fn artifact(artifact: &ArtifactView) -> String {
         "{} {}\n  {} of {} bytes, {}\n  made by step {} of run {} ({}), {}",
         artifact.name,
         artifact.id,
-        if artifact.directory { "a directory" } else { "a file" },
+        if artifact.directory {
+            "a directory"
+        } else {
+            "a file"
+        },
         artifact.bytes,
         artifact.digest,
         artifact.step,
@@ -200,14 +255,26 @@ pub(crate) fn artifact(artifact: &ArtifactView) -> String {
 pub(crate) fn cluster(cluster: &ClusterView) -> String {
     let mut nodes = table(&["NODE", "REGION", "ADDRESS", "STATE"]);
     for node in &cluster.nodes {
-        nodes.add_row([node.id.to_string(), node.region.clone(), node.addr.clone(), node.state.clone()]);
+        nodes.add_row([
+            node.id.to_string(),
+            node.region.clone(),
+            node.addr.clone(),
+            node.state.clone(),
+        ]);
     }
     let mut shards = table(&["SHARD", "LEADER", "TERM", "REPLICAS", "COMMITTED"]);
     for shard in &cluster.shards {
-        let replicas = shard.replicas.iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
+        let replicas = shard
+            .replicas
+            .iter()
+            .map(u64::to_string)
+            .collect::<Vec<_>>()
+            .join(" ");
         shards.add_row([
             shard.id.to_string(),
-            shard.leader.map_or_else(|| "none".to_owned(), |leader| leader.to_string()),
+            shard
+                .leader
+                .map_or_else(|| "none".to_owned(), |leader| leader.to_string()),
             shard.term.to_string(),
             replicas,
             shard.commit_index.to_string(),

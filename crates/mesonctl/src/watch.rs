@@ -32,7 +32,11 @@ pub(crate) async fn follow(client: &Client, run: &str, json: bool) -> Result<Run
             return Ok(detail);
         }
         tokio::time::sleep(DRAW).await;
-        let query = [("after", after.to_string()), ("limit", "1000".to_owned()), ("wait", LOOK_SECONDS.to_string())];
+        let query = [
+            ("after", after.to_string()),
+            ("limit", "1000".to_owned()),
+            ("wait", LOOK_SECONDS.to_string()),
+        ];
         let news: Vec<RunEvent> = client.get(&format!("{path}/events"), &query).await?;
         after = news.last().map_or(after, |event| event.seq);
     }
@@ -40,8 +44,14 @@ pub(crate) async fn follow(client: &Client, run: &str, json: bool) -> Result<Run
 
 /// Bars on a terminal, a line for each change elsewhere, nothing but the end for JSON.
 enum Screen {
-    Bars { all: MultiProgress, whole: ProgressBar, lines: std::cell::RefCell<BTreeMap<String, ProgressBar>> },
-    Lines { last: std::cell::RefCell<BTreeMap<String, String>> },
+    Bars {
+        all: MultiProgress,
+        whole: ProgressBar,
+        lines: std::cell::RefCell<BTreeMap<String, ProgressBar>>,
+    },
+    Lines {
+        last: std::cell::RefCell<BTreeMap<String, String>>,
+    },
     Silent,
 }
 
@@ -51,14 +61,22 @@ impl Screen {
             return Self::Silent;
         }
         if !std::io::stderr().is_terminal() {
-            return Self::Lines { last: std::cell::RefCell::default() };
+            return Self::Lines {
+                last: std::cell::RefCell::default(),
+            };
         }
         let all = MultiProgress::new();
         let whole = all.add(ProgressBar::new(1));
-        if let Ok(style) = ProgressStyle::with_template("{prefix:.bold} [{bar:40.green/white}] {pos}/{len} steps {msg}") {
+        if let Ok(style) = ProgressStyle::with_template(
+            "{prefix:.bold} [{bar:40.green/white}] {pos}/{len} steps {msg}",
+        ) {
             whole.set_style(style.progress_chars("█▓░"));
         }
-        Self::Bars { all, whole, lines: std::cell::RefCell::default() }
+        Self::Bars {
+            all,
+            whole,
+            lines: std::cell::RefCell::default(),
+        }
     }
 
     fn draw(&self, detail: &RunDetail) {
@@ -75,7 +93,12 @@ impl Screen {
                 }
             }
             Self::Bars { all, whole, lines } => {
-                let done = detail.run.steps.iter().filter(|step| show::is_done(&step.state)).count();
+                let done = detail
+                    .run
+                    .steps
+                    .iter()
+                    .filter(|step| show::is_done(&step.state))
+                    .count();
                 whole.set_prefix(detail.run.id.to_string());
                 whole.set_length(detail.run.steps.len() as u64);
                 whole.set_position(done as u64);
@@ -83,11 +106,27 @@ impl Screen {
                 let mut lines = lines.borrow_mut();
                 let mut wanted = BTreeMap::new();
                 for live in detail.live.iter().take(MAX_LINES) {
-                    let iteration = live.iteration.as_deref().map(|at| format!("[{at}]")).unwrap_or_default();
-                    let percent = live.percent.map(|percent| format!(" {percent}%")).unwrap_or_default();
-                    let place = live.host.as_deref().map(|host| format!(" on {host}")).unwrap_or_default();
+                    let iteration = live
+                        .iteration
+                        .as_deref()
+                        .map(|at| format!("[{at}]"))
+                        .unwrap_or_default();
+                    let percent = live
+                        .percent
+                        .map(|percent| format!(" {percent}%"))
+                        .unwrap_or_default();
+                    let place = live
+                        .host
+                        .as_deref()
+                        .map(|host| format!(" on {host}"))
+                        .unwrap_or_default();
                     let key = format!("{}{iteration}", live.step);
-                    let text = format!("  {} {key} {}{place}{percent} {}", show::mark(&live.state), live.state, live.message);
+                    let text = format!(
+                        "  {} {key} {}{place}{percent} {}",
+                        show::mark(&live.state),
+                        live.state,
+                        live.message
+                    );
                     wanted.insert(key, text);
                 }
                 lines.retain(|key, bar| {

@@ -26,13 +26,20 @@ pub(crate) struct Submission {
 
 /// Values from the command line are text; what they mean, their parameters say.
 fn values(params: &[(String, String)]) -> BTreeMap<String, Value> {
-    params.iter().map(|(name, value)| (name.clone(), Value::String(value.clone()))).collect()
+    params
+        .iter()
+        .map(|(name, value)| (name.clone(), Value::String(value.clone())))
+        .collect()
 }
 
 fn compile(file: &Path, params: Option<BTreeMap<String, Value>>) -> Result<Compiled, Failure> {
-    let options = Options { params, ..Options::default() };
+    let options = Options {
+        params,
+        ..Options::default()
+    };
     let color = std::io::stderr().is_terminal();
-    compile_path(file, &options).map_err(|diagnostics| Failure::Drawn(diagnostics.render(color, WIDTH)))
+    compile_path(file, &options)
+        .map_err(|diagnostics| Failure::Drawn(diagnostics.render(color, WIDTH)))
 }
 
 fn warn(warnings: &[Warning]) {
@@ -48,12 +55,23 @@ pub(crate) fn check(file: &Path, params: &[(String, String)], json: bool) -> Res
     let compiled = compile(file, given)?;
     if json {
         let warnings: Vec<String> = compiled.warnings.iter().map(ToString::to_string).collect();
-        let files: Vec<String> = compiled.files.iter().map(|file| file.display().to_string()).collect();
-        let all = json!({ "definition": compiled.definition, "files": files, "warnings": warnings });
+        let files: Vec<String> = compiled
+            .files
+            .iter()
+            .map(|file| file.display().to_string())
+            .collect();
+        let all =
+            json!({ "definition": compiled.definition, "files": files, "warnings": warnings });
         return show::print(true, &all, |_| String::new());
     }
-    let options = DrawOptions { color: std::io::stdout().is_terminal(), ..DrawOptions::default() };
-    println!("{}", meson_dsl::draw(&compiled.definition, &options).trim_end());
+    let options = DrawOptions {
+        color: std::io::stdout().is_terminal(),
+        ..DrawOptions::default()
+    };
+    println!(
+        "{}",
+        meson_dsl::draw(&compiled.definition, &options).trim_end()
+    );
     warn(&compiled.warnings);
     Ok(())
 }
@@ -71,8 +89,15 @@ pub(crate) async fn submit(
     let bundle = upload(client, file, &compiled).await?;
     // Chosen here, so that sending the request again after a lost answer starts nothing twice.
     let suffix = uuid::Uuid::new_v4().simple().to_string();
-    let id = RunId::new(&compiled.definition.name, &suffix[..12]).map_err(|error| Failure::input(error.to_string()))?;
-    let request = SubmitRun { id: Some(id), definition: compiled.definition, params, bundle, force: how.force };
+    let id = RunId::new(&compiled.definition.name, &suffix[..12])
+        .map_err(|error| Failure::input(error.to_string()))?;
+    let request = SubmitRun {
+        id: Some(id),
+        definition: compiled.definition,
+        params,
+        bundle,
+        force: how.force,
+    };
     let accepted: RunAccepted = client.post("/v1/runs", &request).await?;
     if !how.wait {
         return show::print(how.json, &accepted, |accepted| accepted.id.to_string());
@@ -88,14 +113,23 @@ pub(crate) async fn submit(
 }
 
 /// Uploads the files that the workflow names; the bundle's digest, none if there are no files.
-async fn upload(client: &Client, file: &Path, compiled: &Compiled) -> Result<Option<String>, Failure> {
+async fn upload(
+    client: &Client,
+    file: &Path,
+    compiled: &Compiled,
+) -> Result<Option<String>, Failure> {
     if compiled.files.is_empty() {
         return Ok(None);
     }
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = file
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let (digest, bytes) = bundle::pack(folder, &compiled.files, Packing::Gzip)
         .map_err(|error| Failure::input(format!("cannot pack the workflow's files: {error}")))?;
     let digest = digest.to_string();
-    client.put(&format!("/v1/bundles/{digest}"), bytes.to_vec()).await?;
+    client
+        .put(&format!("/v1/bundles/{digest}"), bytes.to_vec())
+        .await?;
     Ok(Some(digest))
 }

@@ -166,42 +166,86 @@ fn executor_mem() -> u64 {
 impl Config {
     /// Reads and checks a file. Relative paths in it are relative to its folder.
     pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|reason| ConfigError::Read { path: path.to_owned(), reason })?;
-        let mut config: Self = toml::from_str(&text)
-            .map_err(|reason| ConfigError::Parse { path: path.to_owned(), reason: Box::new(reason) })?;
+        let text = std::fs::read_to_string(path).map_err(|reason| ConfigError::Read {
+            path: path.to_owned(),
+            reason,
+        })?;
+        let mut config: Self = toml::from_str(&text).map_err(|reason| ConfigError::Parse {
+            path: path.to_owned(),
+            reason: Box::new(reason),
+        })?;
         let folder = path.parent().unwrap_or(Path::new("."));
         config.node.data = folder.join(&config.node.data);
         config.node.secret = config.node.secret.map(|secret| folder.join(secret));
-        config.check().map_err(|(key, problem)| ConfigError::Value { path: path.to_owned(), key, problem })?;
+        config
+            .check()
+            .map_err(|(key, problem)| ConfigError::Value {
+                path: path.to_owned(),
+                key,
+                problem,
+            })?;
         Ok(config)
     }
 
     fn check(&self) -> Result<(), (&'static str, String)> {
         if self.node.id == 0 {
-            return Err(("node.id", "0 is no number of a node: count from 1".to_owned()));
+            return Err((
+                "node.id",
+                "0 is no number of a node: count from 1".to_owned(),
+            ));
         }
         if self.node.shards == 0 || self.node.shards > 1024 {
-            return Err(("node.shards", format!("{} is not between 1 and 1024", self.node.shards)));
+            return Err((
+                "node.shards",
+                format!("{} is not between 1 and 1024", self.node.shards),
+            ));
         }
         if self.http.listen.parse::<std::net::SocketAddr>().is_err() {
-            return Err(("http.listen", format!("{:?} is no address: write it like \"0.0.0.0:7070\"", self.http.listen)));
+            return Err((
+                "http.listen",
+                format!(
+                    "{:?} is no address: write it like \"0.0.0.0:7070\"",
+                    self.http.listen
+                ),
+            ));
         }
         if self.pools.is_empty() {
-            return Err(("pool", "there is none: say where resources come from in [[pool]]".to_owned()));
+            return Err((
+                "pool",
+                "there is none: say where resources come from in [[pool]]".to_owned(),
+            ));
         }
         for (index, pool) in self.pools.iter().enumerate() {
             if pool.masters.is_empty() {
-                return Err(("pool.masters", format!("pool {:?} has none: write [\"http://host:5050\"]", pool.name)));
+                return Err((
+                    "pool.masters",
+                    format!(
+                        "pool {:?} has none: write [\"http://host:5050\"]",
+                        pool.name
+                    ),
+                ));
             }
-            if let Some(master) = pool.masters.iter().find(|master| !master.starts_with("http://") && !master.starts_with("https://")) {
-                return Err(("pool.masters", format!("{master:?}: write http:// or https:// in front")));
+            if let Some(master) = pool
+                .masters
+                .iter()
+                .find(|master| !master.starts_with("http://") && !master.starts_with("https://"))
+            {
+                return Err((
+                    "pool.masters",
+                    format!("{master:?}: write http:// or https:// in front"),
+                ));
             }
-            if self.pools[..index].iter().any(|other| other.name == pool.name) {
+            if self.pools[..index]
+                .iter()
+                .any(|other| other.name == pool.name)
+            {
                 return Err(("pool.name", format!("there are two pools {:?}", pool.name)));
             }
             if !(pool.executor.cpus.is_finite() && pool.executor.cpus >= 0.0) {
-                return Err(("pool.executor.cpus", format!("{} is no amount of processors", pool.executor.cpus)));
+                return Err((
+                    "pool.executor.cpus",
+                    format!("{} is no amount of processors", pool.executor.cpus),
+                ));
             }
         }
         Ok(())
@@ -236,7 +280,10 @@ mod tests {
     #[test]
     fn a_small_file_is_enough() {
         let config = read(GOOD).unwrap();
-        assert_eq!((config.node.shards, config.pools[0].name.as_str()), (8, "default"));
+        assert_eq!(
+            (config.node.shards, config.pools[0].name.as_str()),
+            (8, "default")
+        );
         assert!(config.node.data.is_absolute(), "relative to the file");
     }
 

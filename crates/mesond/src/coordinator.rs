@@ -13,10 +13,10 @@ use meson_consensus::{ClusterId, ConsensusNode, NodeId, Options};
 use meson_core::matching;
 use meson_core::resources::{MilliCpus, Resources};
 use meson_core::units::Bytes;
+use meson_engine::Engine;
 use meson_engine::broker::{ExecutorTemplate, MesosBrokers, MesosPool, Settings};
 use meson_engine::machine::ShardMachine;
 use meson_engine::options::EngineOptions;
-use meson_engine::Engine;
 use meson_mesos::types::{CommandInfo, Uri};
 use meson_protocol::task::StoreLocation;
 use meson_protocol::token::ClusterSecret;
@@ -41,7 +41,9 @@ pub(crate) async fn run(path: PathBuf) -> anyhow::Result<()> {
     };
     coordinator.stop().await;
     match failed {
-        Some(reason) => anyhow::bail!("the coordinator gave up: {reason}; its service manager should start it again"),
+        Some(reason) => anyhow::bail!(
+            "the coordinator gave up: {reason}; its service manager should start it again"
+        ),
         None => Ok(()),
     }
 }
@@ -50,33 +52,75 @@ impl Coordinator {
     /// Opens the data, takes up what was going on, and serves.
     pub(crate) async fn start(config: Config) -> anyhow::Result<Self> {
         let data = &config.node.data;
-        std::fs::create_dir_all(data).with_context(|| format!("cannot make the data folder {}", data.display()))?;
-        let secret = secret(&config.node.secret.clone().unwrap_or_else(|| data.join("secret")))?;
-        let location = StoreLocation { url: config.store.url.clone(), options: config.store.options.clone() };
-        let blobs = BlobStore::open(&StoreConfig { url: location.url.clone(), options: location.options.clone() })?;
-        blobs.check().await.context("the object store cannot be used")?;
+        std::fs::create_dir_all(data)
+            .with_context(|| format!("cannot make the data folder {}", data.display()))?;
+        let secret = secret(
+            &config
+                .node
+                .secret
+                .clone()
+                .unwrap_or_else(|| data.join("secret")),
+        )?;
+        let location = StoreLocation {
+            url: config.store.url.clone(),
+            options: config.store.options.clone(),
+        };
+        let blobs = BlobStore::open(&StoreConfig {
+            url: location.url.clone(),
+            options: location.options.clone(),
+        })?;
+        blobs
+            .check()
+            .await
+            .context("the object store cannot be used")?;
 
-        let listen: std::net::SocketAddr = config.http.listen.parse().context("http.listen is no address")?;
+        let listen: std::net::SocketAddr = config
+            .http
+            .listen
+            .parse()
+            .context("http.listen is no address")?;
         let listener = Api::bind(listen)?;
         let own_url = format!("http://{}", listener.local_addr()?);
-        let advertise = if config.http.advertise.is_empty() { vec![own_url.clone()] } else { config.http.advertise.clone() };
+        let advertise = if config.http.advertise.is_empty() {
+            vec![own_url.clone()]
+        } else {
+            config.http.advertise.clone()
+        };
 
-        let mut options = EngineOptions::new(system::now, system::seed(), secret).on_arbiters(system::arbiters());
+        let mut options =
+            EngineOptions::new(system::now, system::seed(), secret).on_arbiters(system::arbiters());
         options.coordinators = advertise;
         options.store = location;
         options.region.clone_from(&config.node.region);
         options.http_addr = own_url;
-        options.brokers = Some(Arc::new(MesosBrokers::new(config.pools.iter().map(pool).collect())));
+        options.brokers = Some(Arc::new(MesosBrokers::new(
+            config.pools.iter().map(pool).collect(),
+        )));
 
         let machine = Arc::new(ShardMachine);
-        let raft = Options::single(ClusterId::new(&config.node.cluster), NodeId::new(config.node.id), config.node.shards);
+        let raft = Options::single(
+            ClusterId::new(&config.node.cluster),
+            NodeId::new(config.node.id),
+            config.node.shards,
+        );
         let consensus = ConsensusNode::open(data.join("shards"), raft, machine)
             .await
             .with_context(|| format!("cannot open {}", data.display()))?;
         let engine = Engine::start(consensus.clone(), options);
         let logs = LogStore::new(&blobs);
-        let api = Api::start(listener, ApiOptions { engine: engine.clone(), blobs, logs })?;
-        Ok(Self { consensus, engine, api })
+        let api = Api::start(
+            listener,
+            ApiOptions {
+                engine: engine.clone(),
+                blobs,
+                logs,
+            },
+        )?;
+        Ok(Self {
+            consensus,
+            engine,
+            api,
+        })
     }
 
     /// Where the API is.
@@ -120,12 +164,21 @@ fn secret(path: &Path) -> anyhow::Result<ClusterSecret> {
             .create_new(true)
             .mode(0o600)
             .open(path)
-            .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+            .and_then(|mut file| {
+                file.write_all(text.as_bytes())
+                    .and_then(|()| file.sync_all())
+            })
             .with_context(|| format!("cannot write the cluster's secret to {}", path.display()))?;
     }
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read the cluster's secret from {}", path.display()))?;
-    ClusterSecret::new(bytes.trim_ascii())
-        .with_context(|| format!("the secret in {} is shorter than {} bytes", path.display(), ClusterSecret::MIN_BYTES))
+    let bytes = std::fs::read(path)
+        .with_context(|| format!("cannot read the cluster's secret from {}", path.display()))?;
+    ClusterSecret::new(bytes.trim_ascii()).with_context(|| {
+        format!(
+            "the secret in {} is shorter than {} bytes",
+            path.display(),
+            ClusterSecret::MIN_BYTES
+        )
+    })
 }
 
 fn pool(pool: &Pool) -> MesosPool {
@@ -137,7 +190,12 @@ fn pool(pool: &Pool) -> MesosPool {
         uris: executor
             .uri
             .iter()
-            .map(|uri| Uri { value: uri.clone(), executable: Some(true), cache: Some(true), ..Uri::default() })
+            .map(|uri| Uri {
+                value: uri.clone(),
+                executable: Some(true),
+                cache: Some(true),
+                ..Uri::default()
+            })
             .collect(),
         ..CommandInfo::default()
     };

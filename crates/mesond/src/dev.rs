@@ -50,7 +50,13 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let master = start_master(&data).await?;
     let (ending, ended) = watch::channel(false);
     let agents: Vec<_> = (1..=options.agents)
-        .map(|number| actix_rt::spawn(keep_agent(agent_command(&options, &data, &master, number), number, ended.clone())))
+        .map(|number| {
+            actix_rt::spawn(keep_agent(
+                agent_command(&options, &data, &master, number),
+                number,
+                ended.clone(),
+            ))
+        })
         .collect();
     let coordinator = Coordinator::start(config(&options, &data, &master)?).await?;
     println!("ready {}", coordinator.url());
@@ -59,7 +65,9 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         reason = coordinator.failed() => Some(reason),
         signal = end_signal() => { signal?; None }
     };
-    tracing::info!("ending: steps that run are stopped, and go on as new attempts at the next start");
+    tracing::info!(
+        "ending: steps that run are stopped, and go on as new attempts at the next start"
+    );
     ending.send_replace(true);
     join_all(agents).await;
     coordinator.stop().await;
@@ -83,12 +91,15 @@ pub(crate) async fn end_signal() -> anyhow::Result<()> {
 }
 
 fn prepare(data: &Path) -> anyhow::Result<PathBuf> {
-    std::fs::create_dir_all(data).with_context(|| format!("cannot make the data folder {}", data.display()))?;
+    std::fs::create_dir_all(data)
+        .with_context(|| format!("cannot make the data folder {}", data.display()))?;
     for part in ["store", "mesos/master", "mesos/agents"] {
         let folder = data.join(part);
-        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot make {}", folder.display()))?;
     }
-    data.canonicalize().with_context(|| format!("cannot use the data folder {}", data.display()))
+    data.canonicalize()
+        .with_context(|| format!("cannot use the data folder {}", data.display()))
 }
 
 /// The master keeps its port from one start to the next: agents come back to it.
@@ -99,16 +110,23 @@ async fn start_master(data: &Path) -> anyhow::Result<MasterHandle> {
     // A laptop's agents are processes beside the master: what does not answer for 3 s is gone.
     options.agent_ping_timeout = Duration::from_secs(1);
     options.max_agent_ping_timeouts = 3;
-    options.port = std::fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+    options.port = std::fs::read_to_string(&file)
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(0);
     let master = match minimesos::master::start(options.clone()).await {
         Err(MasterError::Bind { .. }) if options.port != 0 => {
-            tracing::warn!(port = options.port, "the embedded master's port is taken; using another one");
+            tracing::warn!(
+                port = options.port,
+                "the embedded master's port is taken; using another one"
+            );
             options.port = 0;
             minimesos::master::start(options).await?
         }
         other => other?,
     };
-    std::fs::write(&file, master.addr.port().to_string()).with_context(|| format!("cannot write {}", file.display()))?;
+    std::fs::write(&file, master.addr.port().to_string())
+        .with_context(|| format!("cannot write {}", file.display()))?;
     Ok(master)
 }
 
@@ -121,7 +139,13 @@ fn agent_command(options: &Options, data: &Path, master: &MasterHandle, number: 
         .arg(data.join(format!("mesos/agents/{number}")))
         .args(["--hostname", &format!("agent-{number}")])
         .args(["--attributes", "disk:ssd"])
-        .args(["--resources", &options.resources.clone().unwrap_or_else(|| share(options.agents))])
+        .args([
+            "--resources",
+            &options
+                .resources
+                .clone()
+                .unwrap_or_else(|| share(options.agents)),
+        ])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .process_group(0);
@@ -133,9 +157,21 @@ fn share(agents: usize) -> String {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let mib = std::fs::read_to_string("/proc/meminfo")
         .ok()
-        .and_then(|text| text.lines().next()?.split_whitespace().nth(1)?.parse::<usize>().ok())
+        .and_then(|text| {
+            text.lines()
+                .next()?
+                .split_whitespace()
+                .nth(1)?
+                .parse::<usize>()
+                .ok()
+        })
         .map_or(4096, |kib| kib / 1024);
-    format!("cpus:{};mem:{};disk:{}", cpus.max(2), (mib * 3 / 4 / agents.max(1)).max(256), 10_240)
+    format!(
+        "cpus:{};mem:{};disk:{}",
+        cpus.max(2),
+        (mib * 3 / 4 / agents.max(1)).max(256),
+        10_240
+    )
 }
 
 /// Starts the agent again whenever it ends, until we end.
@@ -161,7 +197,9 @@ async fn keep_agent(mut command: Command, number: usize, mut ended: watch::Recei
 
 /// SIGUSR1: the agent ends its executors and leaves.
 async fn leave(child: &mut Child, number: usize) {
-    let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) else { return };
+    let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) else {
+        return;
+    };
     let _ = kill(Pid::from_raw(pid), Signal::SIGUSR1);
     if tokio::time::timeout(LEAVE, child.wait()).await.is_err() {
         tracing::warn!(agent = number, "agent does not end; killing it");
@@ -178,7 +216,10 @@ fn config(options: &Options, data: &Path, master: &MasterHandle) -> anyhow::Resu
     );
     let listen = options.http.clone();
     let address: std::net::SocketAddr = listen.parse().with_context(|| {
-        format!("--http {listen:?} is no address: write it like {}:7070", IpAddr::from(Ipv4Addr::LOCALHOST))
+        format!(
+            "--http {listen:?} is no address: write it like {}:7070",
+            IpAddr::from(Ipv4Addr::LOCALHOST)
+        )
     })?;
     let _ = address;
     Ok(Config {
@@ -190,14 +231,25 @@ fn config(options: &Options, data: &Path, master: &MasterHandle) -> anyhow::Resu
             secret: Some(data.join("secret")),
             shards: 4,
         },
-        http: Http { listen, advertise: Vec::new() },
-        store: Store { url: format!("file://{}", data.join("store").display()), options: [].into() },
+        http: Http {
+            listen,
+            advertise: Vec::new(),
+        },
+        store: Store {
+            url: format!("file://{}", data.join("store").display()),
+            options: [].into(),
+        },
         pools: vec![Pool {
             name: "default".to_owned(),
             masters: vec![master.url()],
             role: "*".to_owned(),
             user: whoami(),
-            executor: Executor { command: executor.display().to_string(), uri: None, cpus: 0.1, mem: 64 },
+            executor: Executor {
+                command: executor.display().to_string(),
+                uri: None,
+                cpus: 0.1,
+                mem: 64,
+            },
             keep_gpus: false,
             packing: Packing::Spread,
         }],

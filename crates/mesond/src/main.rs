@@ -40,27 +40,36 @@ enum Command {
     Agent(agent::Options),
     /// What an agent runs plain commands with.
     #[command(hide = true)]
-    CommandExecutor,
+    #[command(name = "command-executor")]
+    Plain,
 }
 
 fn main() -> ExitCode {
     let command = Cli::parse().command;
-    let filter = EnvFilter::try_from_env("MESON_LOG").unwrap_or_else(|_| EnvFilter::new("warn,mesond=info,meson_engine=info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let filter = EnvFilter::try_from_env("MESON_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("warn,mesond=info,meson_engine=info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     // One implementation of TLS for everything; said once, before anybody needs it.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let outcome = match command {
         Command::Dev(options) => system::run(dev::run(options)),
         Command::Start { config } => system::run(coordinator::run(config)),
         Command::Agent(options) => system::run(agent::run(options)),
-        Command::CommandExecutor => agent::command_executor(),
+        Command::Plain => agent::command_executor(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("mesond: {error:#}");
             // A configuration that is wrong is the caller's; everything else is ours.
-            ExitCode::from(if error.is::<config::ConfigError>() { 2 } else { 1 })
+            ExitCode::from(if error.is::<config::ConfigError>() {
+                2
+            } else {
+                1
+            })
         }
     }
 }

@@ -10,7 +10,10 @@ use meson_core::units::Timestamp;
 /// HTTP use its threads, actors the arbiters that [`arbiters`] starts.
 pub(crate) fn run(main: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let system = System::with_tokio_rt(|| {
-        #[expect(clippy::expect_used, reason = "without threads there is nothing that the program could do")]
+        #[expect(
+            clippy::expect_used,
+            reason = "without threads there is nothing that the program could do"
+        )]
         tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .thread_name("mesond")
@@ -21,16 +24,26 @@ pub(crate) fn run(main: impl Future<Output = anyhow::Result<()>>) -> anyhow::Res
 }
 
 /// Threads for actors: as many as there are cores, since a shard and all its actors share one.
-#[expect(clippy::disallowed_methods, reason = "the binary is where arbiters are started")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the binary is where arbiters are started"
+)]
 pub(crate) fn arbiters() -> Vec<ArbiterHandle> {
     let count = std::thread::available_parallelism().map_or(1, usize::from);
-    (0..count).map(|_| actix_rt::Arbiter::new().handle()).collect()
+    (0..count)
+        .map(|_| actix_rt::Arbiter::new().handle())
+        .collect()
 }
 
 /// Time since 1970. Steps of the machine's clock are seen, as people expect of timestamps.
-#[expect(clippy::disallowed_methods, reason = "the binary is where time comes from")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the binary is where time comes from"
+)]
 pub(crate) fn wall_clock() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
 }
 
 /// [`wall_clock`] in the core's unit.

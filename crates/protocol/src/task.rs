@@ -139,12 +139,18 @@ mod tests {
             message: "training".to_owned(),
             url: None,
         };
-        assert_eq!(ExecutorMessage::decode(&message.encode().unwrap()).unwrap(), message);
+        assert_eq!(
+            ExecutorMessage::decode(&message.encode().unwrap()).unwrap(),
+            message
+        );
         let result = TaskResult {
             outputs: [("rmse".to_owned(), serde_json::json!(0.91))].into(),
             ..TaskResult::default()
         };
-        assert_eq!(TaskResult::decode(&result.encode().unwrap()).unwrap(), result);
+        assert_eq!(
+            TaskResult::decode(&result.encode().unwrap()).unwrap(),
+            result
+        );
     }
 
     #[test]

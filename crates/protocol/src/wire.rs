@@ -21,7 +21,9 @@ pub enum WireError {
         limit: usize,
     },
     /// From a peer that speaks another version.
-    #[error("{what} is of protocol version {found}, this program speaks {VERSION}: run the same release on both sides")]
+    #[error(
+        "{what} is of protocol version {found}, this program speaks {VERSION}: run the same release on both sides"
+    )]
     Version {
         /// The kind of message.
         what: &'static str,
@@ -47,27 +49,53 @@ pub enum WireError {
 }
 
 /// Encodes `message` behind a version byte.
-pub fn encode<T: Serialize>(what: &'static str, limit: usize, message: &T) -> Result<Vec<u8>, WireError> {
+pub fn encode<T: Serialize>(
+    what: &'static str,
+    limit: usize,
+    message: &T,
+) -> Result<Vec<u8>, WireError> {
     let mut bytes = vec![VERSION];
     message
         .serialize(&mut rmp_serde::Serializer::new(&mut bytes).with_struct_map())
-        .map_err(|error| WireError::Encode { what, reason: error.to_string() })?;
+        .map_err(|error| WireError::Encode {
+            what,
+            reason: error.to_string(),
+        })?;
     if bytes.len() > limit {
-        return Err(WireError::TooLong { what, bytes: bytes.len(), limit });
+        return Err(WireError::TooLong {
+            what,
+            bytes: bytes.len(),
+            limit,
+        });
     }
     Ok(bytes)
 }
 
 /// Decodes what [`encode`] wrote.
-pub fn decode<T: DeserializeOwned>(what: &'static str, limit: usize, bytes: &[u8]) -> Result<T, WireError> {
+pub fn decode<T: DeserializeOwned>(
+    what: &'static str,
+    limit: usize,
+    bytes: &[u8],
+) -> Result<T, WireError> {
     if bytes.len() > limit {
-        return Err(WireError::TooLong { what, bytes: bytes.len(), limit });
+        return Err(WireError::TooLong {
+            what,
+            bytes: bytes.len(),
+            limit,
+        });
     }
     match bytes {
-        [VERSION, body @ ..] => {
-            rmp_serde::from_slice(body).map_err(|error| WireError::Decode { what, reason: error.to_string() })
-        }
-        [found, ..] => Err(WireError::Version { what, found: *found }),
-        [] => Err(WireError::Decode { what, reason: "it is empty".to_owned() }),
+        [VERSION, body @ ..] => rmp_serde::from_slice(body).map_err(|error| WireError::Decode {
+            what,
+            reason: error.to_string(),
+        }),
+        [found, ..] => Err(WireError::Version {
+            what,
+            found: *found,
+        }),
+        [] => Err(WireError::Decode {
+            what,
+            reason: "it is empty".to_owned(),
+        }),
     }
 }

@@ -259,7 +259,11 @@ fn view_step(state: &State<'_>, node: NodeId) -> Option<StepView> {
             view.state = record.state.name().to_owned();
             view.attempts = u64::from(record.attempt.0);
             let [step, platform, timeout] = record.spent;
-            view.retries_used = RetriesUsed { step, platform, timeout };
+            view.retries_used = RetriesUsed {
+                step,
+                platform,
+                timeout,
+            };
             view.outputs = outputs(state.records, &instance);
             view.error = record
                 .failure

@@ -54,7 +54,11 @@ struct Lanes {
 
 impl BrokerActor {
     /// A broker that subscribes as soon as it runs.
-    pub fn new(settings: Settings, context: BrokerContext, manager: Arc<dyn ResourceManager>) -> Self {
+    pub fn new(
+        settings: Settings,
+        context: BrokerContext,
+        manager: Arc<dyn ResourceManager>,
+    ) -> Self {
         Self {
             state: Broker::new(settings),
             context,
@@ -68,7 +72,8 @@ impl BrokerActor {
     }
 
     fn input(&mut self, input: Input, ctx: &mut Context<Self>) {
-        self.state.handle(input, self.context.clock.now(), &mut self.out);
+        self.state
+            .handle(input, self.context.clock.now(), &mut self.out);
         self.flush(ctx);
         if !self.settling {
             self.settling = true;
@@ -83,11 +88,19 @@ impl BrokerActor {
             match output {
                 Output::Call(call) => self.call(call, ctx),
                 Output::Signal(task, news) => {
-                    match self.observers.get(&task).filter(|observer| observer.connected()) {
+                    match self
+                        .observers
+                        .get(&task)
+                        .filter(|observer| observer.connected())
+                    {
                         Some(observer) => observer.do_send(Signal::from((task, news))),
                         None => {
                             self.observers.remove(&task);
-                            self.state.handle(Input::Unheard(task), self.context.clock.now(), &mut self.out);
+                            self.state.handle(
+                                Input::Unheard(task),
+                                self.context.clock.now(),
+                                &mut self.out,
+                            );
                         }
                     }
                 }
@@ -98,7 +111,11 @@ impl BrokerActor {
 
     fn call(&mut self, call: Call, ctx: &mut Context<Self>) {
         let Some(lanes) = &self.calls else { return };
-        let lane = if matches!(call, Call::Acknowledge(_)) { &lanes.acknowledgements } else { &lanes.ordered };
+        let lane = if matches!(call, Call::Acknowledge(_)) {
+            &lanes.acknowledgements
+        } else {
+            &lanes.ordered
+        };
         if lane.try_send(call).is_err() {
             tracing::warn!(pool = %self.context.pool, "calls pile up: the session is given up");
             self.calls = None;
@@ -136,13 +153,21 @@ impl Actor for BrokerActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        let sessions = keep_subscribed(self.context.clone(), Arc::clone(&self.manager), ctx.address());
+        let sessions = keep_subscribed(
+            self.context.clone(),
+            Arc::clone(&self.manager),
+            ctx.address(),
+        );
         ctx.spawn(sessions.into_actor(self));
     }
 }
 
 /// Subscribes, hands events over, and again when the session ends, for as long as the actor lives.
-async fn keep_subscribed(context: BrokerContext, manager: Arc<dyn ResourceManager>, broker: Addr<BrokerActor>) {
+async fn keep_subscribed(
+    context: BrokerContext,
+    manager: Arc<dyn ResourceManager>,
+    broker: Addr<BrokerActor>,
+) {
     let mut replace = false;
     loop {
         let pause = match one_session(&context, &*manager, &broker, &mut replace).await {
@@ -179,19 +204,32 @@ async fn one_session(
 ) -> Result<SessionEnd, String> {
     // A linearizable read: a deposed leader's broker does not get past it, so that two brokers
     // do not take the framework from each other for ever.
-    let known = context.framework_id().await.map_err(|error| error.to_string())?;
+    let known = context
+        .framework_id()
+        .await
+        .map_err(|error| error.to_string())?;
     let id = known.filter(|_| !*replace).map(FrameworkId::new);
-    let Session { framework, mut events, calls } = match manager.subscribe(id).await {
+    let Session {
+        framework,
+        mut events,
+        calls,
+    } = match manager.subscribe(id).await {
         Ok(session) => session,
         Err(SubscribeError::Removed(reason)) => return Ok(SessionEnd::Removed(reason)),
         Err(error) => return Err(error.to_string()),
     };
     // Before anything else: a lost FrameworkID orphans tasks.
-    context.set_framework_id(framework.as_str(), *replace).await.map_err(|error| error.to_string())?;
+    context
+        .set_framework_id(framework.as_str(), *replace)
+        .await
+        .map_err(|error| error.to_string())?;
     *replace = false;
     tracing::info!(pool = %context.pool, framework = framework.as_str(), "subscribed");
     let (lanes, senders) = lanes(calls);
-    broker.send(SessionUp { framework, lanes }).await.map_err(|error| error.to_string())?;
+    broker
+        .send(SessionUp { framework, lanes })
+        .await
+        .map_err(|error| error.to_string())?;
     let forward = async {
         let mut bursts = events.by_ref().ready_chunks(EVENT_BURST);
         while let Some(burst) = bursts.next().await {
@@ -238,7 +276,10 @@ fn lanes(calls: Arc<dyn Calls>) -> (Lanes, impl Future<Output = String>) {
         let beside = tokio_stream::wrappers::ReceiverStream::new(acknowledgement_calls)
             .for_each_concurrent(ACKNOWLEDGEMENTS_AT_ONCE, |call| async {
                 if let Err(reason) = acknowledging.call(call).await {
-                    tracing::debug!(reason, "an acknowledgement was not taken; the update will come again");
+                    tracing::debug!(
+                        reason,
+                        "an acknowledgement was not taken; the update will come again"
+                    );
                 }
             });
         tokio::select! {
@@ -247,7 +288,13 @@ fn lanes(calls: Arc<dyn Calls>) -> (Lanes, impl Future<Output = String>) {
         }
         "its calls were given up".to_owned()
     };
-    (Lanes { ordered, acknowledgements }, senders)
+    (
+        Lanes {
+            ordered,
+            acknowledgements,
+        },
+        senders,
+    )
 }
 
 #[derive(Message)]
@@ -310,7 +357,10 @@ impl Handler<Settle> for BrokerActor {
             ctx.cancel_future(wake);
         }
         // At least a millisecond: what is due now was just done.
-        let wake = self.state.wake_at().map(|at| until(now, at).max(Duration::from_millis(1)));
+        let wake = self
+            .state
+            .wake_at()
+            .map(|at| until(now, at).max(Duration::from_millis(1)));
         self.wake = wake.map(|wait| ctx.notify_later(Settle, wait));
     }
 }
@@ -322,7 +372,11 @@ impl Handler<Enqueue> for BrokerActor {
         self.observe(&request.task, request.observer);
         let input = Input::Enqueue {
             task: request.task,
-            shape: Shape { resources: request.resources, require: request.require, prefer: request.prefer },
+            shape: Shape {
+                resources: request.resources,
+                require: request.require,
+                prefer: request.prefer,
+            },
             owner: request.owner,
             deadline: request.deadline,
             payload: request.payload,
@@ -344,7 +398,13 @@ impl Handler<Adopt> for BrokerActor {
 
     fn handle(&mut self, adopt: Adopt, ctx: &mut Context<Self>) {
         self.observe(&adopt.task, adopt.observer);
-        self.input(Input::Adopt { task: adopt.task, agent: adopt.agent }, ctx);
+        self.input(
+            Input::Adopt {
+                task: adopt.task,
+                agent: adopt.agent,
+            },
+            ctx,
+        );
     }
 }
 
@@ -352,7 +412,13 @@ impl Handler<Kill> for BrokerActor {
     type Result = ();
 
     fn handle(&mut self, kill: Kill, ctx: &mut Context<Self>) {
-        self.input(Input::Kill { task: kill.task, agent: kill.agent }, ctx);
+        self.input(
+            Input::Kill {
+                task: kill.task,
+                agent: kill.agent,
+            },
+            ctx,
+        );
     }
 }
 
@@ -360,7 +426,14 @@ impl Handler<Acknowledge> for BrokerActor {
     type Result = ();
 
     fn handle(&mut self, ack: Acknowledge, ctx: &mut Context<Self>) {
-        self.input(Input::Acknowledge { task: ack.task, agent: ack.agent, uuid: ack.uuid }, ctx);
+        self.input(
+            Input::Acknowledge {
+                task: ack.task,
+                agent: ack.agent,
+                uuid: ack.uuid,
+            },
+            ctx,
+        );
     }
 }
 

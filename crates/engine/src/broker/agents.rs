@@ -34,7 +34,10 @@ pub(super) struct Agents(pub(super) BTreeMap<String, Agent>);
 
 impl Agents {
     pub(super) fn offered(&mut self, offer: Offer, now: Timestamp) {
-        let agent = self.0.entry(offer.agent_id.as_str().to_owned()).or_default();
+        let agent = self
+            .0
+            .entry(offer.agent_id.as_str().to_owned())
+            .or_default();
         if agent.offers.is_empty() {
             agent.offered_at = now;
         }
@@ -87,7 +90,11 @@ impl Agents {
     /// Agents with free offers, as the matching sees them. An agent without the executor must
     /// have room for it as well. Agents that wait for confirmations are left alone: an offer can be
     /// accepted only once.
-    pub(super) fn open(&self, executor: &ExecutorId, overhead: &Resources) -> (Vec<String>, Vec<matching::Offer>) {
+    pub(super) fn open(
+        &self,
+        executor: &ExecutorId,
+        overhead: &Resources,
+    ) -> (Vec<String>, Vec<matching::Offer>) {
         self.0
             .iter()
             .filter(|(_, agent)| !agent.offers.is_empty() && agent.placed.is_empty())
@@ -99,10 +106,21 @@ impl Agents {
 impl Agent {
     fn describe(&mut self, offer: &Offer) {
         self.hostname.clone_from(&offer.hostname);
-        let fault_domain = offer.domain.as_ref().and_then(|domain| domain.fault_domain.as_ref());
-        self.region = fault_domain.map(|domain| domain.region.name.clone()).unwrap_or_default();
-        self.zone = fault_domain.map(|domain| domain.zone.name.clone()).unwrap_or_default();
-        self.attributes = offer.attributes.iter().map(|a| (a.name.clone(), attribute_value(a))).collect();
+        let fault_domain = offer
+            .domain
+            .as_ref()
+            .and_then(|domain| domain.fault_domain.as_ref());
+        self.region = fault_domain
+            .map(|domain| domain.region.name.clone())
+            .unwrap_or_default();
+        self.zone = fault_domain
+            .map(|domain| domain.zone.name.clone())
+            .unwrap_or_default();
+        self.attributes = offer
+            .attributes
+            .iter()
+            .map(|a| (a.name.clone(), attribute_value(a)))
+            .collect();
         // An agent that does not say its domain may say it by attributes.
         for (field, name) in [(&mut self.region, "region"), (&mut self.zone, "zone")] {
             if field.is_empty()
@@ -115,9 +133,17 @@ impl Agent {
     }
 
     fn as_offer(&self, executor: &ExecutorId, overhead: &Resources) -> matching::Offer {
-        let offered = self.offers.iter().map(|offer| amounts(&offer.resources)).fold(Resources::ZERO, |a, b| a.plus(&b));
+        let offered = self
+            .offers
+            .iter()
+            .map(|offer| amounts(&offer.resources))
+            .fold(Resources::ZERO, |a, b| a.plus(&b));
         let warm = self.is_warm(executor);
-        let free = if warm { offered } else { offered.minus(overhead) };
+        let free = if warm {
+            offered
+        } else {
+            offered.minus(overhead)
+        };
         matching::Offer {
             hostname: self.hostname.clone(),
             region: self.region.clone(),
@@ -181,7 +207,12 @@ fn attribute_value(attribute: &Attribute) -> Value {
         return Value::String(text.value.clone());
     }
     let ranges = attribute.ranges.as_ref().map(|ranges| {
-        ranges.range.iter().map(|range| format!("{}-{}", range.begin, range.end)).collect::<Vec<_>>().join(",")
+        ranges
+            .range
+            .iter()
+            .map(|range| format!("{}-{}", range.begin, range.end))
+            .collect::<Vec<_>>()
+            .join(",")
     });
     Value::String(ranges.unwrap_or_default())
 }

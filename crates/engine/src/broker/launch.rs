@@ -8,8 +8,8 @@ use meson_core::resources::Resources;
 use meson_mesos::resources::{from_fixed, to_fixed};
 use meson_mesos::scheduler::{Accept, Call};
 use meson_mesos::types::{
-    AgentId, CommandInfo, Data, ExecutorId, ExecutorInfo, ExecutorType, Filters, FrameworkId, Label, Labels,
-    OfferId, Operation, Resource, Scalar, TaskInfo,
+    AgentId, CommandInfo, Data, ExecutorId, ExecutorInfo, ExecutorType, Filters, FrameworkId,
+    Label, Labels, OfferId, Operation, Resource, Scalar, TaskInfo,
 };
 
 /// How the executor of a pool is started, and what it costs beside its tasks.
@@ -38,12 +38,16 @@ impl ExecutorTemplate {
             kind: Some(ExecutorType::Custom),
             framework_id: Some(framework.clone()),
             command: Some(self.command.clone()),
-            resources: scalars(&self.resources).map(|resource| resource.allocated_to(role)).collect(),
+            resources: scalars(&self.resources)
+                .map(|resource| resource.allocated_to(role))
+                .collect(),
             name: Some("meson-executor".to_owned()),
             ..ExecutorInfo::default()
         };
         let mut hasher = DefaultHasher::new();
-        serde_json::to_string(&info).unwrap_or_default().hash(&mut hasher);
+        serde_json::to_string(&info)
+            .unwrap_or_default()
+            .hash(&mut hasher);
         info.executor_id = ExecutorId::new(format!("meson-{:016x}", hasher.finish()));
         info
     }
@@ -84,7 +88,10 @@ pub(super) fn accept(
 }
 
 fn labels(task: &TaskId, owner: &str) -> Labels {
-    let label = |key: &str, value: String| Label { key: key.to_owned(), value: Some(value) };
+    let label = |key: &str, value: String| Label {
+        key: key.to_owned(),
+        value: Some(value),
+    };
     Labels {
         labels: vec![
             label("meson.run", task.run.to_string()),
@@ -97,12 +104,17 @@ fn labels(task: &TaskId, owner: &str) -> Labels {
 }
 
 fn scalars(resources: &Resources) -> impl Iterator<Item = Resource> {
-    amounts(resources).into_iter().filter(|&(_, amount)| amount > 0).map(|(name, amount)| Resource::scalar(name, from_fixed(amount)))
+    amounts(resources)
+        .into_iter()
+        .filter(|&(_, amount)| amount > 0)
+        .map(|(name, amount)| Resource::scalar(name, from_fixed(amount)))
 }
 
 /// Amounts in thousandths, memory and disk of mebibytes, by Mesos's names.
 fn amounts(resources: &Resources) -> [(&'static str, i64); 4] {
-    let mib = |bytes: u64| i64::try_from((u128::from(bytes) * 1000).div_ceil(1 << 20)).unwrap_or(i64::MAX);
+    let mib = |bytes: u64| {
+        i64::try_from((u128::from(bytes) * 1000).div_ceil(1 << 20)).unwrap_or(i64::MAX)
+    };
     [
         ("cpus", i64::try_from(resources.cpus.0).unwrap_or(i64::MAX)),
         ("mem", mib(resources.mem.0)),
@@ -118,20 +130,32 @@ fn carve(offered: &mut Vec<Resource>, wanted: &Resources) -> Vec<Resource> {
     for (name, amount) in amounts(wanted) {
         let mut missing = amount;
         for resource in offered.iter_mut().filter(|resource| resource.name == name) {
-            let Some(scalar) = &mut resource.scalar else { continue };
+            let Some(scalar) = &mut resource.scalar else {
+                continue;
+            };
             let take = missing.min(to_fixed(scalar.value));
             if take <= 0 {
                 continue;
             }
             let rest = to_fixed(scalar.value) - take;
-            carved.push(Resource { scalar: Some(Scalar { value: from_fixed(take) }), ..resource.clone() });
+            carved.push(Resource {
+                scalar: Some(Scalar {
+                    value: from_fixed(take),
+                }),
+                ..resource.clone()
+            });
             if let Some(scalar) = &mut resource.scalar {
                 scalar.value = from_fixed(rest);
             }
             missing -= take;
         }
     }
-    offered.retain(|resource| resource.scalar.as_ref().is_none_or(|scalar| to_fixed(scalar.value) > 0));
+    offered.retain(|resource| {
+        resource
+            .scalar
+            .as_ref()
+            .is_none_or(|scalar| to_fixed(scalar.value) > 0)
+    });
     carved
 }
 
@@ -143,26 +167,49 @@ mod tests {
     use super::*;
 
     fn resources(cpus: u64, mib: u64) -> Resources {
-        Resources { cpus: MilliCpus(cpus), mem: Size::from_mib(mib), ..Resources::ZERO }
+        Resources {
+            cpus: MilliCpus(cpus),
+            mem: Size::from_mib(mib),
+            ..Resources::ZERO
+        }
     }
 
     #[test]
     fn what_is_carved_keeps_its_reservation_and_adds_up() {
-        let reserved = Resource { role: Some("ml".to_owned()), ..Resource::scalar("cpus", 1.0) };
-        let mut offered = vec![reserved.clone(), Resource::scalar("cpus", 2.0), Resource::scalar("mem", 512.0)];
+        let reserved = Resource {
+            role: Some("ml".to_owned()),
+            ..Resource::scalar("cpus", 1.0)
+        };
+        let mut offered = vec![
+            reserved.clone(),
+            Resource::scalar("cpus", 2.0),
+            Resource::scalar("mem", 512.0),
+        ];
         let carved = carve(&mut offered, &resources(1500, 256));
-        let amounts: Vec<_> = carved.iter().map(|r| (r.role.clone(), to_fixed(r.scalar.unwrap().value))).collect();
-        assert_eq!(amounts, [(Some("ml".to_owned()), 1000), (None, 500), (None, 256_000)]);
+        let amounts: Vec<_> = carved
+            .iter()
+            .map(|r| (r.role.clone(), to_fixed(r.scalar.unwrap().value)))
+            .collect();
+        assert_eq!(
+            amounts,
+            [(Some("ml".to_owned()), 1000), (None, 500), (None, 256_000)]
+        );
         assert_eq!(to_fixed(offered[0].scalar.unwrap().value), 1500);
     }
 
     #[test]
     fn the_executors_id_changes_with_anything_that_is_in_it() {
-        let template = ExecutorTemplate { command: CommandInfo::shell("run"), resources: resources(100, 32) };
+        let template = ExecutorTemplate {
+            command: CommandInfo::shell("run"),
+            resources: resources(100, 32),
+        };
         let framework = FrameworkId::new("f");
         let id = |template: &ExecutorTemplate| template.info(&framework, "*").executor_id;
         assert_eq!(id(&template), id(&template.clone()));
-        let other = ExecutorTemplate { resources: resources(100, 64), ..template.clone() };
+        let other = ExecutorTemplate {
+            resources: resources(100, 64),
+            ..template.clone()
+        };
         assert_ne!(id(&template), id(&other));
     }
 }

@@ -70,10 +70,15 @@ impl BrokerFactory for MesosBrokers {
         let key = format!("broker {}", pool.name);
         let publisher = context.clone();
         let factory = move |_| {
-            let (settings, context, manager) = (settings.clone(), context.clone(), Arc::clone(&manager));
+            let (settings, context, manager) =
+                (settings.clone(), context.clone(), Arc::clone(&manager));
             async move { Ok(BrokerActor::new(settings, context, manager)) }
         };
-        let child = supervisor.start_child(ChildSpec::new(key, factory).restart(Restart::Permanent).mailbox(MAILBOX))?;
+        let child = supervisor.start_child(
+            ChildSpec::new(key, factory)
+                .restart(Restart::Permanent)
+                .mailbox(MAILBOX),
+        )?;
         publisher.publish(&child);
         Ok(())
     }
@@ -87,15 +92,21 @@ struct Mesos {
 
 impl Mesos {
     fn new(pool: &MesosPool) -> Result<Self, BoxError> {
-        let options =
-            SchedulerOptions { credential: pool.credential.clone(), seed: pool.seed, ..SchedulerOptions::default() };
+        let options = SchedulerOptions {
+            credential: pool.credential.clone(),
+            seed: pool.seed,
+            ..SchedulerOptions::default()
+        };
         let info = FrameworkInfo {
             user: pool.user.clone(),
             name: format!("meson-{}", pool.name),
             failover_timeout: Some(FAILOVER_TIMEOUT_SECONDS),
             checkpoint: Some(true),
             roles: vec![pool.settings.role.clone()],
-            principal: pool.credential.as_ref().map(|(principal, _)| principal.clone()),
+            principal: pool
+                .credential
+                .as_ref()
+                .map(|(principal, _)| principal.clone()),
             webui_url: pool.webui_url.clone(),
             capabilities: [
                 CapabilityType::PartitionAware,
@@ -109,21 +120,37 @@ impl Mesos {
             .to_vec(),
             ..FrameworkInfo::default()
         };
-        Ok(Self { client: SchedulerClient::new(&pool.masters, options)?, info })
+        Ok(Self {
+            client: SchedulerClient::new(&pool.masters, options)?,
+            info,
+        })
     }
 }
 
 #[async_trait]
 impl ResourceManager for Mesos {
     async fn subscribe(&self, id: Option<FrameworkId>) -> Result<Session, SubscribeError> {
-        let (session, events) = self.client.subscribe(self.info.clone(), id).await.map_err(|error| match error {
-            error if error.is_removed() => SubscribeError::Removed(error.to_string()),
-            client::SubscribeError::Unreachable { .. } => SubscribeError::Unavailable(error.to_string()),
-            error => SubscribeError::Refused(error.to_string()),
-        })?;
+        let (session, events) =
+            self.client
+                .subscribe(self.info.clone(), id)
+                .await
+                .map_err(|error| match error {
+                    error if error.is_removed() => SubscribeError::Removed(error.to_string()),
+                    client::SubscribeError::Unreachable { .. } => {
+                        SubscribeError::Unavailable(error.to_string())
+                    }
+                    error => SubscribeError::Refused(error.to_string()),
+                })?;
         let framework = session.framework_id().clone();
-        let events = events.into_stream().map(|event| event.map_err(|error| end(&error))).boxed();
-        Ok(Session { framework, events, calls: Arc::new(MesosSession(session)) })
+        let events = events
+            .into_stream()
+            .map(|event| event.map_err(|error| end(&error)))
+            .boxed();
+        Ok(Session {
+            framework,
+            events,
+            calls: Arc::new(MesosSession(session)),
+        })
     }
 }
 
@@ -132,7 +159,11 @@ fn end(error: &StreamError) -> SessionEnd {
         return SessionEnd::Fenced;
     }
     let text = error.to_string();
-    if text.contains("has been removed") { SessionEnd::Removed(text) } else { SessionEnd::Lost(text) }
+    if text.contains("has been removed") {
+        SessionEnd::Removed(text)
+    } else {
+        SessionEnd::Lost(text)
+    }
 }
 
 struct MesosSession(client::Session);

@@ -19,9 +19,9 @@
 pub mod actor;
 mod agents;
 mod launch;
-pub mod messages;
 pub mod manager;
 mod mesos;
+pub mod messages;
 mod queue;
 mod reconcile;
 pub mod state;

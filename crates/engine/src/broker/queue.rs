@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use meson_core::ids::TaskId;
-use meson_core::matching::{Constraints, Matching, Misfit, Offer, Owner, Policy, Problem, Request, Shape, match_offers};
+use meson_core::matching::{
+    Constraints, Matching, Misfit, Offer, Owner, Policy, Problem, Request, Shape, match_offers,
+};
 use meson_core::resources::Resources;
 use meson_core::units::Timestamp;
 use meson_protocol::api::Reason;
@@ -68,25 +70,53 @@ impl Queue {
                 shapes.len() - 1
             });
             tasks.push(task);
-            requests.push(Request { shape, owner, deadline: entry.deadline, since: entry.since });
+            requests.push(Request {
+                shape,
+                owner,
+                deadline: entry.deadline,
+                since: entry.since,
+            });
         }
         let mut shares = vec![Owner::default(); owners.len()];
         for (owner, index) in owners {
             shares[index].held = held.get(owner).copied().unwrap_or(Resources::ZERO);
         }
-        let problem = Problem { shapes: &shapes, owners: &shares, requests: &requests, offers, policy, now };
-        let Matching { placements, misfits, .. } = match_offers(&problem, &mut self.constraints);
-        let placed: Vec<(TaskId, usize)> =
-            placements.into_iter().map(|(request, offer)| (tasks[request].clone(), offer)).collect();
-        self.misfits = misfits.into_iter().map(|(shape, misfit)| (shapes[shape].clone(), misfit)).collect();
+        let problem = Problem {
+            shapes: &shapes,
+            owners: &shares,
+            requests: &requests,
+            offers,
+            policy,
+            now,
+        };
+        let Matching {
+            placements,
+            misfits,
+            ..
+        } = match_offers(&problem, &mut self.constraints);
+        let placed: Vec<(TaskId, usize)> = placements
+            .into_iter()
+            .map(|(request, offer)| (tasks[request].clone(), offer))
+            .collect();
+        self.misfits = misfits
+            .into_iter()
+            .map(|(shape, misfit)| (shapes[shape].clone(), misfit))
+            .collect();
         placed
             .into_iter()
-            .filter_map(|(task, offer)| self.entries.remove(&task).map(|entry| (task, entry, offer)))
+            .filter_map(|(task, offer)| {
+                self.entries.remove(&task).map(|entry| (task, entry, offer))
+            })
             .collect()
     }
 
     /// Why this task waits.
-    pub(super) fn explain(&self, task: &TaskId, connected: bool, agents_known: usize) -> Option<Waiting> {
+    pub(super) fn explain(
+        &self,
+        task: &TaskId,
+        connected: bool,
+        agents_known: usize,
+    ) -> Option<Waiting> {
         let entry = self.entries.get(task)?;
         let position = self
             .entries
@@ -96,27 +126,39 @@ impl Queue {
                     < (entry.deadline.is_none(), entry.deadline, entry.since)
             })
             .count();
-        let mut waiting = Waiting { position, ..Waiting::default() };
+        let mut waiting = Waiting {
+            position,
+            ..Waiting::default()
+        };
         match self.misfits.get(&entry.shape) {
             _ if !connected => waiting.reasons.push(Reason {
                 text: "not connected to the resource manager: is the Mesos master up?".to_owned(),
                 agents: 0,
             }),
             Some(misfit) => {
-                waiting.reasons =
-                    misfit.reasons.iter().map(|(text, agents)| Reason { text: text.clone(), agents: *agents }).collect();
+                waiting.reasons = misfit
+                    .reasons
+                    .iter()
+                    .map(|(text, agents)| Reason {
+                        text: text.clone(),
+                        agents: *agents,
+                    })
+                    .collect();
                 waiting.would_fit.clone_from(&misfit.would_fit);
                 if misfit.fits_when_drained {
-                    waiting.would_fit.push("fits once tasks that run now have ended".to_owned());
+                    waiting
+                        .would_fit
+                        .push("fits once tasks that run now have ended".to_owned());
                 }
             }
             None if agents_known == 0 => waiting.reasons.push(Reason {
                 text: "no agent has offered anything yet: are agents registered?".to_owned(),
                 agents: 0,
             }),
-            None => waiting
-                .reasons
-                .push(Reason { text: "waits for the next offers of the resource manager".to_owned(), agents: 0 }),
+            None => waiting.reasons.push(Reason {
+                text: "waits for the next offers of the resource manager".to_owned(),
+                agents: 0,
+            }),
         }
         Some(waiting)
     }

@@ -37,7 +37,13 @@ impl Questions {
         self.0
             .entry(task)
             .and_modify(|question| question.next = now)
-            .or_insert(Question { agent, asked: 0, next: now, unknown: 0, first_unknown: None });
+            .or_insert(Question {
+                agent,
+                asked: 0,
+                next: now,
+                unknown: 0,
+                first_unknown: None,
+            });
     }
 
     /// It was answered, or nobody wants to know any more.
@@ -54,7 +60,9 @@ impl Questions {
             unknown: 0,
             first_unknown: None,
         });
-        let Some(question) = self.0.get_mut(task) else { return false };
+        let Some(question) = self.0.get_mut(task) else {
+            return false;
+        };
         question.unknown += 1;
         let since = *question.first_unknown.get_or_insert(now);
         let believed = question.unknown >= UNKNOWN_ANSWERS && now.since(since) >= UNKNOWN_FOR;
@@ -67,7 +75,12 @@ impl Questions {
     /// The next batch, if one is due.
     pub(super) fn due(&mut self, now: Timestamp) -> Option<Call> {
         let mut tasks = Vec::new();
-        for (task, question) in self.0.iter_mut().filter(|(_, question)| question.next <= now).take(BATCH) {
+        for (task, question) in self
+            .0
+            .iter_mut()
+            .filter(|(_, question)| question.next <= now)
+            .take(BATCH)
+        {
             let wait = Duration(FIRST.0.saturating_mul(1 << question.asked.min(16))).min(LONGEST);
             question.asked += 1;
             question.next = now.after(wait);
@@ -119,7 +132,10 @@ mod tests {
             assert_eq!(asked(questions.due(now)), 1);
             times.push(now.0);
         }
-        let gaps: Vec<u64> = times.windows(2).map(|pair| (pair[1] - pair[0]) / 1000).collect();
+        let gaps: Vec<u64> = times
+            .windows(2)
+            .map(|pair| (pair[1] - pair[0]) / 1000)
+            .collect();
         assert_eq!(gaps, [4, 8, 16, 32, 60, 60, 60]);
         questions.settled(&task(0));
         assert_eq!(questions.next_due(), None);
@@ -129,7 +145,10 @@ mod tests {
     fn unknown_is_believed_only_when_it_lasts() {
         let mut questions = Questions::default();
         for second in [0, 1, 2, 99] {
-            assert!(!questions.unknown(&task(1), None, Timestamp(second * 1000)), "{second}");
+            assert!(
+                !questions.unknown(&task(1), None, Timestamp(second * 1000)),
+                "{second}"
+            );
         }
         assert!(questions.unknown(&task(1), None, Timestamp(100_000)));
     }

@@ -22,10 +22,16 @@ pub(super) enum Meaning {
 /// Interprets `status`. `seen` tells whether the attempt was heard of before from its executor or
 /// agent, `killing` whether we asked for its end.
 pub(super) fn interpret(status: &TaskStatus, seen: bool, killing: bool) -> Meaning {
-    let data = status.data.as_ref().map(|data| data.0.clone()).unwrap_or_default();
+    let data = status
+        .data
+        .as_ref()
+        .map(|data| data.0.clone())
+        .unwrap_or_default();
     let state = match &status.state {
         TaskState::Staging | TaskState::Starting => AttemptState::Launching,
-        TaskState::Running => AttemptState::Running { url: started(&data).url },
+        TaskState::Running => AttemptState::Running {
+            url: started(&data).url,
+        },
         TaskState::Killing => AttemptState::Killing,
         TaskState::Finished => AttemptState::Finished { data },
         TaskState::Killed if killing => AttemptState::Killed,
@@ -34,9 +40,11 @@ pub(super) fn interpret(status: &TaskStatus, seen: bool, killing: bool) -> Meani
         // A duplicate task id is answered under the id of the task that is alive, without a uuid:
         // whoever takes it at its word buries a live task.
         TaskState::Error if seen && status.uuid.is_none() => return Meaning::Void,
-        TaskState::Error | TaskState::Dropped | TaskState::Gone | TaskState::GoneByOperator | TaskState::Lost => {
-            failed(status, FailureClass::Platform, data)
-        }
+        TaskState::Error
+        | TaskState::Dropped
+        | TaskState::Gone
+        | TaskState::GoneByOperator
+        | TaskState::Lost => failed(status, FailureClass::Platform, data),
         TaskState::Unreachable => AttemptState::Unreachable,
         // A master with an in-memory registry says UNKNOWN of live tasks after its restart.
         _ => return Meaning::Unsure,
@@ -54,7 +62,9 @@ fn failed_class(status: &TaskStatus) -> FailureClass {
     match &status.reason {
         Some(StatusReason::MaxCompletionTimeReached) => FailureClass::Timeout,
         Some(
-            StatusReason::ContainerLimitation | StatusReason::ContainerLimitationDisk | StatusReason::ContainerLimitationMemory,
+            StatusReason::ContainerLimitation
+            | StatusReason::ContainerLimitationDisk
+            | StatusReason::ContainerLimitationMemory,
         ) => FailureClass::Step,
         Some(_) => FailureClass::Platform,
         None if status.source == Some(StatusSource::Executor) => FailureClass::Step,
@@ -64,7 +74,11 @@ fn failed_class(status: &TaskStatus) -> FailureClass {
 
 /// Killed, and not by us: a failed health check is the step's, all else the platform's.
 fn killed_class(status: &TaskStatus) -> FailureClass {
-    if status.healthy == Some(false) { FailureClass::Step } else { FailureClass::Platform }
+    if status.healthy == Some(false) {
+        FailureClass::Step
+    } else {
+        FailureClass::Platform
+    }
 }
 
 fn failed(status: &TaskStatus, class: FailureClass, data: Bytes) -> AttemptState {
@@ -75,7 +89,11 @@ fn failed(status: &TaskStatus, class: FailureClass, data: Bytes) -> AttemptState
     if let Some(text) = status.message.as_deref().filter(|text| !text.is_empty()) {
         message.push_str(&format!(": {text}"));
     }
-    AttemptState::Failed { class, message, data }
+    AttemptState::Failed {
+        class,
+        message,
+        data,
+    }
 }
 
 #[cfg(test)]
@@ -85,7 +103,11 @@ mod tests {
     use super::*;
 
     fn status(state: TaskState, source: StatusSource, reason: Option<StatusReason>) -> TaskStatus {
-        TaskStatus { source: Some(source), reason, ..TaskStatus::new(TaskId::new("r.s.1"), state) }
+        TaskStatus {
+            source: Some(source),
+            reason,
+            ..TaskStatus::new(TaskId::new("r.s.1"), state)
+        }
     }
 
     fn class(status: &TaskStatus) -> FailureClass {
@@ -100,26 +122,72 @@ mod tests {
         use {FailureClass as C, StatusReason as R, StatusSource as S, TaskState as T};
         for (state, source, reason, expected) in [
             (T::Failed, S::Executor, None, C::Step),
-            (T::Failed, S::Agent, Some(R::ContainerLaunchFailed), C::Platform),
-            (T::Failed, S::Agent, Some(R::ExecutorTerminated), C::Platform),
-            (T::Failed, S::Agent, Some(R::ExecutorRegistrationTimeout), C::Platform),
-            (T::Lost, S::Agent, Some(R::ExecutorReregistrationTimeout), C::Platform),
-            (T::Failed, S::Agent, Some(R::ContainerLimitationMemory), C::Step),
-            (T::Failed, S::Executor, Some(R::MaxCompletionTimeReached), C::Timeout),
+            (
+                T::Failed,
+                S::Agent,
+                Some(R::ContainerLaunchFailed),
+                C::Platform,
+            ),
+            (
+                T::Failed,
+                S::Agent,
+                Some(R::ExecutorTerminated),
+                C::Platform,
+            ),
+            (
+                T::Failed,
+                S::Agent,
+                Some(R::ExecutorRegistrationTimeout),
+                C::Platform,
+            ),
+            (
+                T::Lost,
+                S::Agent,
+                Some(R::ExecutorReregistrationTimeout),
+                C::Platform,
+            ),
+            (
+                T::Failed,
+                S::Agent,
+                Some(R::ContainerLimitationMemory),
+                C::Step,
+            ),
+            (
+                T::Failed,
+                S::Executor,
+                Some(R::MaxCompletionTimeReached),
+                C::Timeout,
+            ),
             (T::Dropped, S::Master, Some(R::InvalidOffers), C::Platform),
             (T::Gone, S::Master, Some(R::AgentRemoved), C::Platform),
-            (T::GoneByOperator, S::Master, Some(R::AgentRemovedByOperator), C::Platform),
+            (
+                T::GoneByOperator,
+                S::Master,
+                Some(R::AgentRemovedByOperator),
+                C::Platform,
+            ),
             (T::Killed, S::Agent, Some(R::AgentDraining), C::Platform),
         ] {
-            assert_eq!(class(&status(state.clone(), source, reason.clone())), expected, "{state} {reason:?}");
+            assert_eq!(
+                class(&status(state.clone(), source, reason.clone())),
+                expected,
+                "{state} {reason:?}"
+            );
         }
-        let unhealthy = TaskStatus { healthy: Some(false), ..status(T::Killed, S::Executor, None) };
+        let unhealthy = TaskStatus {
+            healthy: Some(false),
+            ..status(T::Killed, S::Executor, None)
+        };
         assert_eq!(class(&unhealthy), C::Step);
     }
 
     #[test]
     fn a_duplicate_ids_error_does_not_bury_the_live_task() {
-        let error = status(TaskState::Error, StatusSource::Master, Some(StatusReason::TaskInvalid));
+        let error = status(
+            TaskState::Error,
+            StatusSource::Master,
+            Some(StatusReason::TaskInvalid),
+        );
         assert_eq!(interpret(&error, true, false), Meaning::Void);
         assert_eq!(class_of_unseen(&error), FailureClass::Platform);
     }
@@ -134,22 +202,37 @@ mod tests {
     #[test]
     fn a_kill_that_we_asked_for_is_no_failure() {
         let killed = status(TaskState::Killed, StatusSource::Executor, None);
-        assert_eq!(interpret(&killed, true, true), Meaning::State(AttemptState::Killed));
+        assert_eq!(
+            interpret(&killed, true, true),
+            Meaning::State(AttemptState::Killed)
+        );
     }
 
     #[test]
     fn unknown_is_not_an_end() {
-        let unknown = status(TaskState::Unknown, StatusSource::Master, Some(StatusReason::Reconciliation));
+        let unknown = status(
+            TaskState::Unknown,
+            StatusSource::Master,
+            Some(StatusReason::Reconciliation),
+        );
         assert_eq!(interpret(&unknown, true, false), Meaning::Unsure);
     }
 
     #[test]
     fn the_drivers_page_comes_with_running_and_foreign_data_does_no_harm() {
         let mut running = status(TaskState::Running, StatusSource::Executor, None);
-        let page = Started { url: Some("http://a:4040".to_owned()) };
+        let page = Started {
+            url: Some("http://a:4040".to_owned()),
+        };
         running.data = Some(Data(page.encode().unwrap().into()));
-        assert_eq!(interpret(&running, false, false), Meaning::State(AttemptState::Running { url: page.url }));
+        assert_eq!(
+            interpret(&running, false, false),
+            Meaning::State(AttemptState::Running { url: page.url })
+        );
         running.data = Some(Data(Bytes::from_static(b"{}")));
-        assert_eq!(interpret(&running, false, false), Meaning::State(AttemptState::Running { url: None }));
+        assert_eq!(
+            interpret(&running, false, false),
+            Meaning::State(AttemptState::Running { url: None })
+        );
     }
 }

@@ -41,14 +41,30 @@ impl Broker {
     }
 
     pub(super) fn message(&mut self, message: &scheduler::Message, out: &mut Vec<Output>) {
-        let Ok(ExecutorMessage::Progress { task, sequence, percent, message, url }) =
-            ExecutorMessage::decode(&message.data.0)
+        let Ok(ExecutorMessage::Progress {
+            task,
+            sequence,
+            percent,
+            message,
+            url,
+        }) = ExecutorMessage::decode(&message.data.0)
         else {
             return;
         };
-        if let Some(known) = self.tasks.get_mut(&task).filter(|known| known.progress < sequence) {
+        if let Some(known) = self
+            .tasks
+            .get_mut(&task)
+            .filter(|known| known.progress < sequence)
+        {
             known.progress = sequence;
-            out.push(Output::Signal(task, News::Progress { percent, message, url }));
+            out.push(Output::Signal(
+                task,
+                News::Progress {
+                    percent,
+                    message,
+                    url,
+                },
+            ));
         }
     }
 
@@ -59,7 +75,10 @@ impl Broker {
             out.extend(foreign_acknowledge(&status).map(Output::Call));
             return;
         };
-        let agent = status.agent_id.as_ref().map(|agent| agent.as_str().to_owned());
+        let agent = status
+            .agent_id
+            .as_ref()
+            .map(|agent| agent.as_str().to_owned());
         let from_below = status.uuid.is_some();
         let grace = now.after(self.settings.orphan_grace);
         let known = self.tasks.entry(task.clone()).or_insert_with(|| Task {
@@ -114,7 +133,10 @@ impl Broker {
         // That a task has ended is told by a reconciliation without what it left behind: the update
         // that carries its result is still to come, and comes again until it is acknowledged.
         let result_to_come = status.reason == Some(StatusReason::Reconciliation)
-            && matches!(status.state, TaskState::Finished | TaskState::Failed | TaskState::Killed);
+            && matches!(
+                status.state,
+                TaskState::Finished | TaskState::Failed | TaskState::Killed
+            );
         let ended = status.state.is_terminal() || matches!(state, AttemptState::Failed { .. });
         if ended && !result_to_come {
             self.forget(&task);

@@ -64,6 +64,10 @@ impl Settings {
 }
 
 /// Something that happened.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lives for one call, and is never kept in numbers"
+)]
 #[derive(Debug)]
 pub enum Input {
     /// A session began, under this id.
@@ -122,6 +126,10 @@ pub enum Input {
 }
 
 /// Something to do.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lives for one call, and is never kept in numbers"
+)]
 #[derive(Debug, PartialEq)]
 pub enum Output {
     /// Say this to the resource manager.
@@ -190,7 +198,11 @@ struct Task {
 #[derive(Debug)]
 enum Stage {
     /// An offer is held; becomes a queue entry again when the hold ends.
-    Placed { entry: Box<Entry>, payload: Bytes, until: Timestamp },
+    Placed {
+        entry: Box<Entry>,
+        payload: Bytes,
+        until: Timestamp,
+    },
     /// Mesos was told, or knew before us.
     Launched,
 }
@@ -268,7 +280,8 @@ impl Broker {
 
     /// Why this task waits; none if it is not in the queue.
     pub fn explain(&self, task: &TaskId) -> Option<Waiting> {
-        self.queue.explain(task, self.connected, self.agents.known())
+        self.queue
+            .explain(task, self.connected, self.agents.known())
     }
 
     /// How many requests wait for a place.
@@ -290,13 +303,31 @@ impl Broker {
                 self.displace_all(now, out);
             }
             Input::Event(event) => self.event(event, now, out),
-            Input::Enqueue { task, shape, owner, deadline, payload } => {
-                self.enqueue(task, Entry { shape, owner, deadline, since: now }, payload, out);
+            Input::Enqueue {
+                task,
+                shape,
+                owner,
+                deadline,
+                payload,
+            } => {
+                self.enqueue(
+                    task,
+                    Entry {
+                        shape,
+                        owner,
+                        deadline,
+                        since: now,
+                    },
+                    payload,
+                    out,
+                );
             }
             Input::Confirm(task) => self.confirm(task, out),
             Input::Adopt { task, agent } => self.adopt(task, agent, now, out),
             Input::Kill { task, agent } => self.kill(task, agent, now, out),
-            Input::Acknowledge { task, agent, uuid } => out.push(Output::Call(acknowledge(&task, &agent, uuid))),
+            Input::Acknowledge { task, agent, uuid } => {
+                out.push(Output::Call(acknowledge(&task, &agent, uuid)))
+            }
             Input::Unheard(task) => self.unheard(&task, now),
             Input::Verdict { task, wanted } => self.verdict(&task, wanted, now, out),
         }
@@ -330,9 +361,23 @@ impl From<(TaskId, News)> for super::messages::Signal {
         match news {
             News::Queued => Self::Queued { task },
             News::Placed { agent, host } => Self::Placed { task, agent, host },
-            News::State { agent, uuid, state } => Self::Update(Box::new(Update { task, agent, uuid, state })),
+            News::State { agent, uuid, state } => Self::Update(Box::new(Update {
+                task,
+                agent,
+                uuid,
+                state,
+            })),
             News::Withdrawn => Self::Withdrawn { task },
-            News::Progress { percent, message, url } => Self::Progress { task, percent, message, url },
+            News::Progress {
+                percent,
+                message,
+                url,
+            } => Self::Progress {
+                task,
+                percent,
+                message,
+                url,
+            },
         }
     }
 }

@@ -35,7 +35,13 @@ impl Broker {
         }
     }
 
-    pub(super) fn displace(&mut self, task: TaskId, confirmed: bool, now: Timestamp, out: &mut Vec<Output>) {
+    pub(super) fn displace(
+        &mut self,
+        task: TaskId,
+        confirmed: bool,
+        now: Timestamp,
+        out: &mut Vec<Output>,
+    ) {
         if confirmed {
             let state = AttemptState::Failed {
                 class: FailureClass::Platform,
@@ -43,8 +49,19 @@ impl Broker {
                 data: Bytes::new(),
             };
             self.forget(&task);
-            out.push(Output::Signal(task, News::State { agent: None, uuid: None, state }));
-        } else if let Some(Task { stage: Stage::Placed { entry, payload, .. }, .. }) = self.forget(&task) {
+            out.push(Output::Signal(
+                task,
+                News::State {
+                    agent: None,
+                    uuid: None,
+                    state,
+                },
+            ));
+        } else if let Some(Task {
+            stage: Stage::Placed { entry, payload, .. },
+            ..
+        }) = self.forget(&task)
+        {
             self.payloads.insert(task.clone(), payload);
             self.queue.add(task, *entry);
             self.hungry = true;
@@ -68,13 +85,30 @@ impl Broker {
         Some(state)
     }
 
-    pub(super) fn enqueue(&mut self, task: TaskId, entry: Entry, payload: Bytes, out: &mut Vec<Output>) {
+    pub(super) fn enqueue(
+        &mut self,
+        task: TaskId,
+        entry: Entry,
+        payload: Bytes,
+        out: &mut Vec<Output>,
+    ) {
         if let Some(known) = self.tasks.get_mut(&task) {
             // Asked again by a new incarnation of its step actor.
             known.claimed = true;
             if let (Stage::Placed { .. }, Some(agent)) = (&known.stage, &known.agent) {
-                let host = self.agents.0.get(agent).map(|agent| agent.hostname().to_owned()).unwrap_or_default();
-                out.push(Output::Signal(task, News::Placed { agent: agent.clone(), host }));
+                let host = self
+                    .agents
+                    .0
+                    .get(agent)
+                    .map(|agent| agent.hostname().to_owned())
+                    .unwrap_or_default();
+                out.push(Output::Signal(
+                    task,
+                    News::Placed {
+                        agent: agent.clone(),
+                        host,
+                    },
+                ));
             }
             return;
         }
@@ -94,7 +128,10 @@ impl Broker {
             .and_then(|agent| agent.placed.get_mut(&task));
         match place {
             Some(confirmed) => *confirmed = true,
-            None if self.tasks.get(&task).is_some_and(|known| matches!(known.stage, Stage::Launched)) => {}
+            None if self
+                .tasks
+                .get(&task)
+                .is_some_and(|known| matches!(known.stage, Stage::Launched)) => {}
             None => {
                 // Too late: the hold is over. The placement is on record, so this attempt is done for.
                 self.queue.remove(&task);
@@ -104,12 +141,25 @@ impl Broker {
                     message: "the placement was confirmed too late: its offer is gone".to_owned(),
                     data: Bytes::new(),
                 };
-                out.push(Output::Signal(task, News::State { agent: None, uuid: None, state }));
+                out.push(Output::Signal(
+                    task,
+                    News::State {
+                        agent: None,
+                        uuid: None,
+                        state,
+                    },
+                ));
             }
         }
     }
 
-    pub(super) fn adopt(&mut self, task: TaskId, agent: String, now: Timestamp, out: &mut Vec<Output>) {
+    pub(super) fn adopt(
+        &mut self,
+        task: TaskId,
+        agent: String,
+        now: Timestamp,
+        out: &mut Vec<Output>,
+    ) {
         let known = self.tasks.entry(task.clone()).or_insert_with(|| Task {
             agent: Some(agent.clone()),
             resources: Resources::ZERO,
@@ -131,13 +181,24 @@ impl Broker {
         }
     }
 
-    pub(super) fn kill(&mut self, task: TaskId, agent: Option<String>, now: Timestamp, out: &mut Vec<Output>) {
+    pub(super) fn kill(
+        &mut self,
+        task: TaskId,
+        agent: Option<String>,
+        now: Timestamp,
+        out: &mut Vec<Output>,
+    ) {
         if self.queue.remove(&task).is_some() {
             self.payloads.remove(&task);
             out.push(Output::Signal(task, News::Withdrawn));
             return;
         }
-        if let Some(Task { stage: Stage::Placed { .. }, agent: Some(place), .. }) = self.tasks.get(&task) {
+        if let Some(Task {
+            stage: Stage::Placed { .. },
+            agent: Some(place),
+            ..
+        }) = self.tasks.get(&task)
+        {
             if let Some(agent) = self.agents.0.get_mut(place) {
                 agent.placed.remove(&task);
             }
@@ -167,7 +228,11 @@ impl Broker {
 
     /// Another step actor may come for it; otherwise it is asked about, and killed if unwanted.
     pub(super) fn unheard(&mut self, task: &TaskId, now: Timestamp) {
-        if let Some(known) = self.tasks.get_mut(task).filter(|known| matches!(known.stage, Stage::Launched)) {
+        if let Some(known) = self
+            .tasks
+            .get_mut(task)
+            .filter(|known| matches!(known.stage, Stage::Launched))
+        {
             known.claimed = false;
             if !known.killing {
                 known.next = Some(now.after(self.settings.orphan_grace));
@@ -175,8 +240,16 @@ impl Broker {
         }
     }
 
-    pub(super) fn verdict(&mut self, task: &TaskId, wanted: Option<bool>, now: Timestamp, out: &mut Vec<Output>) {
-        let Some(known) = self.tasks.get_mut(task).filter(|known| !known.claimed) else { return };
+    pub(super) fn verdict(
+        &mut self,
+        task: &TaskId,
+        wanted: Option<bool>,
+        now: Timestamp,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(known) = self.tasks.get_mut(task).filter(|known| !known.claimed) else {
+            return;
+        };
         known.next = Some(now.after(self.settings.orphan_grace));
         if wanted != Some(false) {
             return;

@@ -31,11 +31,23 @@ impl Broker {
             Stage::Placed { until, .. } => Some(*until),
             Stage::Launched => task.next,
         });
-        let idle = self.agents.0.values().filter(|a| a.has_offers()).map(|a| a.offered_at.after(self.settings.idle_hold));
-        let revive = (self.hungry || self.revive_again)
-            .then(|| self.revived_at.map_or(Timestamp(0), |at| at.after(self.settings.revive_every)));
+        let idle = self
+            .agents
+            .0
+            .values()
+            .filter(|a| a.has_offers())
+            .map(|a| a.offered_at.after(self.settings.idle_hold));
+        let revive = (self.hungry || self.revive_again).then(|| {
+            self.revived_at
+                .map_or(Timestamp(0), |at| at.after(self.settings.revive_every))
+        });
         let connected = self.connected.then_some(self.next_implicit);
-        holds.chain(idle).chain(revive).chain(self.questions.next_due()).chain(connected).min()
+        holds
+            .chain(idle)
+            .chain(revive)
+            .chain(self.questions.next_due())
+            .chain(connected)
+            .min()
     }
 
     /// Placements that were not confirmed in time go back into the queue.
@@ -44,7 +56,9 @@ impl Broker {
             .tasks
             .iter()
             .filter_map(|(task, state)| match (&state.stage, &state.agent) {
-                (Stage::Placed { until, .. }, Some(agent)) if *until <= now => Some((task.clone(), agent.clone())),
+                (Stage::Placed { until, .. }, Some(agent)) if *until <= now => {
+                    Some((task.clone(), agent.clone()))
+                }
                 _ => None,
             })
             .collect();
@@ -55,7 +69,10 @@ impl Broker {
                 _ => agent.placed.remove(&task),
             });
             if confirmed != Some(true)
-                && let Some(Task { stage: Stage::Placed { entry, payload, .. }, .. }) = self.forget(&task)
+                && let Some(Task {
+                    stage: Stage::Placed { entry, payload, .. },
+                    ..
+                }) = self.forget(&task)
             {
                 self.payloads.insert(task.clone(), payload);
                 self.queue.add(task, *entry);
@@ -65,19 +82,32 @@ impl Broker {
     }
 
     pub(super) fn place(&mut self, now: Timestamp, out: &mut Vec<Output>) {
-        let Some(executor) = self.executor.as_ref().map(|executor| executor.executor_id.clone()) else { return };
+        let Some(executor) = self
+            .executor
+            .as_ref()
+            .map(|executor| executor.executor_id.clone())
+        else {
+            return;
+        };
         if self.queue.is_empty() {
             return;
         }
-        let (ids, offers) = self.agents.open(&executor, &self.settings.executor.resources);
+        let (ids, offers) = self
+            .agents
+            .open(&executor, &self.settings.executor.resources);
         if offers.is_empty() {
             return;
         }
-        let placed = self.queue.place(&offers, &self.held, self.settings.policy, now);
+        let placed = self
+            .queue
+            .place(&offers, &self.held, self.settings.policy, now);
         for (task, entry, offer) in placed {
             let agent_id = &ids[offer];
             let resources = entry.shape.resources;
-            let held = self.held.entry(entry.owner.clone()).or_insert(Resources::ZERO);
+            let held = self
+                .held
+                .entry(entry.owner.clone())
+                .or_insert(Resources::ZERO);
             *held = held.plus(&resources);
             self.agents.hold(agent_id, &resources);
             let payload = self.payloads.remove(&task).unwrap_or_default();
@@ -86,7 +116,11 @@ impl Broker {
                 agent.placed.insert(task.clone(), false);
             }
             let owner = entry.owner.clone();
-            let stage = Stage::Placed { entry: Box::new(entry), payload, until: now.after(PLACEMENT_HOLD) };
+            let stage = Stage::Placed {
+                entry: Box::new(entry),
+                payload,
+                until: now.after(PLACEMENT_HOLD),
+            };
             let state = Task {
                 agent: Some(agent_id.clone()),
                 resources,
@@ -100,23 +134,40 @@ impl Broker {
                 unheard: Vec::new(),
             };
             self.tasks.insert(task.clone(), state);
-            out.push(Output::Signal(task, News::Placed { agent: agent_id.clone(), host }));
+            out.push(Output::Signal(
+                task,
+                News::Placed {
+                    agent: agent_id.clone(),
+                    host,
+                },
+            ));
         }
     }
 
     /// One ACCEPT for each agent whose placements are all confirmed.
     pub(super) fn launch(&mut self, out: &mut Vec<Output>) {
-        let Some(executor) = self.executor.clone() else { return };
+        let Some(executor) = self.executor.clone() else {
+            return;
+        };
         for (id, agent) in &mut self.agents.0 {
             if agent.placed.is_empty() || agent.placed.values().any(|confirmed| !confirmed) {
                 continue;
             }
             let mut launchables = Vec::new();
             for task in std::mem::take(&mut agent.placed).into_keys() {
-                let Some(state) = self.tasks.get_mut(&task) else { continue };
-                if let Stage::Placed { payload, .. } = std::mem::replace(&mut state.stage, Stage::Launched) {
+                let Some(state) = self.tasks.get_mut(&task) else {
+                    continue;
+                };
+                if let Stage::Placed { payload, .. } =
+                    std::mem::replace(&mut state.stage, Stage::Launched)
+                {
                     let (resources, owner) = (state.resources, state.owner.clone());
-                    launchables.push(Launchable { task, resources, owner, payload });
+                    launchables.push(Launchable {
+                        task,
+                        resources,
+                        owner,
+                        payload,
+                    });
                 }
             }
             let warm = agent.is_warm(&executor.executor_id);
@@ -125,7 +176,15 @@ impl Broker {
             self.stats.launched += launchables.len() as u64;
             agent.warmed(&executor.executor_id);
             let refuse = self.settings.refuse.0 as f64 / 1000.0;
-            out.push(Output::Call(launch::accept(id, offers, resources, &executor, warm, launchables, refuse)));
+            out.push(Output::Call(launch::accept(
+                id,
+                offers,
+                resources,
+                &executor,
+                warm,
+                launchables,
+                refuse,
+            )));
             // Who still waits wants the rest as soon as possible.
             self.hungry |= !self.queue.is_empty();
         }
@@ -136,7 +195,12 @@ impl Broker {
     pub(super) fn give_back(&mut self, now: Timestamp, out: &mut Vec<Output>) {
         let waiting = !self.queue.is_empty();
         let mut declined = Vec::new();
-        for agent in self.agents.0.values_mut().filter(|agent| agent.has_offers() && agent.placed.is_empty()) {
+        for agent in self
+            .agents
+            .0
+            .values_mut()
+            .filter(|agent| agent.has_offers() && agent.placed.is_empty())
+        {
             if waiting || now.since(agent.offered_at) >= self.settings.idle_hold {
                 declined.extend(agent.take_offers().0);
             }
@@ -146,7 +210,10 @@ impl Broker {
         }
         self.stats.declined += declined.len() as u64;
         let filters = Some(Filters::refuse(self.settings.refuse.0 as f64 / 1000.0));
-        out.push(Output::Call(Call::Decline(Decline { offer_ids: declined, filters })));
+        out.push(Output::Call(Call::Decline(Decline {
+            offer_ids: declined,
+            filters,
+        })));
     }
 
     /// SUPPRESS while nobody waits, REVIVE when somebody newly does.

@@ -1,7 +1,9 @@
 use meson_core::resources::{MilliCpus, Resources};
 use meson_core::units::Bytes as Size;
 use meson_mesos::scheduler::{Offers, Rescind, Update};
-use meson_mesos::types::{CommandInfo, Offer, OfferId, Resource, StatusReason, StatusSource, TaskState};
+use meson_mesos::types::{
+    CommandInfo, Offer, OfferId, Resource, StatusReason, StatusSource, TaskState,
+};
 
 use super::*;
 
@@ -11,7 +13,11 @@ struct World {
 }
 
 fn resources(cpus: u64, mib: u64) -> Resources {
-    Resources { cpus: MilliCpus(cpus * 1000), mem: Size::from_mib(mib), ..Resources::ZERO }
+    Resources {
+        cpus: MilliCpus(cpus * 1000),
+        mem: Size::from_mib(mib),
+        ..Resources::ZERO
+    }
 }
 
 fn task(n: u32) -> TaskId {
@@ -20,8 +26,14 @@ fn task(n: u32) -> TaskId {
 
 impl World {
     fn new() -> Self {
-        let executor = ExecutorTemplate { command: CommandInfo::shell("meson-executor"), resources: resources(0, 32) };
-        let mut world = Self { broker: Broker::new(Settings::new("*", executor)), now: Timestamp(1_000_000) };
+        let executor = ExecutorTemplate {
+            command: CommandInfo::shell("meson-executor"),
+            resources: resources(0, 32),
+        };
+        let mut world = Self {
+            broker: Broker::new(Settings::new("*", executor)),
+            now: Timestamp(1_000_000),
+        };
         world.tell(Input::Subscribed(FrameworkId::new("f")));
         world
     }
@@ -44,7 +56,11 @@ impl World {
     fn enqueue(&mut self, n: u32, cpus: u64) -> Vec<Output> {
         self.tell(Input::Enqueue {
             task: task(n),
-            shape: Shape { resources: resources(cpus, 64), require: None, prefer: None },
+            shape: Shape {
+                resources: resources(cpus, 64),
+                require: None,
+                prefer: None,
+            },
             owner: "ada".to_owned(),
             deadline: None,
             payload: Bytes::from_static(b"payload"),
@@ -56,10 +72,15 @@ impl World {
             id: OfferId::new(id),
             agent_id: AgentId::new(agent),
             hostname: format!("{agent}.example"),
-            resources: vec![Resource::scalar("cpus", cpus as f64), Resource::scalar("mem", 1024.0)],
+            resources: vec![
+                Resource::scalar("cpus", cpus as f64),
+                Resource::scalar("mem", 1024.0),
+            ],
             ..Offer::default()
         };
-        self.tell(Input::Event(Event::Offers(Offers { offers: vec![offer] })))
+        self.tell(Input::Event(Event::Offers(Offers {
+            offers: vec![offer],
+        })))
     }
 
     fn update(&mut self, n: u32, state: TaskState, uuid: Option<&'static [u8]>) -> Vec<Output> {
@@ -84,7 +105,15 @@ impl World {
 }
 
 fn calls(out: &[Output]) -> Vec<&Call> {
-    out.iter().filter_map(|output| if let Output::Call(call) = output { Some(call) } else { None }).collect()
+    out.iter()
+        .filter_map(|output| {
+            if let Output::Call(call) = output {
+                Some(call)
+            } else {
+                None
+            }
+        })
+        .collect()
 }
 
 fn placed(out: &[Output]) -> Vec<TaskId> {
@@ -99,7 +128,13 @@ fn placed(out: &[Output]) -> Vec<TaskId> {
 fn launched(out: &[Output]) -> Vec<String> {
     calls(out)
         .into_iter()
-        .filter_map(|call| if let Call::Accept(accept) = call { Some(accept) } else { None })
+        .filter_map(|call| {
+            if let Call::Accept(accept) = call {
+                Some(accept)
+            } else {
+                None
+            }
+        })
         .flat_map(|accept| &accept.operations)
         .filter_map(|operation| operation.launch.as_ref())
         .flat_map(|launch| &launch.task_infos)
@@ -109,7 +144,13 @@ fn launched(out: &[Output]) -> Vec<String> {
 
 fn failure(out: &[Output]) -> Option<FailureClass> {
     out.iter().find_map(|output| match output {
-        Output::Signal(_, News::State { state: AttemptState::Failed { class, .. }, .. }) => Some(*class),
+        Output::Signal(
+            _,
+            News::State {
+                state: AttemptState::Failed { class, .. },
+                ..
+            },
+        ) => Some(*class),
         _ => None,
     })
 }
@@ -123,7 +164,10 @@ fn nothing_is_launched_before_its_placement_is_confirmed() {
     let out = world.offer("o1", "a", 4);
     assert_eq!(placed(&out), [task(1)]);
     assert!(launched(&out).is_empty());
-    assert_eq!(launched(&world.tell(Input::Confirm(task(1)))), [task(1).to_string()]);
+    assert_eq!(
+        launched(&world.tell(Input::Confirm(task(1)))),
+        [task(1).to_string()]
+    );
 }
 
 #[test]
@@ -131,16 +175,36 @@ fn new_work_revives_and_an_empty_queue_declines_and_suppresses() {
     let mut world = World::new();
     world.offer("o1", "a", 4);
     let out = world.wait(300);
-    assert!(calls(&out).iter().any(|call| matches!(call, Call::Decline(_))), "{out:?}");
-    assert!(calls(&out).iter().any(|call| matches!(call, Call::Suppress(_))), "{out:?}");
+    assert!(
+        calls(&out)
+            .iter()
+            .any(|call| matches!(call, Call::Decline(_))),
+        "{out:?}"
+    );
+    assert!(
+        calls(&out)
+            .iter()
+            .any(|call| matches!(call, Call::Suppress(_))),
+        "{out:?}"
+    );
     let out = world.enqueue(1, 1);
-    assert!(calls(&out).iter().any(|call| matches!(call, Call::Revive(_))), "{out:?}");
+    assert!(
+        calls(&out)
+            .iter()
+            .any(|call| matches!(call, Call::Revive(_))),
+        "{out:?}"
+    );
 }
 
 #[test]
 fn a_lost_revive_is_said_once_more_and_never_periodically() {
     let mut world = World::new();
-    let revives = |out: Vec<Output>| calls(&out).iter().filter(|call| matches!(call, Call::Revive(_))).count();
+    let revives = |out: Vec<Output>| {
+        calls(&out)
+            .iter()
+            .filter(|call| matches!(call, Call::Revive(_)))
+            .count()
+    };
     assert_eq!(revives(world.enqueue(1, 1)), 1);
     assert_eq!(revives(world.wait(1_000)), 1);
     let later: usize = (0..60).map(|_| revives(world.wait(1_000))).sum();
@@ -152,7 +216,9 @@ fn a_placement_that_is_not_confirmed_in_time_waits_again_and_a_late_word_ends_th
     let mut world = World::new();
     world.enqueue(1, 1);
     world.offer("o1", "a", 4);
-    world.tell(Input::Event(Event::Rescind(Rescind { offer_id: OfferId::new("o1") })));
+    world.tell(Input::Event(Event::Rescind(Rescind {
+        offer_id: OfferId::new("o1"),
+    })));
     assert_eq!(world.broker.queued(), 1, "it waits again");
     let out = world.tell(Input::Confirm(task(1)));
     assert_eq!(failure(&out), Some(FailureClass::Platform));
@@ -167,17 +233,36 @@ fn an_offer_that_goes_after_the_confirmation_costs_the_platform() {
     world.offer("o1", "a", 4);
     world.tell(Input::Confirm(task(1)));
     let out = world.tell(Input::Disconnected);
-    assert_eq!(failure(&out), Some(FailureClass::Platform), "placed on record, never launched");
-    assert_eq!(world.broker.queued(), 1, "the other was not confirmed and waits");
+    assert_eq!(
+        failure(&out),
+        Some(FailureClass::Platform),
+        "placed on record, never launched"
+    );
+    assert_eq!(
+        world.broker.queued(),
+        1,
+        "the other was not confirmed and waits"
+    );
 }
 
 #[test]
 fn an_update_is_told_with_its_uuid_and_acknowledged_only_on_word() {
     let mut world = World::launched(1);
     let out = world.update(1, TaskState::Finished, Some(b"2"));
-    assert!(!calls(&out).iter().any(|call| matches!(call, Call::Acknowledge(_))));
-    assert!(out.iter().any(|output| matches!(output, Output::Signal(_, News::State { uuid: Some(_), .. }))));
-    let out = world.tell(Input::Acknowledge { task: task(1), agent: "a".to_owned(), uuid: b"2".to_vec() });
+    assert!(
+        !calls(&out)
+            .iter()
+            .any(|call| matches!(call, Call::Acknowledge(_)))
+    );
+    assert!(
+        out.iter()
+            .any(|output| matches!(output, Output::Signal(_, News::State { uuid: Some(_), .. })))
+    );
+    let out = world.tell(Input::Acknowledge {
+        task: task(1),
+        agent: "a".to_owned(),
+        uuid: b"2".to_vec(),
+    });
     assert!(matches!(calls(&out)[..], [Call::Acknowledge(_)]));
 }
 
@@ -189,8 +274,15 @@ fn a_task_that_no_run_knows_is_killed_and_one_that_a_run_knows_is_left_alone() {
         assert!(calls(&out).is_empty(), "nobody may have claimed it yet");
         let out = world.wait(30_000);
         assert!(out.contains(&Output::AskWanted(task(9))), "{out:?}");
-        let out = world.tell(Input::Verdict { task: task(9), wanted });
-        assert_eq!(calls(&out).iter().any(|call| matches!(call, Call::Kill(_))), killed, "{wanted:?}");
+        let out = world.tell(Input::Verdict {
+            task: task(9),
+            wanted,
+        });
+        assert_eq!(
+            calls(&out).iter().any(|call| matches!(call, Call::Kill(_))),
+            killed,
+            "{wanted:?}"
+        );
     }
 }
 
@@ -198,9 +290,21 @@ fn a_task_that_no_run_knows_is_killed_and_one_that_a_run_knows_is_left_alone() {
 fn what_was_heard_before_the_adoption_is_told_after_it() {
     let mut world = World::new();
     world.update(9, TaskState::Finished, Some(b"1"));
-    let out = world.tell(Input::Adopt { task: task(9), agent: "a".to_owned() });
+    let out = world.tell(Input::Adopt {
+        task: task(9),
+        agent: "a".to_owned(),
+    });
     assert!(
-        out.iter().any(|o| matches!(o, Output::Signal(_, News::State { state: AttemptState::Finished { .. }, .. }))),
+        out.iter().any(|o| matches!(
+            o,
+            Output::Signal(
+                _,
+                News::State {
+                    state: AttemptState::Finished { .. },
+                    ..
+                }
+            )
+        )),
         "{out:?}"
     );
 }
@@ -214,7 +318,10 @@ fn an_adopted_task_is_reconciled_with_its_agent_until_answered() {
             .filter(|call| matches!(call, Call::Reconcile(r) if r.tasks.iter().all(|t| t.agent_id.is_some()) && !r.tasks.is_empty()))
             .count()
     };
-    let out = world.tell(Input::Adopt { task: task(1), agent: "a".to_owned() });
+    let out = world.tell(Input::Adopt {
+        task: task(1),
+        agent: "a".to_owned(),
+    });
     assert_eq!(reconciles(&out), 1);
     assert_eq!(reconciles(&world.wait(2_000)), 1);
     world.update(1, TaskState::Running, None);
@@ -226,19 +333,43 @@ fn after_a_new_session_all_that_runs_is_asked_about() {
     let mut world = World::launched(1);
     world.tell(Input::Disconnected);
     let out = world.tell(Input::Subscribed(FrameworkId::new("f")));
-    let explicit = calls(&out).iter().any(|call| matches!(call, Call::Reconcile(r) if r.tasks.len() == 1));
-    let implicit = calls(&out).iter().any(|call| matches!(call, Call::Reconcile(r) if r.tasks.is_empty()));
+    let explicit = calls(&out)
+        .iter()
+        .any(|call| matches!(call, Call::Reconcile(r) if r.tasks.len() == 1));
+    let implicit = calls(&out)
+        .iter()
+        .any(|call| matches!(call, Call::Reconcile(r) if r.tasks.is_empty()));
     assert!(explicit && implicit, "{out:?}");
 }
 
 #[test]
 fn a_kill_is_said_again_until_the_task_ends() {
     let mut world = World::launched(1);
-    let kills = |out: Vec<Output>| calls(&out).iter().filter(|call| matches!(call, Call::Kill(_))).count();
-    assert_eq!(kills(world.tell(Input::Kill { task: task(1), agent: None })), 1);
+    let kills = |out: Vec<Output>| {
+        calls(&out)
+            .iter()
+            .filter(|call| matches!(call, Call::Kill(_)))
+            .count()
+    };
+    assert_eq!(
+        kills(world.tell(Input::Kill {
+            task: task(1),
+            agent: None
+        })),
+        1
+    );
     assert_eq!(kills(world.wait(10_000)), 1);
     let out = world.update(1, TaskState::Killed, Some(b"2"));
-    assert!(out.iter().any(|o| matches!(o, Output::Signal(_, News::State { state: AttemptState::Killed, .. }))));
+    assert!(out.iter().any(|o| matches!(
+        o,
+        Output::Signal(
+            _,
+            News::State {
+                state: AttemptState::Killed,
+                ..
+            }
+        )
+    )));
     assert_eq!(kills(world.wait(60_000)), 0);
 }
 
@@ -246,7 +377,10 @@ fn a_kill_is_said_again_until_the_task_ends() {
 fn a_request_that_is_killed_in_the_queue_never_ran() {
     let mut world = World::new();
     world.enqueue(1, 1);
-    let out = world.tell(Input::Kill { task: task(1), agent: None });
+    let out = world.tell(Input::Kill {
+        task: task(1),
+        agent: None,
+    });
     assert!(out.contains(&Output::Signal(task(1), News::Withdrawn)));
     assert!(placed(&world.offer("o1", "a", 4)).is_empty());
 }
@@ -258,7 +392,10 @@ fn several_tasks_share_one_accept_and_one_executor() {
         world.enqueue(n, 1);
     }
     assert_eq!(placed(&world.offer("o1", "a", 4)).len(), 3);
-    assert!(launched(&world.tell(Input::Confirm(task(1)))).is_empty(), "the others are about to be confirmed");
+    assert!(
+        launched(&world.tell(Input::Confirm(task(1)))).is_empty(),
+        "the others are about to be confirmed"
+    );
     world.tell(Input::Confirm(task(2)));
     assert_eq!(launched(&world.tell(Input::Confirm(task(3)))).len(), 3);
 }
@@ -268,9 +405,18 @@ fn a_task_too_big_hears_why_and_the_offer_goes_back() {
     let mut world = World::new();
     world.enqueue(1, 16);
     let out = world.offer("o1", "a", 4);
-    assert!(calls(&out).iter().any(|call| matches!(call, Call::Decline(_))));
+    assert!(
+        calls(&out)
+            .iter()
+            .any(|call| matches!(call, Call::Decline(_)))
+    );
     let waiting = world.broker.explain(&task(1)).unwrap();
-    assert!(waiting.reasons[0].text.contains("cpus: wants 16, at most 4 free"), "{waiting:?}");
+    assert!(
+        waiting.reasons[0]
+            .text
+            .contains("cpus: wants 16, at most 4 free"),
+        "{waiting:?}"
+    );
     assert_eq!(waiting.would_fit, ["fits now if cpus ≤ 4"]);
 }
 
@@ -280,7 +426,10 @@ fn an_error_about_a_duplicate_does_not_end_the_live_task() {
     let status = TaskStatus {
         reason: Some(StatusReason::TaskInvalid),
         source: Some(StatusSource::Master),
-        ..TaskStatus::new(meson_mesos::types::TaskId::new(task(1).to_string()), TaskState::Error)
+        ..TaskStatus::new(
+            meson_mesos::types::TaskId::new(task(1).to_string()),
+            TaskState::Error,
+        )
     };
     let out = world.tell(Input::Event(Event::Update(Update { status })));
     assert!(out.is_empty(), "{out:?}");
@@ -293,12 +442,19 @@ fn an_end_told_by_reconciliation_leaves_the_task_known_until_its_result_comes() 
     let status = TaskStatus {
         reason: Some(StatusReason::Reconciliation),
         source: Some(StatusSource::Master),
-        ..TaskStatus::new(meson_mesos::types::TaskId::new(task(1).to_string()), TaskState::Finished)
+        ..TaskStatus::new(
+            meson_mesos::types::TaskId::new(task(1).to_string()),
+            TaskState::Finished,
+        )
     };
     world.tell(Input::Event(Event::Update(Update { status })));
     assert_eq!(world.broker.live(), 1);
     let out = world.update(1, TaskState::Finished, Some(b"2"));
-    assert!(out.iter().any(|o| matches!(o, Output::Signal(_, News::State { uuid: Some(_), .. }))), "{out:?}");
+    assert!(
+        out.iter()
+            .any(|o| matches!(o, Output::Signal(_, News::State { uuid: Some(_), .. }))),
+        "{out:?}"
+    );
     assert_eq!(world.broker.live(), 0);
 }
 
@@ -308,6 +464,9 @@ fn a_task_whose_step_actor_is_gone_is_asked_about() {
     world.tell(Input::Unheard(task(1)));
     let out = world.wait(30_000);
     assert!(out.contains(&Output::AskWanted(task(1))), "{out:?}");
-    let out = world.tell(Input::Verdict { task: task(1), wanted: Some(false) });
+    let out = world.tell(Input::Verdict {
+        task: task(1),
+        wanted: Some(false),
+    });
     assert!(calls(&out).iter().any(|call| matches!(call, Call::Kill(_))));
 }
