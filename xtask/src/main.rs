@@ -1,7 +1,7 @@
 //! The commands of the README: set-up and then the thing itself, saying what is done.
 //!
 //! * [`setup`]: Debian packages, the Python environment, a Docker engine.
-//! * [`demo`], [`test`], [`verify`], [`bench`], [`chaos`]: one command each.
+//! * [`demo`], [`mod@test`], [`verify`], [`mod@bench`], [`chaos`]: one command each.
 //! * [`shell`]: runs a program and says so.
 
 mod bench;

@@ -59,7 +59,7 @@ pub struct Confirm {
 }
 
 /// Takes over an attempt that was placed before this broker or this step actor lived.
-/// Reconciled explicitly, with the agent's id; answered by [`Signal::Update`] or [`Signal::Lost`].
+/// Reconciled explicitly, with the agent's id; answered by [`Signal::Update`].
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct Adopt {

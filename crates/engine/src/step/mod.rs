@@ -10,7 +10,7 @@
 //! * [`words`]: what goes in and what comes out of that.
 //! * [`actor`]: mailbox, timers, broker.
 //! * [`result`]: what a terminal update says about the outcome.
-//! * [`child_run`]: the other kind of attempt, a run of another workflow.
+//! * [`mod@child_run`]: the other kind of attempt, a run of another workflow.
 
 mod actor;
 mod child_run;

@@ -1,5 +1,5 @@
 //! Progress of an application, from its driver's REST API
-//! (https://spark.apache.org/docs/latest/monitoring.html#rest-api).
+//! (<https://spark.apache.org/docs/latest/monitoring.html#rest-api>).
 
 use std::time::Duration;
 

@@ -97,7 +97,7 @@ pub(crate) struct Store {
     _lock: File,
 }
 
-/// Everything that one framework left, as [`Store::load_framework`] finds it.
+/// Everything that one framework left, as the store finds it.
 #[derive(Debug)]
 pub(crate) struct Loaded<F, R, T> {
     pub(crate) framework: F,
