@@ -40,7 +40,10 @@ pub(crate) fn verify() -> anyhow::Result<()> {
         "--document-private-items",
     ]);
     // Private items are documented too: the next developer reads them, and links may lead there.
-    run(doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links"))
+    run(doc.env(
+        "RUSTDOCFLAGS",
+        "-D warnings -A rustdoc::private_intra_doc_links",
+    ))
 }
 
 /// What a machine can mend.

@@ -1,4 +1,4 @@
-//! What was decided: the history of a run, and all that [`apply`](super::apply) needs.
+//! What was decided: the history of a run, and all that [`apply`](super::apply()) needs.
 //!
 //! Events carry absolute values (`running: 7`, not `one more`), so applying one needs no
 //! definition, and a replica needs no more than the event to follow.

@@ -1,4 +1,4 @@
-//! What happens to a run: everything that [`decide`](super::decide) decides about.
+//! What happens to a run: everything that [`decide`](super::decide()) decides about.
 
 use std::collections::BTreeMap;
 
