@@ -105,9 +105,14 @@ fn convert(param: &Param, value: Value) -> Result<Value, ParamError> {
         Value::String(text) => match param.kind {
             ParamType::Bool if text.eq_ignore_ascii_case("true") => Some(Value::Bool(true)),
             ParamType::Bool if text.eq_ignore_ascii_case("false") => Some(Value::Bool(false)),
-            ParamType::Int | ParamType::Float | ParamType::List => {
-                serde_json::from_str(text.trim()).ok()
-            }
+            // Not kept as it was typed: 1e-3 and 0.001 are one value.
+            ParamType::Float => text
+                .trim()
+                .parse::<f64>()
+                .ok()
+                .filter(|number| number.is_finite())
+                .map(Value::from),
+            ParamType::Int | ParamType::List => serde_json::from_str(text.trim()).ok(),
             _ => None,
         },
         _ => None,

@@ -11,14 +11,13 @@ use meson_core::definition::Definition;
 use meson_core::ids::{IterPath, RunId, TaskId};
 use meson_core::run::{Input, RunHeader, RunState};
 use meson_core::units::Timestamp;
-use meson_protocol::api::RunSummary;
+use meson_protocol::api::{RunDetail, RunEvent, RunSummary};
 
 use crate::broker::messages::Waiting;
 use crate::error::EngineError;
-use crate::events::RunEvent;
 use crate::explain::StepNow;
 use crate::machine::ArtifactEntry;
-use crate::views::{IterationPage, RunDetail};
+use crate::views::IterationPage;
 
 /// Asked of a shard's leader.
 #[derive(Debug, Clone)]

@@ -5,31 +5,9 @@ use meson_core::definition::Definition;
 use meson_core::ids::{Attempt, Instance};
 use meson_core::run::{Event, Failure, FailureClass, Late};
 use meson_core::units::Timestamp;
-use serde::{Deserialize, Serialize};
+use meson_protocol::api::RunEvent;
 
 use crate::machine::HistoryEntry;
-
-/// An event of a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunEvent {
-    /// Its number in the run's history, from 1.
-    pub seq: u64,
-    /// RFC 3339.
-    pub time: String,
-    /// What kind of event it is: `attempt_running`.
-    pub kind: String,
-    /// The step that it is about, if it is about one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub step: Option<String>,
-    /// Which iteration of the loops around the step, `2-17`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub iteration: Option<String>,
-    /// Which attempt.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub attempt: Option<u32>,
-    /// One sentence that says what happened.
-    pub text: String,
-}
 
 /// An event as it is shown.
 pub(crate) fn show(definition: &Definition, entry: &HistoryEntry) -> RunEvent {

@@ -10,12 +10,12 @@ use meson_core::ids::{Instance, NodeId, RunId, TaskId};
 use meson_core::run::record::Phase;
 use meson_core::run::{Input, Plan, Record, RecordKey, Records, RunHeader, RunState};
 use meson_core::units::Timestamp;
-use meson_protocol::api::RunSummary;
+use meson_protocol::api::{RunEvent, RunSummary};
 
 use crate::broker::messages::{Explain, Waiting};
 use crate::calls::{RunFilter, RunPage, ShardCall, ShardReply};
 use crate::error::{EngineError, similar};
-use crate::events::{RunEvent, show};
+use crate::events::show;
 use crate::guardian::Wake;
 use crate::machine::{self, Command, Reader, Response};
 use crate::node::Node;

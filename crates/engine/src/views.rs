@@ -2,11 +2,11 @@
 //! here and now (progress, hosts) beside them.
 
 use meson_core::ids::{Attempt, Instance, IterPath, RunId, TaskId};
-use meson_core::run::view::{self, RunView};
+use meson_core::run::view;
 pub use meson_core::run::view::{IterationPage, IterationView};
 use meson_core::run::{Family, Record, RecordKey, Records, Scan};
 use meson_core::units::Timestamp;
-use serde::Serialize;
+use meson_protocol::api::{LiveAttempt, RunDetail};
 
 use crate::error::EngineError;
 use crate::explain::{self, StepNow};
@@ -17,45 +17,6 @@ use crate::progress::Progress;
 
 /// Live attempts that are shown with a run; the rest is found among its iterations.
 const LIVE_SHOWN: usize = 100;
-
-/// A run with what goes on in it.
-#[derive(Debug, Clone, Serialize)]
-pub struct RunDetail {
-    /// The run.
-    #[serde(flatten)]
-    pub run: RunView,
-    /// What goes on, at most a hundred attempts of it.
-    pub live: Vec<LiveAttempt>,
-}
-
-/// An attempt that goes on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LiveAttempt {
-    /// The step.
-    pub step: String,
-    /// Which iteration of the loops around it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub iteration: Option<String>,
-    /// Which attempt.
-    pub attempt: u32,
-    /// The step's state.
-    pub state: &'static str,
-    /// When the attempt began to run, RFC 3339.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub started_at: Option<String>,
-    /// The host that it runs on.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub host: Option<String>,
-    /// A page to look at.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub url: Option<String>,
-    /// 0 to 100.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub percent: Option<u8>,
-    /// What it is doing.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub message: String,
-}
 
 /// A run as people see it.
 pub(crate) fn run(node: &Node, reader: &Reader, run: &RunId) -> Result<RunDetail, EngineError> {
@@ -106,7 +67,7 @@ fn live_attempt(
         step,
         iteration: iteration(&instance.path),
         attempt,
-        state: record.state.name(),
+        state: record.state.name().to_owned(),
         started_at: record.started_at.map(Timestamp::to_rfc3339),
         host: place
             .map(|place| place.host.clone())

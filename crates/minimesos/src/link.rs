@@ -241,7 +241,7 @@ mod tests {
         let json = serde_json::to_string(&message).unwrap();
         assert_eq!(
             json,
-            r#"{"type":"KILL_TASK","framework_id":{"value":"f"},"task_id":{"value":"t"}}"#
+            r#"{"KILL_TASK":{"framework_id":{"value":"f"},"task_id":{"value":"t"}}}"#
         );
         assert_eq!(serde_json::from_str::<ToAgent>(&json).unwrap(), message);
         let call = FromAgent::Unregister;

@@ -25,6 +25,9 @@ pub struct Reference {
     pub test: bool,
 }
 
+/// Stack for parsing the deepest expression that is allowed, with much to spare.
+const PARSER_STACK_BYTES: usize = 16 << 20;
+
 impl Compiled {
     pub(super) fn new(source: &str) -> Result<Self, ExpressionError> {
         scan::check(source)?;
@@ -36,10 +39,10 @@ impl Compiled {
         if source.trim().is_empty() {
             return Err(syntax("it is empty".to_owned(), 1));
         }
-        let expr = eval::environment()
-            .parser()
-            .parse(source)
-            .map_err(|errors| {
+        // The parser recurses with frames of many kilobytes, larger still when it is optimized.
+        let parse = || eval::environment().parser().parse(source);
+        let expr = stacker::maybe_grow(PARSER_STACK_BYTES, PARSER_STACK_BYTES, parse).map_err(
+            |errors| {
                 errors.errors.first().map_or_else(
                     || syntax("it is no expression".to_owned(), 1),
                     |error| {
@@ -49,7 +52,8 @@ impl Compiled {
                         )
                     },
                 )
-            })?;
+            },
+        )?;
         let mut references = Vec::new();
         collect(&expr, &mut Vec::new(), &mut references);
         let expr = instrument::instrument(expr)?;

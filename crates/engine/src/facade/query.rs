@@ -7,14 +7,14 @@ use futures::future::try_join_all;
 use meson_core::definition::Definition;
 use meson_core::ids::{IterPath, RunId};
 use meson_core::run::StepState;
-use meson_protocol::api::{ArtifactView, Explanation, Page, RunSummary};
+use meson_protocol::api::{ArtifactView, Explanation, Page, RunDetail, RunEvent, RunSummary};
 
 use super::Engine;
 use crate::calls::{RunFilter, ShardCall, ShardReply};
 use crate::error::EngineError;
-use crate::events::{RunEvent, cursor, read_cursor};
+use crate::events::{cursor, read_cursor};
 use crate::machine::{ArtifactEntry, keys};
-use crate::views::{IterationPage, RunDetail};
+use crate::views::IterationPage;
 
 impl Engine {
     /// A run as people see it, with what goes on in it.
