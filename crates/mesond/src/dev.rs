@@ -215,13 +215,12 @@ fn config(options: &Options, data: &Path, master: &MasterHandle) -> anyhow::Resu
         executor.display()
     );
     let listen = options.http.clone();
-    let address: std::net::SocketAddr = listen.parse().with_context(|| {
+    listen.parse::<std::net::SocketAddr>().with_context(|| {
         format!(
             "--http {listen:?} is no address: write it like {}:7070",
             IpAddr::from(Ipv4Addr::LOCALHOST)
         )
     })?;
-    let _ = address;
     Ok(Config {
         node: Node {
             id: 1,

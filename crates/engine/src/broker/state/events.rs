@@ -25,7 +25,7 @@ impl Broker {
             }
             Event::Rescind(rescind) => {
                 for (task, confirmed) in self.agents.rescinded(&rescind.offer_id) {
-                    self.displace(task, confirmed, now, out);
+                    self.displace(task, confirmed, out);
                 }
             }
             Event::Update(update) => self.update(update.status, now, out),

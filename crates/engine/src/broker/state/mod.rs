@@ -300,7 +300,7 @@ impl Broker {
             Input::Subscribed(framework) => self.subscribed(framework, now),
             Input::Disconnected => {
                 self.connected = false;
-                self.displace_all(now, out);
+                self.displace_all(out);
             }
             Input::Event(event) => self.event(event, now, out),
             Input::Enqueue {

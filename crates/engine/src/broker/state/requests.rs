@@ -29,19 +29,13 @@ impl Broker {
 
     /// Offers are void: who had a place and was not confirmed waits again; who was confirmed is
     /// on record as placed there, and must not be launched elsewhere under the same id.
-    pub(super) fn displace_all(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+    pub(super) fn displace_all(&mut self, out: &mut Vec<Output>) {
         for (task, confirmed) in self.agents.clear_offers() {
-            self.displace(task, confirmed, now, out);
+            self.displace(task, confirmed, out);
         }
     }
 
-    pub(super) fn displace(
-        &mut self,
-        task: TaskId,
-        confirmed: bool,
-        now: Timestamp,
-        out: &mut Vec<Output>,
-    ) {
+    pub(super) fn displace(&mut self, task: TaskId, confirmed: bool, out: &mut Vec<Output>) {
         if confirmed {
             let state = AttemptState::Failed {
                 class: FailureClass::Platform,
@@ -57,7 +51,14 @@ impl Broker {
                     state,
                 },
             ));
-        } else if let Some(Task {
+        } else {
+            self.requeue(task);
+        }
+    }
+
+    /// A placement came to nothing: the request waits again, in its old place.
+    pub(super) fn requeue(&mut self, task: TaskId) {
+        if let Some(Task {
             stage: Stage::Placed { entry, payload, .. },
             ..
         }) = self.forget(&task)
@@ -65,7 +66,6 @@ impl Broker {
             self.payloads.insert(task.clone(), payload);
             self.queue.add(task, *entry);
             self.hungry = true;
-            let _ = now;
         }
     }
 

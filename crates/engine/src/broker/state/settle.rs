@@ -68,15 +68,8 @@ impl Broker {
                 Some(true) => Some(true),
                 _ => agent.placed.remove(&task),
             });
-            if confirmed != Some(true)
-                && let Some(Task {
-                    stage: Stage::Placed { entry, payload, .. },
-                    ..
-                }) = self.forget(&task)
-            {
-                self.payloads.insert(task.clone(), payload);
-                self.queue.add(task, *entry);
-                self.hungry = true;
+            if confirmed != Some(true) {
+                self.requeue(task);
             }
         }
     }
