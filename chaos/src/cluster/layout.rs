@@ -1,0 +1,265 @@
+//! Which file is where, and the coordinators' configurations.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, ensure};
+
+use super::ports;
+use crate::{proxy::Network, settings::Settings};
+
+/// The cluster's name.
+pub(super) const CLUSTER: &str = "chaos";
+
+/// Bytes of a log's end that an error shows.
+const LOG_SHOWN: usize = 3_000;
+
+/// Where to ask, for those who only look.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    /// The coordinators' APIs.
+    pub nodes: BTreeMap<u64, String>,
+    /// The Mesos master.
+    pub master: String,
+    /// The file that steps write their executions to.
+    pub traces: PathBuf,
+}
+
+/// Ports.
+pub(super) struct Addresses {
+    http: BTreeMap<u64, u16>,
+    mesh: BTreeMap<u64, u16>,
+    master: u16,
+}
+
+impl Addresses {
+    pub(super) fn choose(nodes: u64, seed: u64) -> Result<Self> {
+        let count = usize::try_from(nodes)?;
+        let mut ports = ports::free(2 * count + 1, seed)?.into_iter();
+        let master = ports.next().context("no port is free")?;
+        Ok(Self {
+            http: (1..=nodes).zip(ports.by_ref().take(count)).collect(),
+            mesh: (1..=nodes).zip(ports).collect(),
+            master,
+        })
+    }
+}
+
+/// Files and addresses of a cluster.
+pub(super) struct Layout {
+    bin: PathBuf,
+    folder: PathBuf,
+    addresses: Addresses,
+    settings: Settings,
+}
+
+impl Layout {
+    pub(super) fn new(
+        bin: &Path,
+        folder: &Path,
+        addresses: Addresses,
+        settings: &Settings,
+    ) -> Result<Self> {
+        for part in ["logs", "agents", "store", "nodes", "master"] {
+            std::fs::create_dir_all(folder.join(part))
+                .with_context(|| format!("make {} in {}", part, folder.display()))?;
+        }
+        // Absolute and without links: processes are recognised by their working directories.
+        let folder = folder.canonicalize()?;
+        std::fs::write(folder.join("secret"), "this cluster lives for a test only")?;
+        Ok(Self {
+            bin: bin
+                .canonicalize()
+                .with_context(|| format!("there is no folder {}", bin.display()))?,
+            folder,
+            addresses,
+            settings: settings.clone(),
+        })
+    }
+
+    pub(super) fn program(&self, name: &str) -> Result<PathBuf> {
+        let program = self.bin.join(name);
+        ensure!(
+            program.is_file(),
+            "{} is missing: build it with `cargo build -p mesond -p mesonctl -p minimesos -p meson-executor`, \
+             or say where it is with --bin",
+            program.display()
+        );
+        Ok(program)
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(super) fn certificates(&self) -> PathBuf {
+        self.folder.join("certs")
+    }
+
+    pub(super) fn data(&self, node: u64) -> PathBuf {
+        self.folder.join(format!("nodes/data-{node}"))
+    }
+
+    pub(super) fn config(&self, node: u64) -> PathBuf {
+        self.folder.join(format!("nodes/{node}.toml"))
+    }
+
+    pub(super) fn log(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("logs/{name}.log"))
+    }
+
+    pub(super) fn end_of_log(&self, name: &str) -> String {
+        let bytes = std::fs::read(self.log(name)).unwrap_or_default();
+        let from = bytes.len().saturating_sub(LOG_SHOWN);
+        String::from_utf8_lossy(bytes.get(from..).unwrap_or_default()).into_owned()
+    }
+
+    pub(super) fn agents(&self) -> PathBuf {
+        self.folder.join("agents")
+    }
+
+    pub(super) fn agent(&self, agent: u64) -> PathBuf {
+        self.agents().join(agent.to_string())
+    }
+
+    pub(super) fn master(&self) -> PathBuf {
+        self.folder.join("master")
+    }
+
+    pub(super) fn master_port(&self) -> u16 {
+        self.addresses.master
+    }
+
+    pub(super) fn master_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.addresses.master)
+    }
+
+    pub(super) fn url(&self, node: u64) -> String {
+        let port = self.addresses.http.get(&node).copied().unwrap_or_default();
+        format!("http://127.0.0.1:{port}")
+    }
+
+    /// Where each node listens for the others.
+    pub(super) fn mesh(&self) -> BTreeMap<u64, SocketAddr> {
+        let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let ports = self.addresses.mesh.iter();
+        ports.map(|(node, port)| (*node, at(*port))).collect()
+    }
+
+    pub(super) fn directory(&self) -> Directory {
+        Directory {
+            nodes: (1..=self.settings.nodes)
+                .map(|node| (node, self.url(node)))
+                .collect(),
+            master: self.master_url(),
+            traces: self.folder.join("traces"),
+        }
+    }
+
+    pub(super) fn write_config(&self, node: u64, network: &Network) -> Result<()> {
+        let path = self.config(node);
+        std::fs::write(&path, self.config_text(node, network)?)
+            .with_context(|| format!("write {}", path.display()))
+    }
+
+    fn config_text(&self, node: u64, network: &Network) -> Result<String> {
+        let text = |path: &Path| format!("{:?}", path.display().to_string());
+        let settings = &self.settings;
+        let urls: Vec<String> = (1..=settings.nodes).map(|node| self.url(node)).collect();
+        let mut toml = format!(
+            "[node]\nid = {node}\ncluster = {CLUSTER:?}\nregion = {:?}\ndata = {}\nsecret = {}\nshards = {}\n",
+            settings.region(node),
+            text(&self.data(node)),
+            text(&self.folder.join("secret")),
+            settings.shards,
+        );
+        if settings.nodes > 1 {
+            toml.push_str("zone = \"a\"\n");
+        }
+        let listen = self.url(node).replace("http://", "");
+        write!(
+            toml,
+            "\n[http]\nlisten = {listen:?}\nadvertise = {urls:?}\n"
+        )?;
+        if settings.nodes > 1 {
+            self.write_mesh(&mut toml, node, network)?;
+        }
+        let store = format!("file://{}", self.folder.join("store").display());
+        let user = nix::unistd::User::from_uid(nix::unistd::Uid::effective())?
+            .context("this user has no name")?
+            .name;
+        write!(
+            toml,
+            "\n[store]\nurl = {store:?}\n\n[[pool]]\nname = \"default\"\nmasters = [{:?}]\nrole = \"*\"\n\
+             user = {user:?}\nexecutor = {{ command = {}, cpus = 0.1, mem = 64 }}\npacking = \"spread\"\n",
+            self.master_url(),
+            text(&self.program("meson-executor")?),
+        )?;
+        Ok(toml)
+    }
+
+    fn write_mesh(&self, toml: &mut String, node: u64, network: &Network) -> Result<()> {
+        let mesh = self.mesh();
+        let timing = self.settings.timing;
+        let own = mesh.get(&node).context("the node has no address")?;
+        let certificates = self.certificates().join(format!("node-{node}"));
+        write!(
+            toml,
+            "\n[cluster]\nlisten = \"{own}\"\ncertificates = {:?}\n\n[cluster.timing]\nheartbeat_ms = {}\n\
+             election_min_ms = {}\nelection_max_ms = {}\n\n[cluster.routes]\n",
+            certificates.display().to_string(),
+            timing.heartbeat_ms,
+            timing.election_min_ms,
+            timing.election_max_ms,
+        )?;
+        for other in mesh.keys().filter(|other| **other != node) {
+            let route = network.route(node, *other).context("a link is missing")?;
+            writeln!(toml, "{other} = \"{route}\"")?;
+        }
+        for (member, address) in &mesh {
+            write!(
+                toml,
+                "\n[[cluster.member]]\nid = {member}\naddr = \"{address}\"\nhttp = {:?}\nregion = {:?}\nzone = \"a\"\n",
+                self.url(*member),
+                self.settings.region(*member),
+            )?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_configuration_is_toml_and_dials_the_proxy() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("meson-executor"), "").unwrap();
+        let settings = Settings::default();
+        let addresses = Addresses::choose(3, 1).unwrap();
+        let layout = Layout::new(folder.path(), folder.path(), addresses, &settings).unwrap();
+        let network = Network::open(&layout.mesh(), 1).await.unwrap();
+        let text = layout.config_text(2, &network).unwrap();
+        let read: toml::Table = text.parse().unwrap();
+        let cluster = read["cluster"].as_table().unwrap();
+        assert_eq!(cluster["member"].as_array().unwrap().len(), 3);
+        let route = network.route(2, 3).unwrap().to_string();
+        assert_eq!(cluster["routes"]["3"].as_str(), Some(route.as_str()));
+        assert!(cluster["routes"].get("2").is_none(), "it does not dial itself");
+    }
+
+    #[test]
+    fn a_missing_program_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let addresses = Addresses::choose(1, 1).unwrap();
+        let settings = Settings::default();
+        let layout = Layout::new(folder.path(), folder.path(), addresses, &settings).unwrap();
+        let error = layout.program("mesond").unwrap_err().to_string();
+        assert!(error.contains("mesond is missing"), "{error}");
+    }
+}

@@ -1,0 +1,211 @@
+//! What the cluster that is broken looks like: defaults, and a TOML file to say otherwise.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+/// All of it. Every key may be left out.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// How many coordinators; one of them has no mesh.
+    pub nodes: u64,
+    /// How many Mesos agents.
+    pub agents: u64,
+    /// Raft groups.
+    pub shards: u16,
+    /// Regions of the coordinators and agents, in turn.
+    pub regions: Vec<String>,
+    /// Raft's timers.
+    pub timing: Timing,
+    /// How far regions are apart.
+    #[serde(rename = "distance")]
+    pub distances: Vec<Distance>,
+    /// What runs meanwhile.
+    pub load: LoadSettings,
+    /// How long all is well before each fault, in milliseconds.
+    pub steady_ms: u64,
+    /// How long a fault lasts, in milliseconds.
+    pub fault_ms: u64,
+    /// How long the cluster may take to work again after a fault, in milliseconds.
+    pub recover_ms: u64,
+    /// How long runs may take to end after the last fault, in milliseconds.
+    pub end_ms: u64,
+    /// What coordinators log, as in `MESON_LOG`.
+    pub log: String,
+}
+
+/// Raft's timers, in milliseconds.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Timing {
+    /// Between two heartbeats of a leader.
+    pub heartbeat_ms: u64,
+    /// Without word of a leader for this long, at least, a node wants to be elected.
+    pub election_min_ms: u64,
+    /// And at most.
+    pub election_max_ms: u64,
+}
+
+/// How far two regions are apart.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Distance {
+    /// The two.
+    pub between: [String; 2],
+    /// From one to the other, in milliseconds: half a round trip.
+    pub one_way_ms: u64,
+    /// Up to so much more.
+    #[serde(default)]
+    pub jitter_ms: u64,
+}
+
+/// What runs while things break.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoadSettings {
+    /// New runs per second.
+    pub runs_per_second: f64,
+    /// No new runs while this many are not known to have ended.
+    pub most_open: usize,
+    /// Which of the harness's workflows; empty: all.
+    pub workflows: Vec<String>,
+}
+
+impl Default for LoadSettings {
+    fn default() -> Self {
+        Self {
+            runs_per_second: 4.0,
+            most_open: 24,
+            workflows: Vec::new(),
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            nodes: 3,
+            agents: 2,
+            shards: 4,
+            regions: vec!["eu".to_owned()],
+            timing: Timing {
+                heartbeat_ms: 50,
+                election_min_ms: 150,
+                election_max_ms: 300,
+            },
+            distances: Vec::new(),
+            load: LoadSettings::default(),
+            steady_ms: 1_500,
+            fault_ms: 2_500,
+            recover_ms: 30_000,
+            end_ms: 90_000,
+            log: "warn,mesond=info,meson_engine=info".to_owned(),
+        }
+    }
+}
+
+impl Settings {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// It cannot be read, or something in it makes no sense; the error names the key.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the configuration {}", path.display()))?;
+        Self::parse(&text)
+            .with_context(|| format!("the configuration {} is wrong", path.display()))
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let settings: Self = toml::from_str(text)?;
+        ensure!(
+            (1..=9).contains(&settings.nodes),
+            "nodes: {} is not between 1 and 9",
+            settings.nodes
+        );
+        ensure!(
+            (1..=99).contains(&settings.agents),
+            "agents: {} is not between 1 and 99",
+            settings.agents
+        );
+        ensure!(
+            (1..=1024).contains(&settings.shards),
+            "shards: {} is not between 1 and 1024",
+            settings.shards
+        );
+        ensure!(
+            !settings.regions.is_empty(),
+            "regions: there is none; leave the key out for one region"
+        );
+        let timing = settings.timing;
+        ensure!(
+            0 < timing.heartbeat_ms
+                && timing.heartbeat_ms < timing.election_min_ms
+                && timing.election_min_ms < timing.election_max_ms,
+            "timing: heartbeat_ms, election_min_ms and election_max_ms must grow in this order"
+        );
+        for distance in &settings.distances {
+            for region in &distance.between {
+                ensure!(
+                    settings.regions.contains(region),
+                    "distance.between: {region:?} is none of the regions {:?}",
+                    settings.regions
+                );
+            }
+        }
+        ensure!(
+            settings.load.runs_per_second > 0.0 && settings.load.runs_per_second <= 1_000.0,
+            "load.runs_per_second: {} is not between 0 and 1000",
+            settings.load.runs_per_second
+        );
+        Ok(settings)
+    }
+
+    /// The region of the node or agent with this number.
+    #[must_use]
+    pub fn region(&self, number: u64) -> &str {
+        let index = usize::try_from(number.saturating_sub(1)).unwrap_or(0);
+        let count = self.regions.len().max(1);
+        self.regions.get(index % count).map_or("eu", String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_may_say_only_what_differs() {
+        let settings = Settings::parse(
+            r#"
+            nodes = 5
+            regions = ["eu", "us"]
+            [[distance]]
+            between = ["eu", "us"]
+            one_way_ms = 40
+            [load]
+            runs_per_second = 2
+            "#,
+        )
+        .unwrap();
+        assert_eq!((settings.nodes, settings.shards), (5, 4));
+        assert_eq!((settings.region(1), settings.region(4)), ("eu", "us"));
+        assert_eq!(settings.load.most_open, 24);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (text, word) in [
+            ("colour = 3", "colour"),
+            ("nodes = 0", "nodes"),
+            ("[timing]\nheartbeat_ms = 400\nelection_min_ms = 150\nelection_max_ms = 300", "timing"),
+            ("[[distance]]\nbetween = [\"eu\", \"moon\"]\none_way_ms = 1", "moon"),
+            ("[load]\nruns_per_second = 0", "runs_per_second"),
+        ] {
+            let error = format!("{:#}", Settings::parse(text).unwrap_err());
+            assert!(error.contains(word), "{text}: {error}");
+        }
+    }
+}
