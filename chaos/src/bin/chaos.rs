@@ -117,7 +117,9 @@ async fn run_all(args: &Args) -> Result<bool> {
         }
     }
     let text = table(&outcomes);
-    println!("\n{text}");
+    if !outcomes.is_empty() {
+        println!("\n{text}");
+    }
     let kept = outcomes.iter().all(|outcome| outcome.violations.is_empty());
     if let Some(folder) = &args.report {
         write_report(folder, &text, &outcomes)?;

@@ -22,7 +22,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::history::History;
+use crate::history::{History, What};
 
 /// What Meson promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -78,6 +78,55 @@ impl Promise {
             Self::BadInput => "bad input gets a clear error",
             Self::MajorityOnly => "a minority accepts nothing, answers nothing old",
             Self::Recovery => "all works again after the fault",
+        }
+    }
+
+    /// How much of a history bears on it: with nothing seen, nothing is proved.
+    #[must_use]
+    pub fn evidence(self, history: &History) -> usize {
+        let seen = |what: fn(&What) -> bool| {
+            let entries = history.entries.iter();
+            entries.filter(|entry| what(&entry.what)).count()
+        };
+        match self {
+            Self::Durable => history.acknowledged().len(),
+            Self::OneCompletion | Self::NoOrphans => history.end.effects.len() / 2,
+            Self::OneLeader => seen(|what| matches!(what, What::Leader { .. })),
+            Self::Order => history.end.runs.values().map(|run| run.events.len()).sum(),
+            Self::SameState => history.end.replicas.len(),
+            Self::Artifacts => history.end.artifacts.len(),
+            Self::BadInput => seen(|what| {
+                matches!(
+                    what,
+                    What::BadInput {
+                        status: Some(_),
+                        ..
+                    }
+                )
+            }),
+            Self::MajorityOnly => seen(|what| {
+                matches!(
+                    what,
+                    What::MinorityWrite { .. } | What::MinorityRead { .. }
+                )
+            }),
+            Self::Recovery => seen(|what| matches!(what, What::Recovered { .. })),
+        }
+    }
+
+    /// What is counted as evidence.
+    #[must_use]
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::Durable => "runs",
+            Self::OneCompletion | Self::NoOrphans => "executions",
+            Self::OneLeader => "views",
+            Self::Order => "events",
+            Self::SameState => "replicas",
+            Self::Artifacts => "artifacts",
+            Self::BadInput => "requests",
+            Self::MajorityOnly => "probes",
+            Self::Recovery => "recoveries",
         }
     }
 }

@@ -101,16 +101,15 @@ impl Asker<'_> {
         let mut events: Vec<RunEvent> = Vec::new();
         loop {
             let after = events.last().map_or(0, |event| event.seq);
-            let page: Page<RunEvent> = self
+            let page: Vec<RunEvent> = self
                 .ask(&format!(
                     "/v1/runs/{run}/events?limit={PAGE}&after={after}"
                 ))
                 .await?;
-            let empty = page.items.is_empty();
-            events.extend(page.items);
-            if page.next.is_none() || empty {
+            if page.is_empty() {
                 return Ok(events);
             }
+            events.extend(page);
         }
     }
 

@@ -66,8 +66,20 @@ fn verdict(outcomes: &[Outcome]) -> String {
                 broken.map(|one| format!("{}: {}: {}", outcome.scenario.name(), one.subject, one.text))
             })
             .collect();
-        let mark = if broken.is_empty() { "kept  " } else { "BROKEN" };
-        text.push_str(&format!("{mark}  {}\n", promise.text()));
+        let evidence: usize = outcomes
+            .iter()
+            .map(|outcome| promise.evidence(&outcome.history))
+            .sum();
+        let mark = match (broken.len(), evidence) {
+            (0, 0) => "UNSEEN",
+            (0, _) => "kept  ",
+            _ => "BROKEN",
+        };
+        text.push_str(&format!(
+            "{mark}  {} ({evidence} {})\n",
+            promise.text(),
+            promise.unit()
+        ));
         for one in &broken {
             text.push_str(&format!("          {one}\n"));
         }

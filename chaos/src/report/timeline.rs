@@ -223,14 +223,16 @@ fn write_promises(page: &mut String, outcome: &Outcome) -> std::fmt::Result {
             .iter()
             .filter(|violation| violation.promise == promise)
             .collect();
-        let (class, word) = if broken.is_empty() {
-            ("kept", "kept")
-        } else {
-            ("no", "broken")
+        let evidence = promise.evidence(&outcome.history);
+        let (class, word) = match (broken.len(), evidence) {
+            (0, 0) => ("", "unseen"),
+            (0, _) => ("kept", "kept"),
+            _ => ("no", "broken"),
         };
         write!(
             page,
-            "<tr><td class=\"{class}\">{word}</td><td>{}",
+            "<tr><td class=\"{class}\">{word}</td><td class=\"n\">{evidence} {}</td><td>{}",
+            promise.unit(),
             escape(promise.text())
         )?;
         for violation in broken {
