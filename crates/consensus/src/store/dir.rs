@@ -49,6 +49,11 @@ struct Format {
     format: u32,
 }
 
+/// Whether there is no node in the directory yet.
+pub(super) fn is_new(dir: &Path) -> bool {
+    !dir.join("node").exists()
+}
+
 pub(super) fn open(dir: &Path, options: &Options) -> Result<DataDir, OpenError> {
     let io = |action: &'static str| {
         move |source: io::Error| OpenError::Io {

@@ -232,6 +232,11 @@ impl Store {
         })
     }
 
+    /// Whether opening the directory would create it.
+    pub(crate) fn is_new(root: &Path) -> bool {
+        dir::is_new(root)
+    }
+
     fn batch(&self) -> OwnedWriteBatch {
         self.database.batch()
     }
