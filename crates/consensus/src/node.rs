@@ -49,6 +49,7 @@ pub struct ConsensusNode {
 
 struct NodeInner {
     node: NodeId,
+    incarnation: String,
     shards: Vec<Shard>,
     inboxes: Vec<SnapshotInbox>,
     store: StoreRef,
@@ -146,6 +147,7 @@ impl ConsensusNode {
         Ok(Self {
             inner: Arc::new(NodeInner {
                 node: options.node_id,
+                incarnation: store.incarnation.clone(),
                 shards,
                 inboxes,
                 store: store_ref,
@@ -161,6 +163,12 @@ impl ConsensusNode {
     #[must_use]
     pub fn node_id(&self) -> NodeId {
         self.inner.node
+    }
+
+    /// What was drawn when the data directory was made; see [`Options::incarnation`].
+    #[must_use]
+    pub fn incarnation(&self) -> &str {
+        &self.inner.incarnation
     }
 
     /// A shard by its number, or `None` if the cluster does not have that many.

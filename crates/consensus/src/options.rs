@@ -22,6 +22,9 @@ pub struct Options {
     pub members: Members,
     /// What a shard without a history does.
     pub birth: Birth,
+    /// A text that no other data directory has, kept by this one if it is made now. It tells a
+    /// node from another that bears its number, or from itself before it lost its data.
+    pub incarnation: String,
     /// When the log is shortened.
     pub snapshots: SnapshotPolicy,
     /// What is refused, and how much is held in memory.
@@ -47,6 +50,7 @@ impl Options {
             shards,
             members: Members::from([(node_id, Member::default())]),
             birth: Birth::Found,
+            incarnation: String::new(),
             snapshots: SnapshotPolicy::default(),
             limits: Limits::default(),
             timing: Timing::alone(),
