@@ -1,12 +1,76 @@
 //! The cluster, and this coordinator's own state.
 
 use actix_web::HttpResponse;
-use actix_web::web::Data;
+use actix_web::web::{Data, Json, Path};
+use meson_consensus::{Member, NodeId};
+use meson_protocol::api::{DrainNode, JoinNode, TransferShard};
 
+use crate::error::Refusal;
 use crate::server::ApiOptions;
 
 pub(crate) async fn show(state: Data<ApiOptions>) -> HttpResponse {
     HttpResponse::Ok().json(state.engine.cluster())
+}
+
+pub(crate) async fn transfer(
+    state: Data<ApiOptions>,
+    shard: Path<u16>,
+    body: Json<TransferShard>,
+) -> Result<HttpResponse, Refusal> {
+    let to = NodeId::new(body.to);
+    state.engine.transfer(shard.into_inner(), to).await?;
+    done()
+}
+
+pub(crate) async fn drain(
+    state: Data<ApiOptions>,
+    node: Path<u64>,
+    body: Json<DrainNode>,
+) -> Result<HttpResponse, Refusal> {
+    let node = NodeId::new(node.into_inner());
+    state.engine.drain(node, body.on).await?;
+    done()
+}
+
+pub(crate) async fn join(
+    state: Data<ApiOptions>,
+    node: Path<u64>,
+    body: Json<JoinNode>,
+) -> Result<HttpResponse, Refusal> {
+    let JoinNode {
+        addr,
+        http,
+        region,
+        zone,
+    } = body.into_inner();
+    let port = addr.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+    if !matches!(port, Some(Ok(1..))) {
+        return Err(Refusal::bad_request(
+            format!("{addr:?} is no address of a node"),
+            "write host:port, as in the node's [cluster] advertise",
+        ));
+    }
+    let member = Member {
+        addr,
+        http,
+        region,
+        zone,
+    };
+    let node = NodeId::new(node.into_inner());
+    state.engine.join(node, member).await?;
+    done()
+}
+
+pub(crate) async fn remove(
+    state: Data<ApiOptions>,
+    node: Path<u64>,
+) -> Result<HttpResponse, Refusal> {
+    state.engine.remove(NodeId::new(node.into_inner())).await?;
+    done()
+}
+
+fn done() -> Result<HttpResponse, Refusal> {
+    Ok(HttpResponse::Ok().json(serde_json::json!({})))
 }
 
 /// 200 while this coordinator serves, 503 with what is wrong while it does not.

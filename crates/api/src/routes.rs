@@ -78,6 +78,21 @@ pub(crate) fn configure(app: &mut ServiceConfig) {
             .service(resource(
                 "/cluster",
                 [("GET", web::get().to(cluster::show))],
+            ))
+            .service(resource(
+                "/cluster/shards/{shard}/transfer",
+                [("POST", web::post().to(cluster::transfer))],
+            ))
+            .service(resource(
+                "/cluster/nodes/{node}",
+                [
+                    ("PUT", web::put().to(cluster::join)),
+                    ("DELETE", web::delete().to(cluster::remove)),
+                ],
+            ))
+            .service(resource(
+                "/cluster/nodes/{node}/drain",
+                [("POST", web::post().to(cluster::drain))],
             )),
     )
     .service(resource(

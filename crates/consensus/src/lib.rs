@@ -18,8 +18,8 @@
 //!
 //! Files: [`ids`](crate::ShardId) the names; `options`, `errors` what goes in and what can go
 //! wrong; `machine` the interface of the replicated state machine; `view` reading; `shard` and
-//! `node` the service; `proposer` group commit; `leadership` who leads; `network` the seam to
-//! other nodes; `raft` everything that knows openraft; `store` everything that knows fjall.
+//! `node` the service; `proposer` group commit; `leadership` who leads; `members` who belongs to
+//! it; `network` the seam to other nodes; `raft` everything that knows openraft; `store` everything that knows fjall.
 //!
 //! What a crash can leave behind: the log's writes are synced before anybody is told; the
 //! state's are not, but lie behind the log's in the same journal, and are replayed from the log
@@ -29,6 +29,7 @@ mod errors;
 mod ids;
 mod leadership;
 mod machine;
+mod members;
 mod network;
 mod node;
 mod options;
@@ -43,7 +44,10 @@ pub use errors::{Failure, OpenError, ProposeError, ReadError};
 pub use ids::{ClusterId, LogIndex, NodeId, ShardId, Term, shard_of};
 pub use leadership::Leadership;
 pub use machine::{MAX_KEY_BYTES, StateMachine, Transaction};
-pub use network::{Alone, Network, NetworkError, PeerRequest};
+pub use members::{Birth, Member, Members, MembershipError};
+pub use network::{
+    Alone, FrameSink, FrameSource, FrameStream, Network, NetworkError, PeerRequest, Urgency,
+};
 pub use node::ConsensusNode;
 pub use options::{Limits, Options, SnapshotPolicy, Timing};
 pub use shard::{Committed, Consistency, Shard};

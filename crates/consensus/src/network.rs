@@ -1,19 +1,34 @@
 //! The seam to other nodes.
 //!
-//! Consensus hands an opaque, already encoded request to [`Network::call`] and gets the encoded
-//! answer back; on the other node, whoever received the bytes hands them to
-//! [`crate::ConsensusNode::handle`]. A transport therefore knows nothing of Raft.
+//! Consensus hands opaque, already encoded frames to a [`Network`]; on the other node, whoever
+//! received them hands them to [`crate::ConsensusNode`]: a call's request to
+//! [`handle`](crate::ConsensusNode::handle), a stream to [`serve`](crate::ConsensusNode::serve). A
+//! transport therefore knows nothing of Raft.
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
 use crate::ids::{NodeId, ShardId};
 
+/// How urgent a frame is; what is more urgent overtakes on its way to the same node. In order: a
+/// late vote or heartbeat costs an election, a late snapshot nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// Parts of a snapshot: bulk, which must not hold up anything else.
+    Snapshot,
+    /// Log entries.
+    Append,
+    /// Votes, heartbeats, transfers of leadership.
+    Vote,
+}
+
 /// A request to another node's replica of a shard.
 #[derive(Clone, Debug)]
 pub struct PeerRequest {
     /// The shard whose replica is meant.
     pub shard: ShardId,
+    /// How urgent it is.
+    pub urgency: Urgency,
     /// The encoded request. Opaque to the transport.
     pub body: Bytes,
 }
@@ -41,6 +56,26 @@ pub enum NetworkError {
     },
 }
 
+/// The writing end of an ordered stream of frames. The other side sees its end when this is dropped.
+pub trait FrameSink: Send {
+    /// Sends a frame; waits while the other side is slow to read.
+    fn send(&mut self, urgency: Urgency, frame: Bytes) -> BoxFuture<'_, Result<(), NetworkError>>;
+}
+
+/// The reading end of an ordered stream of frames. The other side's sends fail when this is dropped.
+pub trait FrameSource: Send {
+    /// The next frame; none when the other side has ended the stream.
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, NetworkError>>;
+}
+
+/// Both ends of an ordered stream between the replicas of a shard on two nodes.
+pub struct FrameStream {
+    /// What this side says.
+    pub sink: Box<dyn FrameSink>,
+    /// What the other side says.
+    pub source: Box<dyn FrameSource>,
+}
+
 /// A way to other nodes. Implemented by the transport.
 pub trait Network: Send + Sync + 'static {
     /// Sends a request to `target` and waits for its answer. The caller enforces its own time
@@ -48,27 +83,45 @@ pub trait Network: Send + Sync + 'static {
     fn call(
         &self,
         target: NodeId,
-        address: &str,
         request: PeerRequest,
     ) -> BoxFuture<'_, Result<Bytes, NetworkError>>;
+
+    /// Opens an ordered stream to the replica of a shard on `target`, on which many frames may be
+    /// under way at a time. The caller enforces its own time limit by dropping the future.
+    fn open(
+        &self,
+        target: NodeId,
+        shard: ShardId,
+    ) -> BoxFuture<'_, Result<FrameStream, NetworkError>>;
 }
 
 /// The network of a node that is a cluster of its own: it reaches nobody.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Alone;
 
+impl Alone {
+    fn nobody<T>(target: NodeId) -> Result<T, NetworkError> {
+        Err(NetworkError::Unreachable {
+            target,
+            reason: "this node has no network".to_owned(),
+        })
+    }
+}
+
 impl Network for Alone {
     fn call(
         &self,
         target: NodeId,
-        _address: &str,
         _request: PeerRequest,
     ) -> BoxFuture<'_, Result<Bytes, NetworkError>> {
-        Box::pin(async move {
-            Err(NetworkError::Unreachable {
-                target,
-                reason: "this node has no network".to_owned(),
-            })
-        })
+        Box::pin(async move { Self::nobody(target) })
+    }
+
+    fn open(
+        &self,
+        target: NodeId,
+        _shard: ShardId,
+    ) -> BoxFuture<'_, Result<FrameStream, NetworkError>> {
+        Box::pin(async move { Self::nobody(target) })
     }
 }

@@ -18,7 +18,8 @@ use crate::{
     ids::{NodeId, ShardId, shard_of},
     leadership::{self, Leadership},
     machine::StateMachine,
-    network::PeerRequest,
+    members::{self, Birth, Members},
+    network::{FrameStream, PeerRequest},
     options::Options,
     proposer::Proposer,
     raft,
@@ -48,10 +49,12 @@ pub struct ConsensusNode {
 
 struct NodeInner {
     node: NodeId,
+    incarnation: String,
     shards: Vec<Shard>,
     inboxes: Vec<SnapshotInbox>,
     store: StoreRef,
     failures: Failures,
+    members: watch::Receiver<Members>,
     closing: watch::Sender<bool>,
     running: Mutex<Option<Running>>,
 }
@@ -127,20 +130,29 @@ impl ConsensusNode {
             }
         }
         let Starting {
-            tasks,
+            mut tasks,
             shards,
             inboxes,
             store_ref,
+            closed,
             ..
         } = node;
+        let (all_members, members) = watch::channel(Members::new());
+        let metrics = shards
+            .iter()
+            .map(|shard| shard.inner.raft.server_metrics())
+            .collect();
+        tasks.spawn(members::follow(metrics, closed, all_members));
         info!(node = %options.node_id, shards = shards.len(), dir = %dir.display(), "consensus node opened");
         Ok(Self {
             inner: Arc::new(NodeInner {
                 node: options.node_id,
+                incarnation: store.incarnation.clone(),
                 shards,
                 inboxes,
                 store: store_ref,
                 failures,
+                members,
                 closing,
                 running: Mutex::new(Some(Running { tasks, writer })),
             }),
@@ -151,6 +163,12 @@ impl ConsensusNode {
     #[must_use]
     pub fn node_id(&self) -> NodeId {
         self.inner.node
+    }
+
+    /// What was drawn when the data directory was made; see [`Options::incarnation`].
+    #[must_use]
+    pub fn incarnation(&self) -> &str {
+        &self.inner.incarnation
     }
 
     /// A shard by its number, or `None` if the cluster does not have that many.
@@ -194,6 +212,27 @@ impl ConsensusNode {
     #[must_use]
     pub fn failures(&self) -> watch::Receiver<Option<Failure>> {
         self.inner.failures.watch()
+    }
+
+    /// The members of all shards, as this node's replicas know them, now and from now on; empty
+    /// until it has been told of any.
+    #[must_use]
+    pub fn members(&self) -> watch::Receiver<Members> {
+        self.inner.members.clone()
+    }
+
+    /// Whether a data directory has none of a node's files yet, so that opening it would create
+    /// them.
+    #[must_use]
+    pub fn is_new(dir: impl AsRef<Path>) -> bool {
+        Store::is_new(dir.as_ref())
+    }
+
+    /// Answers a stream that another node opened through its [`crate::Network`], until it ends.
+    pub async fn serve(&self, shard: ShardId, stream: FrameStream) {
+        if let Some(shard) = self.shard(shard) {
+            raft::serve_stream(&shard.inner.raft, stream).await;
+        }
     }
 
     /// Answers a request that another node sent through its [`crate::Network`].
@@ -251,7 +290,7 @@ fn check(options: &Options) -> Result<(), OpenError> {
             options.shards
         ));
     }
-    if !options.members.contains_key(&options.node_id) {
+    if options.birth == Birth::Found && !options.members.contains_key(&options.node_id) {
         return refuse(format!(
             "members does not contain this node, {}",
             options.node_id

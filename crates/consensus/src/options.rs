@@ -1,9 +1,10 @@
 //! What a node is told when it opens its data directory.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
     ids::{ClusterId, NodeId},
+    members::{Birth, Member, Members},
     network::{Alone, Network},
 };
 
@@ -16,9 +17,14 @@ pub struct Options {
     pub node_id: NodeId,
     /// How many shards the cluster has, 1 to 1024. Fixed at the first start of the data directory.
     pub shards: u16,
-    /// The first voters of every shard and their addresses, used once, when a shard is born.
-    /// Every node of a new cluster must be given the same ones.
-    pub members: BTreeMap<NodeId, String>,
+    /// The first voters of every shard, used once, when a shard is born. Every node of a new
+    /// cluster must be given the same ones.
+    pub members: Members,
+    /// What a shard without a history does.
+    pub birth: Birth,
+    /// A text that no other data directory has, kept by this one if it is made now. It tells a
+    /// node from another that bears its number, or from itself before it lost its data.
+    pub incarnation: String,
     /// When the log is shortened.
     pub snapshots: SnapshotPolicy,
     /// What is refused, and how much is held in memory.
@@ -42,7 +48,9 @@ impl Options {
             cluster_id,
             node_id,
             shards,
-            members: BTreeMap::from([(node_id, String::new())]),
+            members: Members::from([(node_id, Member::default())]),
+            birth: Birth::Found,
+            incarnation: String::new(),
             snapshots: SnapshotPolicy::default(),
             limits: Limits::default(),
             timing: Timing::alone(),

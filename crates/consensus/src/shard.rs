@@ -9,6 +9,7 @@ use crate::{
     errors::{ProposeError, ReadError},
     ids::{LogIndex, NodeId, ShardId, Term},
     leadership::Leadership,
+    members::{Member, Members, MembershipError},
     proposer::Proposal,
     raft::{self, ReadBarrierError, ShardRaft},
     status::ShardStatus,
@@ -187,6 +188,65 @@ impl Shard {
             self.inner.log.last(),
         )
         .await;
+    }
+
+    /// Hands leadership to another voter. Does not wait for it: [`leadership`](Self::leadership)
+    /// tells of the new term. A voter that is far behind or away does not take it.
+    ///
+    /// # Errors
+    /// This node does not lead, or the other one does not vote.
+    pub async fn transfer(&self, to: NodeId) -> Result<(), MembershipError> {
+        let leader = self.inner.leadership.borrow().leader;
+        if leader != Some(self.inner.node) {
+            return Err(MembershipError::NotLeader { leader });
+        }
+        if !self.status().voters.contains(&to) {
+            return Err(MembershipError::Refused {
+                reason: format!("node {to} has no vote in shard {}", self.inner.id),
+            });
+        }
+        raft::transfer(&self.inner.raft, to).await
+    }
+
+    /// The members of the shard, as this node knows them.
+    #[must_use]
+    pub fn members(&self) -> Members {
+        raft::members(&self.inner.raft)
+    }
+
+    /// Lets a node have a replica and, once it has most of the log, a vote. Asking again for what
+    /// is so already changes nothing. The caller sets a deadline; when it passes, the node may be
+    /// left a learner.
+    ///
+    /// # Errors
+    /// See [`MembershipError`].
+    pub async fn add_voter(&self, node: NodeId, member: Member) -> Result<(), MembershipError> {
+        let status = self.status();
+        if status.voters.contains(&node) {
+            return Ok(());
+        }
+        raft::add_learner(&self.inner.raft, node, member).await?;
+        raft::change(&self.inner.raft, raft::Change::Promote(node)).await
+    }
+
+    /// Takes a node's vote and its replica. Asking again for what is so already changes nothing.
+    ///
+    /// # Errors
+    /// See [`MembershipError`]; the last voter cannot be removed.
+    pub async fn remove(&self, node: NodeId) -> Result<(), MembershipError> {
+        let status = self.status();
+        if status.voters.contains(&node) {
+            if status.voters.len() == 1 {
+                return Err(MembershipError::Refused {
+                    reason: format!("node {node} is the last voter of shard {}", self.inner.id),
+                });
+            }
+            raft::change(&self.inner.raft, raft::Change::Demote(node)).await?;
+        }
+        if self.status().replicas.contains(&node) {
+            raft::change(&self.inner.raft, raft::Change::Forget(node)).await?;
+        }
+        Ok(())
     }
 
     /// What this node knows of the shard.

@@ -1,17 +1,20 @@
 //! The seam between the engine's facade and the shards: what is asked of a shard's leader.
 //!
-//! A caller names a place; the router finds the shard and its leader. Today every shard is led
-//! here, and the call is served at once; a call to another coordinator carries the same values.
+//! A caller names a place; the router finds the shard and its leader. If that is here, the call is
+//! served at once; a call to another coordinator carries the same values. What is shown to people
+//! holds JSON values, and travels as JSON (see [`meson_core::json`]).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use meson_consensus::{Member, NodeId};
 use meson_core::definition::Definition;
 use meson_core::ids::{IterPath, RunId, TaskId};
 use meson_core::run::{Input, RunHeader, RunState};
 use meson_core::units::Timestamp;
 use meson_protocol::api::{RunDetail, RunEvent, RunSummary};
+use serde::{Deserialize, Serialize};
 
 use crate::broker::messages::Waiting;
 use crate::error::EngineError;
@@ -20,7 +23,7 @@ use crate::machine::ArtifactEntry;
 use crate::views::IterationPage;
 
 /// Asked of a shard's leader.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum ShardCall {
     /// Create a run, and start it.
     CreateRun {
@@ -89,17 +92,27 @@ pub(crate) enum ShardCall {
     Bundle { digest: String },
     /// Whether a bundle is there.
     HasBundle { digest: String },
+    /// Note that a node uses its number, with the data that it has; nobody else may.
+    RegisterNode { node: NodeId, incarnation: String },
+    /// Whether a node has ever used this number.
+    KnowsNode { node: NodeId },
+    /// Hand leadership over.
+    Transfer { to: NodeId },
+    /// Let a node have a replica and a vote.
+    AddVoter { node: NodeId, member: Member },
+    /// Take a node's replica and vote.
+    RemoveMember { node: NodeId },
 }
 
 /// Which runs to list.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RunFilter {
     pub(crate) workflow: Option<String>,
     pub(crate) state: Option<String>,
 }
 
 /// A page of runs: what was found, and where the search ended.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct RunPage {
     pub(crate) items: Vec<(Timestamp, RunSummary)>,
     /// The last entry that was looked at; none: there are no more.
@@ -107,26 +120,27 @@ pub(crate) struct RunPage {
 }
 
 /// Answered by a shard's leader.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum ShardReply {
     Done,
-    Run(Box<RunDetail>),
+    Run(#[serde(with = "meson_core::json")] Box<RunDetail>),
     Summary(Box<RunSummary>),
     Ended {
         state: RunState,
         error: Option<String>,
     },
     Runs(RunPage),
-    Iterations(IterationPage),
+    Iterations(#[serde(with = "meson_core::json")] IterationPage),
     Step(Box<StepNow>),
-    Events(Vec<RunEvent>),
-    Definition(Arc<Definition>),
+    Events(#[serde(with = "meson_core::json")] Vec<RunEvent>),
+    Definition(#[serde(with = "meson_core::json")] Arc<Definition>),
     IsWanted(bool),
     Waiting(Option<Waiting>),
     Artifact(Option<Box<ArtifactEntry>>),
     Artifacts(Vec<ArtifactEntry>),
     Bundle(Option<Bytes>),
     HasBundle(bool),
+    KnowsNode(bool),
 }
 
 impl ShardReply {
@@ -140,6 +154,19 @@ impl ShardReply {
 }
 
 impl ShardCall {
+    /// How long an answer may be held back, beside the time that it takes.
+    pub(crate) fn waits(&self) -> Duration {
+        match self {
+            Self::Events { wait, .. } | Self::AwaitEnd { wait, .. } => *wait,
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Whether the call or its answer is large.
+    pub(crate) fn is_bulk(&self) -> bool {
+        matches!(self, Self::Bundle { .. } | Self::PutBundlePiece { .. })
+    }
+
     /// What is asked, for error messages.
     pub(crate) fn action(&self) -> &'static str {
         match self {
@@ -159,6 +186,10 @@ impl ShardCall {
             Self::Artifacts { .. } => "list artifacts",
             Self::PutBundlePiece { .. } => "store a bundle",
             Self::Bundle { .. } | Self::HasBundle { .. } => "read a bundle",
+            Self::RegisterNode { .. } => "register the node",
+            Self::Transfer { .. } => "hand over leadership",
+            Self::KnowsNode { .. } | Self::AddVoter { .. } => "let the node join",
+            Self::RemoveMember { .. } => "remove the node",
         }
     }
 }

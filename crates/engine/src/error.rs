@@ -3,9 +3,11 @@
 
 use meson_core::ids::RunId;
 use meson_protocol::api::ErrorDetail;
+use serde::{Deserialize, Serialize};
 
 /// What kind of trouble it is; the API chooses the HTTP status by it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
     /// There is no such thing.
     NotFound,
@@ -138,6 +140,20 @@ pub enum EngineError {
         /// How long was waited, in milliseconds.
         waited_ms: u64,
     },
+    /// A node's number is in use with other data.
+    #[error("node {node} is known to the cluster with other data than this node has")]
+    NodeTaken {
+        /// The number.
+        node: u64,
+    },
+    /// The coordinator that leads the shard has answered with an error.
+    #[error("{}", detail.message)]
+    Elsewhere {
+        /// What kind of trouble it is.
+        kind: ErrorKind,
+        /// What it said.
+        detail: ErrorDetail,
+    },
     /// Something of ours is broken.
     #[error("cannot {action}: {reason}")]
     Internal {
@@ -169,17 +185,20 @@ impl EngineError {
             Self::Rejected { .. } | Self::BadInput { .. } | Self::DigestMismatch { .. } => {
                 ErrorKind::BadInput
             }
-            Self::RunExists { .. } | Self::WrongState { .. } => ErrorKind::Conflict,
+            Self::RunExists { .. } | Self::WrongState { .. } | Self::NodeTaken { .. } => {
+                ErrorKind::Conflict
+            }
             Self::TooLarge { .. } => ErrorKind::TooLarge,
             Self::Unavailable { .. } => ErrorKind::Unavailable,
             Self::Timeout { .. } => ErrorKind::Timeout,
+            Self::Elsewhere { kind, .. } => *kind,
             Self::Internal { .. } => ErrorKind::Internal,
         }
     }
 
     /// A stable, short name for programs.
     #[must_use]
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> &str {
         match self {
             Self::RunNotFound { .. } => "run_not_found",
             Self::StepNotFound { .. } => "step_not_found",
@@ -194,6 +213,8 @@ impl EngineError {
             Self::DigestMismatch { .. } => "digest_mismatch",
             Self::Unavailable { .. } => "unavailable",
             Self::Timeout { .. } => "timeout",
+            Self::NodeTaken { .. } => "node_taken",
+            Self::Elsewhere { detail, .. } => &detail.code,
             Self::Internal { .. } => "internal",
         }
     }
@@ -232,6 +253,10 @@ impl EngineError {
                 "it may have been done: look before you ask again, or ask with the same id"
                     .to_owned()
             }
+            Self::NodeTaken { .. } => {
+                "give it a number of its own; if the node has lost its data, restore them from a backup, or remove the node and let a new one join".to_owned()
+            }
+            Self::Elsewhere { detail, .. } => detail.remedy.clone(),
             Self::Internal { .. } => "the coordinator's log says more".to_owned(),
         }
     }
@@ -245,6 +270,7 @@ impl EngineError {
             remedy: self.remedy(),
             problems: match self {
                 Self::Rejected { problems, .. } => problems.clone(),
+                Self::Elsewhere { detail, .. } => detail.problems.clone(),
                 _ => Vec::new(),
             },
         }

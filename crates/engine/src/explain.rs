@@ -8,13 +8,15 @@ use meson_core::run::{
     Family, Plan, Record, RecordKey, Records, RunHeader, RunState, Scan, StepState,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::EngineError;
 
 /// Predecessors that are named.
 const NAMED: usize = 3;
 
 /// A step, or one of its instances, and what it waits for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StepNow {
     pub(crate) step: String,
     pub(crate) state: StepState,

@@ -15,12 +15,14 @@
 //! * [`machine`]: the replicated state machine of a shard, its keys and how they are read.
 //! * `guardian`, `workflow`, `step`, [`broker`]: the actors. [`pool`]: how brokers are found.
 //! * `calls`, `router`, `local`: the seam between the facade and the shards' leaders.
+//! * [`peers`]: other coordinators. `cluster`: who is up, and who should lead.
 //! * [`views`], [`events`], [`progress`], `explain`: what people see.
 
 mod announce;
 pub mod broker;
 mod calls;
 pub mod clock;
+mod cluster;
 pub mod error;
 pub mod events;
 mod explain;
@@ -31,6 +33,7 @@ pub mod machine;
 pub mod metrics;
 mod node;
 pub mod options;
+pub mod peers;
 pub mod pool;
 pub mod progress;
 mod router;
@@ -43,6 +46,7 @@ pub use error::{EngineError, ErrorKind};
 pub use facade::{Engine, Health};
 pub use machine::ShardMachine;
 pub use options::{EngineLimits, EngineOptions, EngineTiming};
+pub use peers::Coordinators;
 
 // The helpers of the integration tests serve the tests of supervision too, which need messages
 // that only exist here.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use meson_actors::SendError;
-use meson_consensus::{Consistency, Shard, Term};
+use meson_consensus::{Consistency, MembershipError, Shard, Term};
 use meson_core::ids::{Instance, NodeId, RunId, TaskId};
 use meson_core::run::record::Phase;
 use meson_core::run::{Input, Plan, Record, RecordKey, Records, RunHeader, RunState};
@@ -144,6 +144,41 @@ pub(crate) async fn serve(
         ShardCall::HasBundle { digest } => Ok(ShardReply::HasBundle(
             read(shard).await?.has_bundle(&digest)?,
         )),
+        ShardCall::RegisterNode { node, incarnation } => {
+            let command = Command::RegisterNode { node, incarnation };
+            match machine::propose(shard, term, &command).await? {
+                Response::Done => Ok(ShardReply::Done),
+                Response::NodeTaken => Err(EngineError::NodeTaken { node: node.get() }),
+                other => Err(other.unexpected("register the node")),
+            }
+        }
+        ShardCall::KnowsNode { node } => {
+            Ok(ShardReply::KnowsNode(read(shard).await?.knows_node(node)?))
+        }
+        ShardCall::Transfer { to } => membership(shard.transfer(to).await, "hand over leadership"),
+        ShardCall::AddVoter { node, member } => {
+            membership(shard.add_voter(node, member).await, "let the node join")
+        }
+        ShardCall::RemoveMember { node } => membership(shard.remove(node).await, "remove the node"),
+    }
+}
+
+fn membership(
+    result: Result<(), MembershipError>,
+    action: &'static str,
+) -> Result<ShardReply, EngineError> {
+    match result {
+        Ok(()) => Ok(ShardReply::Done),
+        Err(MembershipError::Refused { reason }) => Err(EngineError::BadInput {
+            action,
+            reason,
+            remedy: "look at `mesonctl cluster status`".to_owned(),
+        }),
+        // Its leader, now or soon, can do it.
+        Err(error) => Err(EngineError::Unavailable {
+            action,
+            reason: error.to_string(),
+        }),
     }
 }
 

@@ -13,10 +13,12 @@ use rand::{RngExt, SeedableRng};
 use tokio::sync::watch;
 
 use crate::announce::Announcements;
+use crate::cluster::Table;
 use crate::guardian::Guardian;
 use crate::machine::Definitions;
 use crate::metrics::Metrics;
 use crate::options::{EngineLimits, EngineOptions, EngineTiming};
+use crate::peers::Coordinators;
 use crate::pool::BrokerDirectory;
 use crate::progress::ProgressTable;
 
@@ -35,6 +37,8 @@ struct Inner {
     progress: ProgressTable,
     announcements: Announcements,
     guardians: DashMap<ShardId, ChildRef<Guardian>>,
+    table: Table,
+    closing: watch::Sender<bool>,
     random: Mutex<StdRng>,
     failed: watch::Sender<Option<Arc<str>>>,
 }
@@ -54,6 +58,8 @@ impl Node {
                 progress: ProgressTable::new(options.limits.progress_entries),
                 announcements: Announcements::default(),
                 guardians: DashMap::new(),
+                table: Table::new(),
+                closing: watch::Sender::new(false),
                 random: Mutex::new(StdRng::seed_from_u64(options.seed)),
                 failed: watch::Sender::new(None),
                 options,
@@ -111,6 +117,31 @@ impl Node {
 
     pub(crate) fn announcements(&self) -> &Announcements {
         &self.inner.announcements
+    }
+
+    pub(crate) fn peers(&self) -> &dyn Coordinators {
+        &*self.inner.options.peers
+    }
+
+    /// What the other coordinators said of themselves.
+    pub(crate) fn table(&self) -> &Table {
+        &self.inner.table
+    }
+
+    /// Resolves when the engine ends.
+    pub(crate) async fn closed(&self) {
+        let mut closing = self.inner.closing.subscribe();
+        // The sender lives as long as this node's handle.
+        let _ = closing.wait_for(|closing| *closing).await;
+    }
+
+    pub(crate) fn close(&self) {
+        self.inner.closing.send_replace(true);
+    }
+
+    /// The region that should lead a shard, if it has one.
+    pub(crate) fn home_of(&self, _shard: ShardId) -> Option<String> {
+        None
     }
 
     /// The shard that a place hashes to.

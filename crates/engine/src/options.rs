@@ -10,6 +10,7 @@ use meson_protocol::task::StoreLocation;
 use meson_protocol::token::ClusterSecret;
 
 use crate::clock::SharedClock;
+use crate::peers::{Coordinators, Nobody};
 use crate::pool::BrokerFactory;
 
 /// How an engine starts.
@@ -27,6 +28,8 @@ pub struct EngineOptions {
     pub coordinators: Vec<String>,
     /// Where artifacts are, given to executors.
     pub store: StoreLocation,
+    /// How other coordinators are reached.
+    pub peers: Arc<dyn Coordinators>,
     /// Starts brokers; none: only no-op steps can run.
     pub brokers: Option<Arc<dyn BrokerFactory>>,
     /// The pool of steps that name none.
@@ -140,6 +143,7 @@ impl EngineOptions {
             secret,
             coordinators: Vec::new(),
             store: StoreLocation::default(),
+            peers: Arc::new(Nobody),
             brokers: None,
             default_pool: "default".to_owned(),
             region: String::new(),

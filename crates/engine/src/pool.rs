@@ -4,7 +4,7 @@
 //! [`BrokerFactory`]. The broker's current incarnation is published under the pool's name; step
 //! actors watch that name, so nobody holds the address of a dead broker for long.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use actix::prelude::*;
 use dashmap::DashMap;
@@ -13,7 +13,7 @@ use meson_consensus::{Consistency, Shard, Term};
 use meson_core::ids::TaskId;
 use tokio::sync::watch;
 
-use crate::broker::messages::{Acknowledge, Adopt, Confirm, Enqueue, Explain, Kill};
+use crate::broker::messages::{Acknowledge, Adopt, Confirm, Enqueue, Explain, Kill, Unheard};
 use crate::clock::SharedClock;
 use crate::error::EngineError;
 use crate::machine::{self, Command, Response};
@@ -32,6 +32,8 @@ pub struct BrokerLink {
     pub kill: Recipient<Kill>,
     /// See [`Acknowledge`].
     pub acknowledge: Recipient<Acknowledge>,
+    /// See [`Unheard`].
+    pub unheard: Recipient<Unheard>,
     /// See [`Explain`].
     pub explain: Recipient<Explain>,
 }
@@ -46,6 +48,7 @@ impl BrokerLink {
             + Handler<Adopt>
             + Handler<Kill>
             + Handler<Acknowledge>
+            + Handler<Unheard>
             + Handler<Explain>,
     {
         Self {
@@ -54,47 +57,81 @@ impl BrokerLink {
             adopt: addr.clone().recipient(),
             kill: addr.clone().recipient(),
             acknowledge: addr.clone().recipient(),
+            unheard: addr.clone().recipient(),
             explain: addr.clone().recipient(),
         }
     }
 }
 
 /// Which broker serves which pool, now and from now on. Cheap to clone.
+///
+/// A pool's broker runs here, or somebody here stands in for it. The broker itself comes first: the
+/// two change hands when leadership moves, in no certain order.
 #[derive(Clone, Default)]
 pub struct BrokerDirectory {
-    pools: Arc<DashMap<String, watch::Sender<Option<BrokerLink>>>>,
+    pools: Arc<DashMap<String, Arc<Place>>>,
+}
+
+#[derive(Default)]
+struct Place {
+    /// The broker, if it runs here.
+    local: watch::Sender<Option<BrokerLink>>,
+    /// Who stands in for one that runs elsewhere.
+    remote: Mutex<Option<BrokerLink>>,
+    /// Whom to speak to.
+    either: watch::Sender<Option<BrokerLink>>,
 }
 
 impl BrokerDirectory {
-    /// The broker of this pool, `None` while there is none.
+    fn place(&self, pool: &str) -> Arc<Place> {
+        if let Some(place) = self.pools.get(pool) {
+            return Arc::clone(&place);
+        }
+        Arc::clone(&self.pools.entry(pool.to_owned()).or_default())
+    }
+
+    /// Whom to speak to about this pool, `None` while there is nobody.
     #[must_use]
     pub fn watch(&self, pool: &str) -> watch::Receiver<Option<BrokerLink>> {
-        if let Some(sender) = self.pools.get(pool) {
-            return sender.subscribe();
-        }
-        self.pools
-            .entry(pool.to_owned())
-            .or_insert_with(|| watch::Sender::new(None))
-            .subscribe()
+        self.place(pool).either.subscribe()
     }
 
-    /// The broker of this pool at this moment.
+    /// The broker of this pool, `None` while it does not run here.
+    pub(crate) fn watch_local(&self, pool: &str) -> watch::Receiver<Option<BrokerLink>> {
+        self.place(pool).local.subscribe()
+    }
+
+    /// Whom to speak to about this pool at this moment.
     #[must_use]
     pub fn current(&self, pool: &str) -> Option<BrokerLink> {
-        self.pools.get(pool)?.borrow().clone()
+        self.pools.get(pool)?.either.borrow().clone()
     }
 
-    /// Tells everybody who serves the pool.
+    /// Tells everybody which broker serves the pool here.
     pub fn publish(&self, pool: &str, link: Option<BrokerLink>) {
-        if let Some(sender) = self.pools.get(pool) {
-            sender.send_replace(link);
+        let place = self.place(pool);
+        let remote = lock(&place.remote);
+        place.local.send_replace(link.clone());
+        place.either.send_replace(link.or_else(|| remote.clone()));
+    }
+
+    /// Tells everybody who stands in for a broker elsewhere.
+    pub(crate) fn publish_remote(&self, pool: &str, link: Option<BrokerLink>) {
+        let place = self.place(pool);
+        let mut remote = lock(&place.remote);
+        if remote.is_none() && link.is_none() {
             return;
         }
-        self.pools
-            .entry(pool.to_owned())
-            .or_insert_with(|| watch::Sender::new(None))
-            .send_replace(link);
+        remote.clone_from(&link);
+        if place.local.borrow().is_none() {
+            place.either.send_replace(link);
+        }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while the lock was held leaves a whole link behind.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Starts brokers. Given to the engine by the binary, which knows the pools and their masters.
@@ -148,6 +185,7 @@ impl BrokerContext {
             + Handler<Adopt>
             + Handler<Kill>
             + Handler<Acknowledge>
+            + Handler<Unheard>
             + Handler<Explain>,
     {
         let mut phases = child.watch();

@@ -1,18 +1,23 @@
-//! Finds who serves a call, and sees that it ends in time.
+//! Finds who serves a call, here or on another coordinator, and sees that it ends in time.
 //!
-//! Whatever happens to actors meanwhile, a caller gets an answer or a timeout.
+//! Whatever happens to actors and leaders meanwhile, a caller gets an answer or a timeout. Every
+//! call can be repeated: runs by their id, pieces and artifacts by their names.
 
 use std::time::Duration;
 
-use meson_consensus::Shard;
+use meson_consensus::{NodeId, Shard};
+use tokio::time::Instant;
 
 use crate::calls::{ShardCall, ShardReply};
-use crate::error::EngineError;
+use crate::error::{EngineError, ErrorKind};
 use crate::local;
 use crate::node::Node;
+use crate::peers::wire::{self, PeerAnswer, PeerCall};
 
 /// Pause before a call is repeated.
 const AGAIN: Duration = Duration::from_millis(5);
+/// Pause before another coordinator is asked again that says that it does not lead, or says nothing.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
 
 impl Node {
     /// Asks the leader of the shard that `place` hashes to.
@@ -35,38 +40,110 @@ impl Node {
         shard: &Shard,
         call: ShardCall,
     ) -> Result<ShardReply, EngineError> {
+        let waits = call.waits().min(self.timing().long_poll);
+        self.call_shard_within(shard, call, self.timing().call + waits)
+            .await
+    }
+
+    /// The same within a time of the caller's choice.
+    pub(crate) async fn call_shard_within(
+        &self,
+        shard: &Shard,
+        call: ShardCall,
+        limit: Duration,
+    ) -> Result<ShardReply, EngineError> {
         let action = call.action();
-        let waits = match &call {
-            ShardCall::Events { wait, .. } | ShardCall::AwaitEnd { wait, .. } => {
-                (*wait).min(self.timing().long_poll)
-            }
-            _ => Duration::ZERO,
-        };
-        let limit = self.timing().call + waits;
+        let until = Instant::now() + limit;
         let mut last = None;
-        let served = async {
-            loop {
-                // Elections take a moment; the deadline bounds it.
-                let term = shard
-                    .led_here()
-                    .await
-                    .map_err(|error| EngineError::Unavailable {
-                        action,
-                        reason: error.to_string(),
-                    })?;
-                match local::serve(self, shard, term, call.clone()).await {
-                    // Leadership moved meanwhile. Every call can be repeated: runs by their id,
-                    // pieces and artifacts by their names.
-                    Err(error @ EngineError::Unavailable { .. }) => last = Some(error),
-                    answer => return answer,
-                }
-                tokio::time::sleep(AGAIN).await;
-            }
-        };
-        let answer = tokio::time::timeout(limit, served).await;
+        let served = self.serve_somewhere(shard, call, until, &mut last);
+        let answer = tokio::time::timeout_at(until, served).await;
         answer.unwrap_or_else(|_| {
             let waited_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
             Err(last.unwrap_or(EngineError::Timeout { action, waited_ms }))
         })
+    }
+
+    /// Goes after the shard's leader until one answers; `last` is why the one before did not.
+    async fn serve_somewhere(
+        &self,
+        shard: &Shard,
+        call: ShardCall,
+        until: Instant,
+        last: &mut Option<EngineError>,
+    ) -> Result<ShardReply, EngineError> {
+        let action = call.action();
+        let own = self.consensus().node_id();
+        let mut leadership = shard.leadership();
+        loop {
+            let now = *leadership.borrow_and_update();
+            if now.local {
+                match local::serve(self, shard, now.term, call.clone()).await {
+                    Err(error) if error.kind() == ErrorKind::Unavailable => *last = Some(error),
+                    answer => return answer,
+                }
+                tokio::time::sleep(AGAIN).await;
+                continue;
+            }
+            let leader = now.leader.or_else(|| self.leader_hint(shard.id()));
+            let Some(leader) = leader.filter(|leader| *leader != own) else {
+                // Elections take a moment; the deadline bounds it.
+                tokio::select! {
+                    changed = leadership.changed() => if changed.is_err() {
+                        return Err(EngineError::Unavailable {
+                            action,
+                            reason: "this coordinator is shutting down".to_owned(),
+                        });
+                    },
+                    () = self.hints_changed() => {}
+                }
+                continue;
+            };
+            let asked = self.ask(leader, shard, call.clone(), until);
+            let answer = tokio::select! {
+                answer = asked => answer,
+                // Another one leads: what the old one answers, if it does, counts no more.
+                _ = leadership.wait_for(|next| next.local || next.leader.is_some_and(|it| it != leader)) => continue,
+            };
+            match answer {
+                Err(error) if error.kind() == ErrorKind::Unavailable => *last = Some(error),
+                answer => return answer,
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    }
+
+    /// Asks one coordinator, once.
+    async fn ask(
+        &self,
+        leader: NodeId,
+        shard: &Shard,
+        call: ShardCall,
+        until: Instant,
+    ) -> Result<ShardReply, EngineError> {
+        let (action, bulk) = (call.action(), call.is_bulk());
+        let unavailable = |reason: String| EngineError::Unavailable { action, reason };
+        let question = PeerCall::Shard {
+            shard: shard.id().get(),
+            call,
+        };
+        let question = wire::encode("a call", &question)?;
+        let left = until.saturating_duration_since(Instant::now());
+        let answer = self
+            .peers()
+            .call(leader, question, bulk, left)
+            .await
+            .map_err(|error| unavailable(error.to_string()))?;
+        match wire::decode("an answer", &answer)? {
+            PeerAnswer::Shard(reply) => Ok(*reply),
+            PeerAnswer::NotLeader { .. } => Err(unavailable(format!(
+                "coordinator {leader} does not lead shard {} any more, or not yet",
+                shard.id()
+            ))),
+            PeerAnswer::Failed { kind, detail } => Err(EngineError::Elsewhere { kind, detail }),
+            PeerAnswer::State(_) | PeerAnswer::Done => Err(EngineError::Internal {
+                action,
+                reason: format!("coordinator {leader} answered another question"),
+            }),
+        }
     }
 }

@@ -177,6 +177,43 @@ pub(crate) enum ArtifactCommand {
 pub(crate) enum ClusterCommand {
     /// Show coordinators and shards.
     Status,
+    /// Hand a shard's leadership to a node.
+    Transfer {
+        /// The shard's number.
+        shard: u16,
+        /// The node's number.
+        node: u64,
+    },
+    /// Let a node lead nothing any more, before it is stopped; its restart ends that.
+    Drain {
+        /// The node's number.
+        node: u64,
+        /// End it: the node takes part again.
+        #[arg(long)]
+        off: bool,
+    },
+    /// Let a node that runs with `join = true` into the cluster.
+    Join {
+        /// The node's number: one that was never used.
+        node: u64,
+        /// Where other nodes reach it: host:port of its [cluster] section.
+        #[arg(long, value_name = "HOST:PORT")]
+        addr: String,
+        /// Its HTTP API.
+        #[arg(long, value_name = "URL", default_value = "")]
+        http: String,
+        /// Its region.
+        #[arg(long, default_value = "")]
+        region: String,
+        /// Its zone.
+        #[arg(long, default_value = "")]
+        zone: String,
+    },
+    /// Take a node out of the cluster, for good.
+    Remove {
+        /// The node's number.
+        node: u64,
+    },
 }
 
 fn parameter(text: &str) -> Result<(String, String), String> {

@@ -77,6 +77,24 @@ impl Client {
         decode(response).await
     }
 
+    /// `PUT` of a JSON body.
+    pub(crate) async fn put_json<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        let response = self
+            .send(Method::PUT, path, |request| request.json(body))
+            .await?;
+        decode(response).await
+    }
+
+    /// `DELETE`.
+    pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let response = self.send(Method::DELETE, path, |request| request).await?;
+        decode(response).await
+    }
+
     /// `PUT` of bytes.
     pub(crate) async fn put(&self, path: &str, body: Vec<u8>) -> Result<(), Failure> {
         let body = bytes::Bytes::from(body);

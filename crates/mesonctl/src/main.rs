@@ -8,6 +8,7 @@
 mod args;
 mod artifacts;
 mod client;
+mod cluster;
 mod failure;
 mod logs;
 mod show;
@@ -19,10 +20,10 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use meson_protocol::api::{
-    CancelRun, ClusterView, Explanation, Page, RetryRun, RunDetail, RunEvent, RunSummary,
+    CancelRun, Explanation, Page, RetryRun, RunDetail, RunEvent, RunSummary,
 };
 
-use crate::args::{ArtifactCommand, Cli, ClusterCommand, Command};
+use crate::args::{ArtifactCommand, Cli, Command};
 use crate::client::Client;
 use crate::failure::Failure;
 
@@ -145,12 +146,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
                 }
             }
         }
-        Command::Cluster {
-            command: ClusterCommand::Status,
-        } => {
-            let cluster: ClusterView = client()?.get("/v1/cluster", &[]).await?;
-            show::print(json, &cluster, show::cluster)
-        }
+        Command::Cluster { command } => cluster::run(command, &client()?, json).await,
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

@@ -253,13 +253,22 @@ pub(crate) fn artifact(artifact: &ArtifactView) -> String {
 }
 
 pub(crate) fn cluster(cluster: &ClusterView) -> String {
-    let mut nodes = table(&["NODE", "REGION", "ADDRESS", "STATE"]);
+    let mut nodes = table(&["NODE", "REGION", "ZONE", "ADDRESS", "STATE", "LEADS", "RTT"]);
     for node in &cluster.nodes {
         nodes.add_row([
             node.id.to_string(),
             node.region.clone(),
+            node.zone.clone(),
             node.addr.clone(),
             node.state.clone(),
+            cluster
+                .shards
+                .iter()
+                .filter(|shard| shard.leader == Some(node.id))
+                .count()
+                .to_string(),
+            node.rtt_ms
+                .map_or_else(String::new, |rtt| format!("{rtt:.1} ms")),
         ]);
     }
     let mut shards = table(&["SHARD", "LEADER", "TERM", "REPLICAS", "COMMITTED"]);

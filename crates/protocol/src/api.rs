@@ -232,7 +232,7 @@ pub struct LogView {
 }
 
 /// `GET /v1/cluster`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClusterView {
     /// Coordinators.
     pub nodes: Vec<NodeView>,
@@ -241,16 +241,55 @@ pub struct ClusterView {
 }
 
 /// A coordinator.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeView {
     /// Its number.
     pub id: u64,
     /// Where it is.
     pub region: String,
+    /// The zone of its region; empty if it did not say.
+    #[serde(default)]
+    pub zone: String,
     /// Its HTTP address.
     pub addr: String,
     /// `up`, `draining` or `down`.
     pub state: String,
+    /// Round-trip time to it from the coordinator that answers, in milliseconds; none for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt_ms: Option<f64>,
+}
+
+/// `POST /v1/cluster/shards/{shard}/transfer`: who should lead it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TransferShard {
+    /// The node's number.
+    pub to: u64,
+}
+
+/// `PUT /v1/cluster/nodes/{node}`: a node that joins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JoinNode {
+    /// Where other nodes reach it, `host:port` (QUIC, over UDP).
+    pub addr: String,
+    /// Its HTTP API's address, as a URL.
+    #[serde(default)]
+    pub http: String,
+    /// Its region.
+    #[serde(default)]
+    pub region: String,
+    /// Its zone.
+    #[serde(default)]
+    pub zone: String,
+}
+
+/// `POST /v1/cluster/nodes/{node}/drain`: whether to lead nothing any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrainNode {
+    /// False ends it.
+    pub on: bool,
 }
 
 /// A Raft group.

@@ -8,8 +8,11 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use openraft::{
-    BasicNode, Raft, ReadPolicy,
-    errors::{ClientWriteError, Fatal, LinearizableReadError, RaftError},
+    ChangeMembers, Raft, ReadPolicy,
+    errors::{
+        ChangeMembershipError, ClientWriteError, Fatal, InitializeError, LinearizableReadError,
+        RaftError,
+    },
     impls::leader_id_std,
     raft::VoteRequest,
     type_config::async_runtime::watch::WatchReceiver as _,
@@ -18,10 +21,11 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
     codec::{decode, encode},
-    peers::{Peers, serve},
+    peers::{Peers, serve, serve_stream},
 };
 use crate::{
     ids::{LogIndex, NodeId, ShardId, Term},
+    members::{self, Birth, Member, Members, MembershipError},
     options::Options,
     status::ShardStatus,
     store::{LogStore, StateStore},
@@ -33,7 +37,7 @@ openraft::declare_raft_types!(
         D = Commands,
         R = Written,
         NodeId = u64,
-        Node = BasicNode,
+        Node = Member,
         LeaderId = leader_id_std::LeaderId<u64, u64>,
 );
 
@@ -170,15 +174,17 @@ pub(crate) async fn start(
                 .await
                 .map_err(|error| error.to_string())?;
         }
-    } else {
-        let members: BTreeMap<u64, BasicNode> = options
+    } else if options.birth == Birth::Found {
+        let members: BTreeMap<u64, Member> = options
             .members
             .iter()
-            .map(|(node, address)| (node.get(), BasicNode::new(address)))
+            .map(|(node, member)| (node.get(), member.clone()))
             .collect();
-        raft.initialize(members)
-            .await
-            .map_err(|error| error.to_string())?;
+        match raft.initialize(members).await {
+            // Another founder was faster, and has told this one already.
+            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
+            Err(error) => return Err(error.to_string()),
+        }
     }
     Ok(raft)
 }
@@ -193,6 +199,9 @@ fn config(options: &Options, shard: ShardId) -> Result<Arc<openraft::Config>, St
         snapshot_policy: openraft::SnapshotPolicy::LogsSinceLast(options.snapshots.every_entries),
         max_in_snapshot_log_to_keep: options.snapshots.keep_entries,
         enable_pre_vote: Some(true),
+        // A leader that no majority answers falls silent, so that followers which still hear it
+        // elect another (Ongaro's dissertation, 6.2). The interval is openraft's least.
+        quorum_loss_probe_interval: Some(2 * millis(options.timing.election_max)),
         // A restarted leader stands for election like anybody else. Restoring its old term would
         // let two incarnations of a node share a term, and a term is our fence.
         enable_leader_restore: Some(false),
@@ -263,5 +272,64 @@ pub(crate) fn status(raft: &ShardRaft, shard: ShardId) -> ShardStatus {
         snapshot_index: index(metrics.snapshot),
         purged_index: index(metrics.purged),
         log_bytes: 0,
+    }
+}
+
+/// The shard's members, as this replica knows them.
+pub(crate) fn members(raft: &ShardRaft) -> Members {
+    members::of(&raft.server_metrics().borrow_watched())
+}
+
+/// Hands leadership to a voter.
+pub(crate) async fn transfer(raft: &ShardRaft, to: NodeId) -> Result<(), MembershipError> {
+    raft.trigger()
+        .transfer_leader(to.get())
+        .await
+        .map_err(|_| MembershipError::Closed)
+}
+
+/// Adds a replica that does not vote, and waits until it has most of the log.
+pub(crate) async fn add_learner(
+    raft: &ShardRaft,
+    node: NodeId,
+    member: Member,
+) -> Result<(), MembershipError> {
+    let added = raft.add_learner(node.get(), member, true).await;
+    added.map(drop).map_err(explain_membership)
+}
+
+/// Changes who votes, or who belongs to the shard at all.
+pub(crate) async fn change(raft: &ShardRaft, change: Change) -> Result<(), MembershipError> {
+    let (change, retain) = match change {
+        Change::Promote(node) => (ChangeMembers::AddVoterIds([node.get()].into()), true),
+        Change::Demote(node) => (ChangeMembers::RemoveVoters([node.get()].into()), true),
+        Change::Forget(node) => (ChangeMembers::RemoveNodes([node.get()].into()), true),
+    };
+    let changed = raft.change_membership(change, retain).await;
+    changed.map(drop).map_err(explain_membership)
+}
+
+/// One step of a change of membership.
+pub(crate) enum Change {
+    /// A learner votes from now on.
+    Promote(NodeId),
+    /// A voter becomes a learner.
+    Demote(NodeId),
+    /// A learner belongs to the shard no more.
+    Forget(NodeId),
+}
+
+fn explain_membership(error: RaftError<Types, ClientWriteError<Types>>) -> MembershipError {
+    match error {
+        RaftError::APIError(ClientWriteError::ForwardToLeader(to)) => MembershipError::NotLeader {
+            leader: to.leader_id.map(NodeId::new),
+        },
+        RaftError::APIError(ClientWriteError::ChangeMembershipError(
+            ChangeMembershipError::InProgress(_),
+        )) => MembershipError::UnderWay,
+        RaftError::Fatal(_) => MembershipError::Closed,
+        error @ RaftError::APIError(_) => MembershipError::Refused {
+            reason: error.to_string(),
+        },
     }
 }

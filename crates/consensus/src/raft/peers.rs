@@ -1,25 +1,28 @@
 //! openraft's calls to other replicas, carried by our [`Network`] as opaque bytes, and answered
-//! on the other side by [`serve`].
+//! on the other side by [`serve`] and, where entries are streamed, by [`serve_stream`].
 
 use std::{future::Future, sync::Arc};
 
 use bytes::Bytes;
+use futures::{Stream, StreamExt, future::BoxFuture, stream::BoxStream};
 use openraft::{
-    BasicNode, RaftNetworkFactory, RaftNetworkV2,
+    RaftNetworkFactory, RaftNetworkV2,
     alias::{SnapshotOf, VoteOf},
     errors::{RPCError, ReplicationClosed, StreamingError, Unreachable},
     network::RPCOption,
     raft::{
-        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
-        TransferLeaderResponse, VoteRequest, VoteResponse,
+        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+        TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
     },
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::task::JoinSet;
 
 use super::{ShardRaft, SnapshotMeta, Types, Vote, codec};
 use crate::{
     ids::{NodeId, ShardId},
-    network::{Network, NetworkError, PeerRequest},
+    members::Member,
+    network::{FrameSink, FrameSource, FrameStream, Network, NetworkError, PeerRequest, Urgency},
     store::SnapshotFile,
 };
 
@@ -70,11 +73,10 @@ impl Peers {
 impl RaftNetworkFactory<Types> for Peers {
     type Network = Peer;
 
-    async fn new_client(&mut self, target: u64, node: &BasicNode) -> Peer {
+    async fn new_client(&mut self, target: u64, _node: &Member) -> Peer {
         Peer {
             shard: self.shard,
             target: NodeId::new(target),
-            address: node.addr.clone(),
             network: Arc::clone(&self.network),
         }
     }
@@ -84,8 +86,17 @@ impl RaftNetworkFactory<Types> for Peers {
 pub(crate) struct Peer {
     shard: ShardId,
     target: NodeId,
-    address: String,
     network: Arc<dyn Network>,
+}
+
+impl Request {
+    fn urgency(&self) -> Urgency {
+        match self {
+            Self::Append(_) => Urgency::Append,
+            Self::Vote(_) | Self::PreVote(_) | Self::TransferLeader(_) => Urgency::Vote,
+            Self::Snapshot(_) => Urgency::Snapshot,
+        }
+    }
 }
 
 impl Peer {
@@ -97,19 +108,12 @@ impl Peer {
         let body = codec::encode(request).map_err(|error| self.unreachable(&error))?;
         let request = PeerRequest {
             shard: self.shard,
+            urgency: request.urgency(),
             body: Bytes::from(body),
         };
-        let call = self.network.call(self.target, &self.address, request);
+        let call = self.network.call(self.target, request);
         let answer = match tokio::time::timeout(option.hard_ttl(), call).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error @ NetworkError::Unreachable { .. })) => {
-                return Err(self.unreachable(&error));
-            }
-            Ok(Err(error @ NetworkError::Interrupted { .. })) => {
-                return Err(RPCError::Network(openraft::errors::NetworkError::new(
-                    &error,
-                )));
-            }
+            Ok(answer) => answer.map_err(failed)?,
             Err(elapsed) => return Err(self.unreachable(&elapsed)),
         };
         codec::decode::<Answer<T>>(&answer)
@@ -123,8 +127,95 @@ impl Peer {
     }
 }
 
+/// What openraft is told of a failure: whether to pause before the next try.
+fn failed(error: NetworkError) -> RPCError<Types> {
+    match error {
+        error @ NetworkError::Unreachable { .. } => RPCError::Unreachable(Unreachable::new(&error)),
+        error @ NetworkError::Interrupted { .. } => {
+            RPCError::Network(openraft::errors::NetworkError::new(&error))
+        }
+    }
+}
+
+/// Says what openraft has to say, until it has no more or the other side hears no more. A
+/// heartbeat is an append without entries, and must not wait behind those with many.
+async fn say(
+    mut requests: impl Stream<Item = AppendEntriesRequest<Types>> + Unpin,
+    mut sink: Box<dyn FrameSink>,
+) {
+    while let Some(request) = requests.next().await {
+        let urgency = if request.entries.is_empty() {
+            Urgency::Vote
+        } else {
+            Urgency::Append
+        };
+        let frame = match codec::encode(&request) {
+            Ok(frame) => frame,
+            Err(error) => {
+                tracing::error!(%error, "log entries do not encode");
+                return;
+            }
+        };
+        // The reading end learns why, and openraft from it.
+        if sink.send(urgency, frame.into()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The other replica's answers, for as long as somebody speaks to it.
+fn answers(
+    source: Box<dyn FrameSource>,
+    speaker: JoinSet<()>,
+) -> impl Stream<Item = Result<StreamAppendResult<Types>, RPCError<Types>>> + Send {
+    futures::stream::unfold(Some((source, speaker)), |open| async move {
+        let (mut source, speaker) = open?;
+        let answer = match source.next().await {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return None,
+            Err(error) => return Some((Err(failed(error)), None)),
+        };
+        match codec::decode::<Answer<StreamAppendResult<Types>>>(&answer) {
+            Ok(Ok(Ok(flushed))) => Some((Ok(Ok(flushed)), Some((source, speaker)))),
+            // A refusal ends the stream, on both sides.
+            Ok(Ok(refused)) => Some((Ok(refused), None)),
+            Ok(Err(reason)) => Some((Err(not_understood(reason)), None)),
+            Err(error) => Some((Err(not_understood(error)), None)),
+        }
+    })
+}
+
+fn not_understood(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> RPCError<Types> {
+    RPCError::Unreachable(Unreachable::new(&std::io::Error::other(reason)))
+}
+
 impl RaftNetworkV2<Types> for Peer {
     type SnapshotData = SnapshotFile;
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<
+        's,
+        Result<BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>, RPCError<Types>>,
+    >
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
+    {
+        Box::pin(async move {
+            let open = self.network.open(self.target, self.shard);
+            let FrameStream { sink, source } =
+                match tokio::time::timeout(option.hard_ttl(), open).await {
+                    Ok(opened) => opened.map_err(failed)?,
+                    Err(elapsed) => return Err(self.unreachable(&elapsed)),
+                };
+            // Ends with the stream of answers, which owns it.
+            let mut speaker = JoinSet::new();
+            speaker.spawn(say(input, sink));
+            Ok(answers(source, speaker).boxed())
+        })
+    }
 
     async fn append_entries(
         &mut self,
@@ -223,6 +314,35 @@ pub(crate) async fn serve(
         Err(error) => {
             tracing::error!(%error, "an answer to another node does not encode");
             Bytes::new()
+        }
+    }
+}
+
+/// Answers a stream of appends of another replica of the shard, until either side ends it.
+pub(crate) async fn serve_stream(raft: &ShardRaft, stream: FrameStream) {
+    let FrameStream { mut sink, source } = stream;
+    let requests = futures::stream::unfold(source, |mut source| async move {
+        let frame = source.next().await.ok().flatten()?;
+        match codec::decode::<AppendEntriesRequest<Types>>(&frame) {
+            Ok(request) => Some((request, source)),
+            Err(error) => {
+                tracing::warn!(%error, "a stream of log entries ends: a frame was not understood");
+                None
+            }
+        }
+    });
+    let mut results = Box::pin(raft.stream_append(requests));
+    while let Some(result) = results.next().await {
+        let answer: Answer<StreamAppendResult<Types>> = result.map_err(|error| error.to_string());
+        let frame = match codec::encode(&answer) {
+            Ok(frame) => frame,
+            Err(error) => {
+                tracing::error!(%error, "an answer to another node does not encode");
+                return;
+            }
+        };
+        if sink.send(Urgency::Vote, frame.into()).await.is_err() {
+            return;
         }
     }
 }

@@ -33,6 +33,7 @@ pub(super) struct DataDir {
     pub(super) lock: File,
     pub(super) database: PathBuf,
     pub(super) snapshots: PathBuf,
+    pub(super) incarnation: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -41,12 +42,21 @@ struct Identity {
     cluster: ClusterId,
     node: NodeId,
     shards: u16,
+    /// Drawn when the directory was made, and kept with it: it tells these data from any others
+    /// that bear the node's number.
+    #[serde(default)]
+    incarnation: String,
 }
 
 /// Read first, so that a newer identity with other fields is still recognised as newer.
 #[derive(Deserialize)]
 struct Format {
     format: u32,
+}
+
+/// Whether there is no node in the directory yet.
+pub(super) fn is_new(dir: &Path) -> bool {
+    !dir.join("node").exists()
 }
 
 pub(super) fn open(dir: &Path, options: &Options) -> Result<DataDir, OpenError> {
@@ -74,9 +84,10 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<DataDir, OpenError> 
     if !node.try_exists().map_err(io("look for the node's files"))? {
         create(dir, &node, options)?;
     }
-    check(dir, &node, options)?;
+    let identity = check(dir, &node, options)?;
     let opened = DataDir {
         lock,
+        incarnation: identity.incarnation,
         database: node.join("db"),
         snapshots: node.join("snapshots"),
     };
@@ -122,6 +133,7 @@ fn create(dir: &Path, node: &Path, options: &Options) -> Result<(), OpenError> {
         cluster: options.cluster_id.clone(),
         node: options.node_id,
         shards: options.shards,
+        incarnation: options.incarnation.clone(),
     };
     let text = serde_json::to_vec_pretty(&identity)
         .map_err(|error| io("write the identity")(io::Error::other(error)))?;
@@ -136,7 +148,7 @@ fn create(dir: &Path, node: &Path, options: &Options) -> Result<(), OpenError> {
     sync_dir(dir).map_err(io("sync the new directory"))
 }
 
-fn check(dir: &Path, node: &Path, options: &Options) -> Result<(), OpenError> {
+fn check(dir: &Path, node: &Path, options: &Options) -> Result<Identity, OpenError> {
     let damaged = |reason: String| OpenError::Damaged {
         dir: dir.to_owned(),
         reason,
@@ -181,7 +193,7 @@ fn check(dir: &Path, node: &Path, options: &Options) -> Result<(), OpenError> {
             found: identity.shards,
         });
     }
-    Ok(())
+    Ok(identity)
 }
 
 /// Makes the names in a directory durable.

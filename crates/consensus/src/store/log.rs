@@ -31,6 +31,9 @@ use crate::{
 /// How many entries one database batch deletes when the log is shortened.
 const PURGE_STEP: u64 = 4_096;
 
+/// The most that one message to a follower carries, in bytes, unless a single entry is larger.
+const APPEND_BYTES: u64 = 2 << 20;
+
 /// A shard's log. Clones share it.
 #[derive(Clone)]
 pub(crate) struct LogStore {
@@ -76,6 +79,23 @@ impl Tail {
         self.bytes += u64::from(size);
         self.cached_bytes += size as usize;
         self.cached.push_back((entry, size));
+    }
+
+    /// The end of the longest part of `start..end` whose entries have at most `limit` bytes, but of
+    /// one entry at least.
+    fn end_within(&self, start: u64, end: u64, limit: u64) -> u64 {
+        let first = self.next() - self.sizes.len() as u64;
+        let skip = usize::try_from(start.saturating_sub(first)).unwrap_or(usize::MAX);
+        let mut bytes = 0;
+        let mut fits = start;
+        for size in self.sizes.iter().skip(skip) {
+            bytes += u64::from(*size);
+            if fits == end || (bytes > limit && fits > start) {
+                break;
+            }
+            fits += 1;
+        }
+        fits.max(start.saturating_add(1)).min(end)
     }
 
     /// Lets go of cached entries that are on disk, oldest first.
@@ -296,6 +316,16 @@ impl RaftLogReader<Types> for LogStore {
         range: RB,
     ) -> Result<Vec<Entry>, io::Error> {
         Ok(self.shared.entries(range)?)
+    }
+
+    /// What one message to a follower carries: at least one entry, and no more than fits a frame.
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, io::Error> {
+        let end = lock(&self.shared.tail).end_within(start, end, APPEND_BYTES);
+        Ok(self.shared.entries(start..end)?)
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {

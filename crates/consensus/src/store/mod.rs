@@ -151,6 +151,7 @@ pub(crate) struct Store {
     meta: Keyspace,
     state: Keyspace,
     snapshots: PathBuf,
+    pub(crate) incarnation: String,
     mark: Mutex<journal::Mark>,
     /// An fsync is under way, and holds the journal's lock.
     syncing: AtomicBool,
@@ -223,6 +224,7 @@ impl Store {
             state: keyspace("state")?,
             database,
             snapshots: opened.snapshots,
+            incarnation: opened.incarnation,
             syncing: AtomicBool::new(false),
             counters: Counters::default(),
             failures: Failures::new(),
@@ -230,6 +232,11 @@ impl Store {
             _lock: opened.lock,
             closed: watch::Sender::new(()),
         })
+    }
+
+    /// Whether opening the directory would create it.
+    pub(crate) fn is_new(root: &Path) -> bool {
+        dir::is_new(root)
     }
 
     fn batch(&self) -> OwnedWriteBatch {

@@ -3,7 +3,7 @@
 use std::{fs, sync::Arc};
 
 use meson_consensus::{
-    ClusterId, ConsensusNode, Consistency, LogIndex, NodeId, OpenError, Options, ShardId,
+    ClusterId, ConsensusNode, Consistency, LogIndex, Member, NodeId, OpenError, Options, ShardId,
     SnapshotPolicy,
 };
 use tempfile::TempDir;
@@ -121,7 +121,7 @@ async fn options_out_of_range_are_refused() {
         OpenError::Options { .. }
     ));
     let stranger = Options {
-        members: [(NodeId::new(9), String::new())].into(),
+        members: [(NodeId::new(9), Member::default())].into(),
         ..options(1)
     };
     assert!(matches!(

@@ -10,10 +10,12 @@ use std::{
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use meson_consensus::{
-    ClusterId, ConsensusNode, Consistency, LogIndex, Network, NetworkError, NodeId, Options,
-    PeerRequest, ReadError, SnapshotPolicy, Term,
+    Birth, ClusterId, ConsensusNode, Consistency, FrameSink, FrameSource, FrameStream, LogIndex,
+    Member, Members, Network, NetworkError, NodeId, Options, PeerRequest, ReadError, ShardId,
+    SnapshotPolicy, Term, Urgency,
 };
 use tempfile::TempDir;
+use tokio::sync::mpsc;
 
 use crate::support::{DEADLINE, Notes, get, options, propose};
 
@@ -28,25 +30,102 @@ struct Port {
     node: NodeId,
 }
 
+impl Lan {
+    fn is_cut(&self, one: NodeId, other: NodeId) -> bool {
+        let cut_off = self.cut_off.lock().expect("no panic");
+        cut_off.contains(&one) || cut_off.contains(&other)
+    }
+
+    /// The other node, if it can be reached.
+    fn reach(&self, from: NodeId, to: NodeId) -> Result<ConsensusNode, NetworkError> {
+        match self.nodes.get().and_then(|nodes| nodes.get(&to)) {
+            Some(node) if !self.is_cut(from, to) => Ok(node.clone()),
+            _ => Err(cut_off(to)),
+        }
+    }
+}
+
+fn cut_off(target: NodeId) -> NetworkError {
+    NetworkError::Unreachable {
+        target,
+        reason: "cut off".to_owned(),
+    }
+}
+
+/// One direction of a stream, which breaks when a frame meets a cut.
+struct End<T> {
+    lan: Arc<Lan>,
+    from: NodeId,
+    to: NodeId,
+    channel: T,
+}
+
+impl FrameSink for End<mpsc::Sender<Bytes>> {
+    fn send(&mut self, _: Urgency, frame: Bytes) -> BoxFuture<'_, Result<(), NetworkError>> {
+        Box::pin(async move {
+            if self.lan.is_cut(self.from, self.to) || self.channel.send(frame).await.is_err() {
+                return Err(cut_off(self.to));
+            }
+            Ok(())
+        })
+    }
+}
+
+impl FrameSource for End<mpsc::Receiver<Bytes>> {
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, NetworkError>> {
+        Box::pin(async move {
+            let frame = self.channel.recv().await;
+            if self.lan.is_cut(self.from, self.to) {
+                return Err(cut_off(self.to));
+            }
+            Ok(frame)
+        })
+    }
+}
+
 impl Network for Port {
     fn call(
         &self,
         target: NodeId,
-        _: &str,
         request: PeerRequest,
     ) -> BoxFuture<'_, Result<Bytes, NetworkError>> {
+        Box::pin(async move { Ok(self.lan.reach(self.node, target)?.handle(request).await) })
+    }
+
+    fn open(
+        &self,
+        target: NodeId,
+        shard: ShardId,
+    ) -> BoxFuture<'_, Result<FrameStream, NetworkError>> {
         Box::pin(async move {
-            let cut = {
-                let cut_off = self.lan.cut_off.lock().expect("no panic");
-                cut_off.contains(&target) || cut_off.contains(&self.node)
+            let node = self.lan.reach(self.node, target)?;
+            let end = |from, to| {
+                let lan = Arc::clone(&self.lan);
+                let (sender, receiver) = mpsc::channel(64);
+                let sink = End {
+                    lan: Arc::clone(&lan),
+                    from,
+                    to,
+                    channel: sender,
+                };
+                let source = End {
+                    lan,
+                    from,
+                    to,
+                    channel: receiver,
+                };
+                (Box::new(sink), Box::new(source))
             };
-            match self.lan.nodes.get().and_then(|nodes| nodes.get(&target)) {
-                Some(node) if !cut => Ok(node.handle(request).await),
-                _ => Err(NetworkError::Unreachable {
-                    target,
-                    reason: "cut off".to_owned(),
-                }),
-            }
+            let (sink, heard) = end(self.node, target);
+            let (answer, source) = end(target, self.node);
+            tokio::spawn(async move {
+                let stream = FrameStream {
+                    sink: answer,
+                    source: heard,
+                };
+                node.serve(shard, stream).await;
+            });
+            Ok(FrameStream { sink, source })
         })
     }
 }
@@ -55,14 +134,33 @@ async fn cluster(
     dir: &Path,
     snapshots: SnapshotPolicy,
 ) -> (Arc<Lan>, BTreeMap<NodeId, ConsensusNode>) {
+    cluster_of(3, 3, dir, snapshots).await
+}
+
+/// So many nodes, of which the first few found the cluster and the others wait to be let in.
+async fn cluster_of(
+    nodes: u64,
+    founders: u64,
+    dir: &Path,
+    snapshots: SnapshotPolicy,
+) -> (Arc<Lan>, BTreeMap<NodeId, ConsensusNode>) {
     let lan = Arc::new(Lan::default());
-    let ids: Vec<NodeId> = (1..=3).map(NodeId::new).collect();
+    let ids: Vec<NodeId> = (1..=nodes).map(NodeId::new).collect();
+    let members: Members = (1..=founders)
+        .map(NodeId::new)
+        .map(|id| (id, Member::at(format!("node-{id}"))))
+        .collect();
     let mut nodes = BTreeMap::new();
     for id in &ids {
         let options = Options {
             node_id: *id,
             cluster_id: ClusterId::new("three"),
-            members: ids.iter().map(|id| (*id, format!("node-{id}"))).collect(),
+            members: members.clone(),
+            birth: if members.contains_key(id) {
+                Birth::Found
+            } else {
+                Birth::Join
+            },
             network: Arc::new(Port {
                 lan: Arc::clone(&lan),
                 node: *id,
@@ -200,6 +298,70 @@ async fn a_leader_that_steps_down_hands_over_to_another() {
     let (second, next) = leader(&nodes, |id| id != first.node_id()).await;
     assert!(next > term);
     assert_eq!(get(&second.shards()[0], "key").await.as_deref(), Some("1"));
+    for node in nodes.values() {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_goes_to_the_voter_that_is_named() {
+    let dir = TempDir::new().unwrap();
+    let (_lan, nodes) = cluster(dir.path(), SnapshotPolicy::default()).await;
+    let (first, _) = leader(&nodes, |_| true).await;
+    for target in nodes.keys().copied() {
+        let (now, _) = leader(&nodes, |_| true).await;
+        now.shards()[0].transfer(target).await.unwrap_or_default();
+        leader(&nodes, |id| id == target).await;
+    }
+    let stranger = first.shards()[0].transfer(NodeId::new(9)).await;
+    assert!(stranger.is_err(), "{stranger:?}");
+    for node in nodes.values() {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_joins_and_another_leaves_while_the_shard_goes_on() {
+    let dir = TempDir::new().unwrap();
+    let (lan, mut nodes) = cluster_of(4, 3, dir.path(), SnapshotPolicy::default()).await;
+    let joining = NodeId::new(4);
+    let (first, term) = leader(&nodes, |_| true).await;
+    for n in 0..50 {
+        propose(&first.shards()[0], term, format!("set key-{n} x")).await;
+    }
+    assert!(nodes[&joining].members().borrow().is_empty());
+    let shard = &first.shards()[0];
+    shard
+        .add_voter(joining, Member::at("node-4"))
+        .await
+        .expect("joins");
+    shard
+        .add_voter(joining, Member::at("node-4"))
+        .await
+        .expect("joining again changes nothing");
+    let members = nodes[&joining].members();
+    tokio::time::timeout(
+        DEADLINE,
+        members.clone().wait_for(|members| members.len() == 4),
+    )
+    .await
+    .expect("in time")
+    .expect("the newcomer knows all members");
+
+    let leaving = first.node_id();
+    let (next, _) = {
+        shard.step_down().await;
+        leader(&nodes, |id| id != leaving).await
+    };
+    next.shards()[0].remove(leaving).await.expect("leaves");
+    lan.cut_off.lock().unwrap().insert(leaving);
+    nodes.remove(&leaving);
+    let (now, term) = leader(&nodes, |_| true).await;
+    propose(&now.shards()[0], term, "set after leaving").await;
+    assert_eq!(get(&now.shards()[0], "key-49").await.as_deref(), Some("x"));
+    let status = now.shards()[0].status();
+    assert!(!status.replicas.contains(&leaving), "{status:?}");
+    assert_eq!(status.voters.len(), 3);
     for node in nodes.values() {
         node.shutdown().await;
     }

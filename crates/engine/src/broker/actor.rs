@@ -17,7 +17,9 @@ use meson_mesos::types::FrameworkId;
 use tokio::sync::mpsc;
 
 use super::manager::{Calls, ResourceManager, Session, SessionEnd, SubscribeError};
-use super::messages::{Acknowledge, Adopt, Confirm, Enqueue, Explain, Kill, Signal, Waiting};
+use super::messages::{
+    Acknowledge, Adopt, Confirm, Enqueue, Explain, Kill, Signal, Unheard, Waiting,
+};
 use super::state::{Broker, Input, Output, Settings};
 use crate::clock::until;
 use crate::pool::BrokerContext;
@@ -434,6 +436,14 @@ impl Handler<Acknowledge> for BrokerActor {
             },
             ctx,
         );
+    }
+}
+
+impl Handler<Unheard> for BrokerActor {
+    type Result = ();
+
+    fn handle(&mut self, Unheard { task }: Unheard, ctx: &mut Context<Self>) {
+        self.input(Input::Unheard(task), ctx);
     }
 }
 

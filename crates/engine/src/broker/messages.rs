@@ -27,6 +27,7 @@ use meson_core::resources::Resources;
 use meson_core::run::FailureClass;
 use meson_core::units::Timestamp;
 use meson_protocol::api::Reason;
+use serde::{Deserialize, Serialize};
 
 /// Asks for a place to run. Answered by signals; nothing is launched before [`Confirm`].
 #[derive(Debug, Clone, Message)]
@@ -102,8 +103,17 @@ pub struct Explain {
     pub task: TaskId,
 }
 
+/// Nobody hears the attempt's news any more: whoever heard them is gone, and the broker did not
+/// notice, because somebody stood in between.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct Unheard {
+    /// The attempt.
+    pub task: TaskId,
+}
+
 /// Answer to [`Explain`].
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Waiting {
     /// Place in the queue, 0 is next.
     pub position: usize,
@@ -114,7 +124,7 @@ pub struct Waiting {
 }
 
 /// What the broker tells a step actor about its attempt.
-#[derive(Debug, Clone, Message)]
+#[derive(Debug, Clone, Message, Serialize, Deserialize)]
 #[rtype(result = "()")]
 pub enum Signal {
     /// It is in the queue.
@@ -152,8 +162,22 @@ pub enum Signal {
     },
 }
 
+impl Signal {
+    /// The attempt that it is about.
+    #[must_use]
+    pub fn task(&self) -> &TaskId {
+        match self {
+            Self::Queued { task }
+            | Self::Placed { task, .. }
+            | Self::Withdrawn { task }
+            | Self::Progress { task, .. } => task,
+            Self::Update(update) => &update.task,
+        }
+    }
+}
+
 /// A state of an attempt, in the words that a step actor needs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Update {
     /// The attempt.
     pub task: TaskId,
@@ -166,7 +190,7 @@ pub struct Update {
 }
 
 /// What happened to an attempt.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum AttemptState {
     /// Staged or starting.
     Launching,

@@ -1,9 +1,20 @@
-//! The node and its shards.
+//! The cluster: its coordinators and shards, and how they are changed.
 
+use std::time::Duration;
+
+use meson_consensus::{Member, NodeId, Shard, ShardId};
 use meson_protocol::api::{ClusterView, NodeView, ShardView};
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::Engine;
+use crate::calls::{ShardCall, ShardReply};
+use crate::error::EngineError;
+use crate::machine::keys;
+use crate::peers::wire::{self, PeerAnswer, PeerCall};
+
+/// A new replica may take so long to get one shard's log and state.
+const CATCH_UP: Duration = Duration::from_secs(300);
 
 /// Whether a node serves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -19,30 +30,60 @@ impl Engine {
     #[must_use]
     pub fn cluster(&self) -> ClusterView {
         let status = self.node.consensus().status();
-        let options = self.node.options();
-        let state = if status.failure.is_some() {
-            "down"
-        } else {
-            "up"
-        };
         ClusterView {
-            nodes: vec![NodeView {
-                id: status.node.get(),
-                region: options.region.clone(),
-                addr: options.http_addr.clone(),
-                state: state.to_owned(),
-            }],
+            nodes: self.node_views(),
             shards: status
                 .shards
                 .into_iter()
                 .map(|shard| ShardView {
                     id: shard.id.get(),
-                    leader: shard.leader.map(|node| node.get()),
+                    leader: shard
+                        .leader
+                        .or_else(|| self.node.leader_hint(shard.id))
+                        .map(NodeId::get),
                     term: shard.term.get(),
                     replicas: shard.replicas.iter().map(|node| node.get()).collect(),
                     commit_index: shard.commit_index.map_or(0, |index| index.get()),
                 })
                 .collect(),
+        }
+    }
+
+    fn node_views(&self) -> Vec<NodeView> {
+        let (own, options) = (self.node.consensus().node_id(), self.node.options());
+        let mut members = self.node.consensus().members().borrow().clone();
+        // What a node knows of itself is newer than what was committed of it.
+        let this = members.entry(own).or_default();
+        this.region.clone_from(&options.region);
+        this.http.clone_from(&options.http_addr);
+        let round_trips = self.node.peers().round_trips();
+        members
+            .into_iter()
+            .map(|(node, member)| {
+                let round_trip = round_trips.iter().find(|(peer, _)| *peer == node);
+                NodeView {
+                    id: node.get(),
+                    region: member.region,
+                    zone: member.zone,
+                    addr: member.http,
+                    state: self.state_of(node).to_owned(),
+                    rtt_ms: round_trip.map(|(_, time)| time.as_secs_f64() * 1e3),
+                }
+            })
+            .collect()
+    }
+
+    fn state_of(&self, node: NodeId) -> &'static str {
+        let consensus = self.node.consensus();
+        let state = if node == consensus.node_id() {
+            (consensus.status().failure.is_none()).then(|| self.node.state())
+        } else {
+            self.node.table().known(node).map(|known| known.state)
+        };
+        match state {
+            Some(state) if state.draining => "draining",
+            Some(_) => "up",
+            None => "down",
         }
     }
 
@@ -53,7 +94,7 @@ impl Engine {
         let mut problems: Vec<String> = status
             .shards
             .iter()
-            .filter(|shard| shard.leader.is_none())
+            .filter(|shard| shard.leader.is_none() && self.node.leader_hint(shard.id).is_none())
             .map(|shard| format!("shard {} has no leader", shard.id))
             .collect();
         problems.extend(status.failure.map(|failure| failure.to_string()));
@@ -62,5 +103,193 @@ impl Engine {
             ready: problems.is_empty(),
             problems,
         }
+    }
+
+    /// Hands a shard's leadership to a node that has a vote in it, and waits until it has it.
+    ///
+    /// # Errors
+    /// There is no such shard, the node does not vote in it, or does not take it.
+    pub async fn transfer(&self, shard: u16, to: NodeId) -> Result<(), EngineError> {
+        let action = "hand over leadership";
+        let shard = self.shard(shard, action)?;
+        let until = Instant::now() + self.node.timing().call;
+        let mut leadership = shard.leadership();
+        self.to_leader(&shard, ShardCall::Transfer { to }, self.node.timing().call)
+            .await?;
+        let taken = leadership.wait_for(|now| now.leader == Some(to));
+        match tokio::time::timeout_at(until, taken).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(EngineError::Unavailable {
+                action,
+                reason: format!("node {to} did not take it: it may be behind, or away"),
+            }),
+        }
+    }
+
+    /// Lets a node lead nothing any more, or take part again. It keeps its replicas, and its
+    /// draining ends with its process.
+    ///
+    /// # Errors
+    /// There is no such node, or it cannot be reached.
+    pub async fn drain(&self, node: NodeId, on: bool) -> Result<(), EngineError> {
+        let action = "drain the node";
+        if node == self.node.consensus().node_id() {
+            self.node.drain(on);
+            return Ok(());
+        }
+        self.member(node, action)?;
+        let question = wire::encode("a call", &PeerCall::Drain { on })?;
+        let limit = self.node.timing().call;
+        let answer = self.node.peers().call(node, question, false, limit).await;
+        let answer = answer.map_err(|error| EngineError::Unavailable {
+            action,
+            reason: error.to_string(),
+        })?;
+        match wire::decode("an answer", &answer)? {
+            PeerAnswer::Done => Ok(()),
+            PeerAnswer::Failed { kind, detail } => Err(EngineError::Elsewhere { kind, detail }),
+            _ => Err(EngineError::Internal {
+                action,
+                reason: format!("node {node} answered another question"),
+            }),
+        }
+    }
+
+    /// Drains this node and waits until it leads nothing, or the time is up.
+    pub async fn leave(&self, limit: Duration) {
+        self.node.drain(true);
+        let empty = async {
+            for shard in self.node.consensus().shards() {
+                let _ = shard.leadership().wait_for(|now| !now.local).await;
+            }
+        };
+        if tokio::time::timeout(limit, empty).await.is_err() {
+            let left = self.node.leads();
+            tracing::warn!(
+                shards = ?left,
+                "nobody took over these shards in time; their voters will elect"
+            );
+        }
+    }
+
+    /// Lets a node join: a replica and a vote in every shard. It must run, and have a certificate
+    /// of the cluster. Asking again goes on where it ended.
+    ///
+    /// # Errors
+    /// The node cannot be reached, or a shard has no leader; some shards may have it already.
+    pub async fn join(&self, node: NodeId, member: Member) -> Result<(), EngineError> {
+        if let Some(known) = self.node.consensus().members().borrow().get(&node) {
+            if known.addr != member.addr {
+                return Err(EngineError::BadInput {
+                    action: "let the node join",
+                    reason: format!("node {node} is a member already, at {}", known.addr),
+                    remedy: "give the new node a number that was never used".to_owned(),
+                });
+            }
+        } else if self.knows(node).await? {
+            return Err(EngineError::BadInput {
+                action: "let the node join",
+                reason: format!("node {node} was a member before, and was removed"),
+                remedy: "give the new node a number that was never used".to_owned(),
+            });
+        }
+        for shard in self.node.consensus().shards() {
+            let call = ShardCall::AddVoter {
+                node,
+                member: member.clone(),
+            };
+            self.to_leader(shard, call, CATCH_UP).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes a node out of every shard, for good: its number is not to be used again.
+    ///
+    /// # Errors
+    /// It is no member, the last voter of a shard, or a shard has no leader.
+    pub async fn remove(&self, node: NodeId) -> Result<(), EngineError> {
+        self.member(node, "remove the node")?;
+        // Who can still be reached hands over first. Who cannot leads nothing for long.
+        if self.state_of(node) != "down" {
+            self.drain(node, true).await?;
+        }
+        for shard in self.node.consensus().shards() {
+            let call = ShardCall::RemoveMember { node };
+            self.to_leader(shard, call, self.node.timing().call * 3)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that this node's number is its own: the first data to bear it keep it.
+    ///
+    /// # Errors
+    /// [`EngineError::NodeTaken`] if the cluster knows the number with other data; anything else
+    /// if nobody can tell now.
+    pub async fn register(&self) -> Result<(), EngineError> {
+        let consensus = self.node.consensus();
+        self.register_as(consensus.node_id(), consensus.incarnation().to_owned())
+            .await
+    }
+
+    pub(crate) async fn register_as(
+        &self,
+        node: NodeId,
+        incarnation: String,
+    ) -> Result<(), EngineError> {
+        let call = ShardCall::RegisterNode { node, incarnation };
+        match self.node.call(&keys::cluster_place(), call).await {
+            Err(error) if error.code() == "node_taken" => {
+                Err(EngineError::NodeTaken { node: node.get() })
+            }
+            other => other.map(drop),
+        }
+    }
+
+    /// Whether a node has ever registered under this number.
+    async fn knows(&self, node: NodeId) -> Result<bool, EngineError> {
+        let call = ShardCall::KnowsNode { node };
+        match self.node.call(&keys::cluster_place(), call).await? {
+            ShardReply::KnowsNode(known) => Ok(known),
+            other => Err(other.unexpected("let the node join")),
+        }
+    }
+
+    async fn to_leader(
+        &self,
+        shard: &Shard,
+        call: ShardCall,
+        limit: Duration,
+    ) -> Result<(), EngineError> {
+        let action = call.action();
+        match self.node.call_shard_within(shard, call, limit).await? {
+            ShardReply::Done => Ok(()),
+            other => Err(other.unexpected(action)),
+        }
+    }
+
+    fn shard(&self, shard: u16, action: &'static str) -> Result<Shard, EngineError> {
+        let consensus = self.node.consensus();
+        consensus
+            .shard(ShardId::new(shard))
+            .ok_or_else(|| EngineError::BadInput {
+                action,
+                reason: format!("there is no shard {shard}"),
+                remedy: format!("shards are numbered 0 to {}", consensus.shards().len() - 1),
+            })
+    }
+
+    fn member(&self, node: NodeId, action: &'static str) -> Result<(), EngineError> {
+        let members = self.node.consensus().members();
+        let members = members.borrow();
+        if members.contains_key(&node) {
+            return Ok(());
+        }
+        let known: Vec<String> = members.keys().map(ToString::to_string).collect();
+        Err(EngineError::BadInput {
+            action,
+            reason: format!("there is no node {node}"),
+            remedy: format!("the cluster has the nodes {}", known.join(", ")),
+        })
     }
 }

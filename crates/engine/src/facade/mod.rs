@@ -13,19 +13,21 @@ mod submit;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use meson_actors::Supervisor;
+use meson_actors::{Supervisor, SupervisorOptions};
 use meson_consensus::ConsensusNode;
 use meson_core::ids::{RunId, TaskId};
 use meson_core::run::Input;
 use tokio::sync::watch;
 
 use crate::calls::{ShardCall, ShardReply};
+use crate::cluster::keeper;
 use crate::error::EngineError;
 use crate::guardian;
 use crate::machine::{Definitions, keys};
 use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::options::EngineOptions;
+use crate::peers::liaison;
 use crate::pool::BrokerDirectory;
 
 pub use self::cluster::Health;
@@ -66,6 +68,15 @@ impl Engine {
             });
             supervisors.push(supervisor);
         }
+        supervisors.extend(stand_ins(&node));
+        let (keeping, kept) = (node.clone(), node.clone());
+        // Ends when the engine does; should it end in another way, the node is of no more use.
+        tokio::spawn(async move {
+            let keeper = tokio::spawn(keeper::run(keeping));
+            if let Err(error) = keeper.await {
+                kept.fail(format!("the keeper of the cluster ended: {error}").into());
+            }
+        });
         Self {
             node,
             supervisors: Arc::new(Mutex::new(supervisors)),
@@ -82,6 +93,7 @@ impl Engine {
 
     /// Stops all actors. The consensus node is shut down by whoever opened it, afterwards.
     pub async fn shutdown(&self) {
+        self.node.close();
         let supervisors = {
             let mut held = self
                 .supervisors
@@ -206,6 +218,24 @@ impl Engine {
             other => Err(other.unexpected("tell the run")),
         }
     }
+}
+
+/// Those who stand in for brokers that run on other coordinators.
+fn stand_ins(node: &Node) -> Option<Supervisor> {
+    let factory = node.options().brokers.clone()?;
+    let spawner = node.options().spawners.first()?;
+    let options = SupervisorOptions::new("liaisons").intensity(node.timing().intensity);
+    let supervisor = Supervisor::start_on(&**spawner, options);
+    for pool in factory.pools() {
+        liaison::start(node, &pool, &supervisor);
+    }
+    let (failing, escalated) = (node.clone(), supervisor.escalated());
+    tokio::spawn(async move {
+        if let Some(reason) = escalated.await {
+            failing.fail(format!("those who stand in for brokers gave up: {reason}").into());
+        }
+    });
+    Some(supervisor)
 }
 
 impl std::fmt::Debug for Engine {

@@ -120,7 +120,7 @@ impl Engine {
             match self.node.call(&keys::run_place(&id), call).await {
                 Ok(ShardReply::Done) => return Ok(RunAccepted { id }),
                 Ok(other) => return Err(other.unexpected("create the run")),
-                Err(EngineError::RunExists { .. }) if !chosen => {
+                Err(error) if error.code() == "run_exists" && !chosen => {
                     id = self.new_id(&definition.name)?;
                 }
                 Err(error) => return Err(error),

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use meson_consensus::{ProposeError, Shard, Term};
+use meson_consensus::{NodeId, ProposeError, Shard, Term};
 use meson_core::expression::ArtifactRef;
 use meson_core::ids::{RunId, TaskId};
 use meson_core::run::RunHeader;
@@ -98,6 +98,13 @@ pub enum Command {
         /// Whether it may take the place of another.
         replace: bool,
     },
+    /// Remembers which data a node has, so that no other may take its number.
+    RegisterNode {
+        /// The node's number.
+        node: NodeId,
+        /// Drawn when its data directory was made.
+        incarnation: String,
+    },
 }
 
 /// What a shard answers.
@@ -118,6 +125,8 @@ pub enum Response {
     },
     /// The pool's id.
     FrameworkId(String),
+    /// The node's number belongs to other data.
+    NodeTaken,
     /// The bundle is not complete yet.
     MorePieces {
         /// How many are missing.

@@ -13,6 +13,7 @@
 //! | `bun/` digest `\0m` | [`BundleMeta`](super::BundleMeta) |
 //! | `bun/` digest `\0c` index | a piece of the bundle |
 //! | `pool/` name | the pool's FrameworkID |
+//! | `node/` number | which data the node has |
 //!
 //! Numbers are big-endian, so that keys sort as numbers do; `!` stands for the complement, which
 //! sorts the newest first. Ids hold no zero byte, so none is another's prefix.
@@ -26,7 +27,9 @@
 //! | an artifact | `artifact/` name `/` id |
 //! | a bundle | `bundle/` digest |
 //! | a pool's broker and FrameworkID | `pool/` name |
+//! | which data each node has | `cluster` |
 
+use meson_consensus::NodeId;
 use meson_core::ids::RunId;
 use meson_core::run::RecordKey;
 use meson_core::units::Timestamp;
@@ -49,6 +52,11 @@ pub fn bundle_place(digest: &str) -> Vec<u8> {
 /// Where a pool's broker lives.
 pub fn pool_place(pool: &str) -> Vec<u8> {
     place("pool/", pool)
+}
+
+/// Where nodes are registered.
+pub fn cluster_place() -> Vec<u8> {
+    b"cluster".to_vec()
 }
 
 fn place(kind: &str, name: &str) -> Vec<u8> {
@@ -177,6 +185,10 @@ pub(crate) fn bundle_piece(digest: &str, index: u32) -> Vec<u8> {
 
 pub(crate) fn bundle_pieces(digest: &str) -> Vec<u8> {
     [b"bun/", digest.as_bytes(), b"\0c"].concat()
+}
+
+pub(crate) fn node(node: NodeId) -> Vec<u8> {
+    place("node/", &node.to_string())
 }
 
 pub(crate) fn framework(pool: &str) -> Vec<u8> {

@@ -9,7 +9,7 @@
 //! * [`keys`]: every key, and which shard a thing belongs to.
 //! * [`command`]: commands, answers, values, as bytes.
 //! * [`runs`]: creating runs and appending to their history.
-//! * [`stores`]: artifacts, bundles, FrameworkIDs.
+//! * [`stores`]: artifacts, bundles, FrameworkIDs, nodes.
 //! * [`read`]: the same from a view of the state.
 //! * [`definitions`]: definitions by digest.
 //!
@@ -72,6 +72,9 @@ fn apply(command: Command, tx: &mut Transaction<'_>) -> Result<Response, EngineE
         } => stores::put_bundle_piece(tx, &digest, (bytes, pieces), index, piece),
         Command::SetFrameworkId { pool, id, replace } => {
             Ok(stores::set_framework_id(tx, &pool, &id, replace))
+        }
+        Command::RegisterNode { node, incarnation } => {
+            Ok(stores::register_node(tx, node, &incarnation))
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What a shard keeps beside runs: artifacts, bundles, the pool's FrameworkID.
 
 use bytes::Bytes;
-use meson_consensus::Transaction;
+use meson_consensus::{NodeId, Transaction};
 use sha2::{Digest, Sha256};
 
 use super::command::{ArtifactEntry, BundleMeta, Response, decode, encode};
@@ -93,6 +93,20 @@ fn drop_pieces(tx: &mut Transaction<'_>, digest: &str) {
         .collect();
     for key in keys {
         tx.delete(key);
+    }
+}
+
+/// The first data to bear a node's number keeps it: whoever comes without them has forgotten what
+/// the node promised, and is another node.
+pub(super) fn register_node(tx: &mut Transaction<'_>, node: NodeId, incarnation: &str) -> Response {
+    let key = keys::node(node);
+    match tx.get(&key) {
+        Some(known) if known == incarnation.as_bytes() => Response::Done,
+        Some(_) => Response::NodeTaken,
+        None => {
+            tx.put(key, incarnation.as_bytes().to_vec());
+            Response::Done
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use tracing::{debug, warn};
 
 use super::inbox::{Reply, Waiting};
 use super::{ReportError, WorkflowActor};
-use crate::error::EngineError;
+use crate::error::{EngineError, ErrorKind};
 use crate::machine::{self, Command, Response};
 
 /// Inputs that are decided without letting others on the thread run.
@@ -148,7 +148,7 @@ impl WorkflowActor {
                     "the history of run {run} is not what its actor thought: {other:?}"
                 ));
             }
-            Err(error @ EngineError::Unavailable { .. }) => {
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
                 // Another term has begun, or the node is closing. The next leader's actor goes on.
                 debug!(%run, %error, "the run's actor stops");
                 self.seed.node.metrics().proposals_failed.inc();

@@ -346,6 +346,12 @@ fn uuid_of(state: &AttemptState) -> Vec<u8> {
     id.to_vec()
 }
 
+impl Handler<Unheard> for ScriptedBroker {
+    type Result = ();
+
+    fn handle(&mut self, _: Unheard, _: &mut Context<Self>) {}
+}
+
 impl Handler<Explain> for ScriptedBroker {
     type Result = Option<Waiting>;
 

@@ -1,0 +1,112 @@
+//! Asks the others how they are, and hands over what this node leads and another should.
+
+use std::time::Duration;
+
+use meson_consensus::{NodeId, Shard};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::placement::{Voter, successor};
+use crate::node::Node;
+use crate::peers::wire::{self, PeerAnswer, PeerCall};
+
+/// Between two questions to everybody.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+/// A node is given leadership once it has been heard for so long without a gap.
+const STEADY: Duration = Duration::from_secs(3);
+/// Between two hand-overs of everything that belongs elsewhere, so that a transfer that does not
+/// come about is not tried in a storm.
+const BALANCE_EVERY: Duration = Duration::from_secs(5);
+/// The same while draining: somebody waits for it.
+const DRAIN_EVERY: Duration = Duration::from_millis(500);
+
+/// Runs until the engine ends.
+pub(crate) async fn run(node: Node) {
+    let mut ask = tokio::time::interval(ASK_EVERY);
+    ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut draining = node.table().draining();
+    let mut balance_at = Instant::now() + BALANCE_EVERY;
+    loop {
+        tokio::select! {
+            () = node.closed() => return,
+            _ = ask.tick() => ask_everybody(&node).await,
+            Ok(()) = draining.changed() => balance_at = Instant::now(),
+            () = tokio::time::sleep_until(balance_at) => {
+                let drains = *draining.borrow();
+                balance(&node, drains).await;
+                balance_at = Instant::now() + if drains { DRAIN_EVERY } else { BALANCE_EVERY };
+            }
+        }
+    }
+}
+
+async fn ask_everybody(node: &Node) {
+    let own = node.consensus().node_id();
+    let others: Vec<NodeId> = {
+        let members = node.consensus().members();
+        let members = members.borrow();
+        members.keys().filter(|id| **id != own).copied().collect()
+    };
+    let question = match wire::encode("a question", &PeerCall::State) {
+        Ok(question) => question,
+        Err(error) => {
+            tracing::error!(%error, "cannot ask the others how they are");
+            return;
+        }
+    };
+    let asked = others.into_iter().map(|other| {
+        let question = question.clone();
+        async move {
+            let answer = node.peers().call(other, question, false, ASK_EVERY).await;
+            // Who does not answer is not heard: that is all there is to say of it.
+            if let Ok(bytes) = answer
+                && let Ok(PeerAnswer::State(state)) = wire::decode("an answer", &bytes)
+            {
+                node.table().note(other, state);
+            }
+        }
+    });
+    futures::future::join_all(asked).await;
+}
+
+async fn balance(node: &Node, drains: bool) {
+    for shard in node.consensus().shards() {
+        if !shard.leadership().borrow().local {
+            continue;
+        }
+        let voters = voters(node, shard, drains);
+        let own = node.consensus().node_id();
+        let home = node.home_of(shard.id());
+        let Some(next) = successor(shard.id().get(), home.as_deref(), own, drains, &voters) else {
+            continue;
+        };
+        tracing::info!(shard = %shard.id(), to = %next, drains, "handing over leadership");
+        if let Err(error) = shard.transfer(next).await {
+            tracing::debug!(shard = %shard.id(), %error, "leadership was not handed over");
+        }
+    }
+}
+
+fn voters(node: &Node, shard: &Shard, drains: bool) -> Vec<Voter> {
+    let own = node.consensus().node_id();
+    let members = shard.members();
+    shard
+        .status()
+        .voters
+        .into_iter()
+        .map(|voter| Voter {
+            node: voter,
+            region: members
+                .get(&voter)
+                .map(|member| member.region.clone())
+                .unwrap_or_default(),
+            able: if voter == own {
+                !drains
+            } else {
+                node.table().known(voter).is_some_and(|known| {
+                    // Who drains takes what there is; evenness can wait until a node is steady.
+                    !known.state.draining && (drains || known.steady_for >= STEADY)
+                })
+            },
+        })
+        .collect()
+}

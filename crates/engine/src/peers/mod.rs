@@ -1,0 +1,136 @@
+//! Other coordinators: what is asked of them, and what they ask of this one.
+//!
+//! ```text
+//!   here                                      there
+//!   router ──── PeerCall ──────────────────►  serve ──► local: the shard's leader answers
+//!   liaison ─── stream: ToBroker, FromBroker ► session ─► the pool's broker
+//!     ▲ step actors' messages, and signals back
+//! ```
+//!
+//! * [`wire`]: the messages. * [`serve`]: answers them.
+//! * [`liaison`]: stands in for a broker that runs elsewhere; [`session`]: its other end, beside the
+//!   broker.
+//!
+//! Nothing here is durable. Whatever breaks is begun again: calls can be repeated, and step actors
+//! ask a broker again by task id.
+
+pub(crate) mod liaison;
+pub(crate) mod serve;
+mod session;
+pub(crate) mod wire;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use meson_consensus::{FrameStream, NetworkError, NodeId};
+
+use self::wire::{PeerAnswer, PeerCall};
+use crate::error::EngineError;
+
+/// A way to other coordinators. Given to the engine by the binary, which knows the transport.
+pub trait Coordinators: Send + Sync + 'static {
+    /// Asks another coordinator's [`Engine::answer`](crate::Engine::answer). Answers arrive in any
+    /// order. `bulk` calls are large and may wait behind others.
+    fn call(
+        &self,
+        to: NodeId,
+        body: Bytes,
+        bulk: bool,
+        limit: Duration,
+    ) -> BoxFuture<'_, Result<Bytes, NetworkError>>;
+
+    /// Opens a stream to another coordinator's [`Engine::converse`](crate::Engine::converse).
+    fn open(
+        &self,
+        to: NodeId,
+        opening: Bytes,
+        limit: Duration,
+    ) -> BoxFuture<'_, Result<FrameStream, NetworkError>>;
+
+    /// Those that are connected now.
+    fn connected(&self) -> BTreeSet<NodeId>;
+
+    /// Round-trip times of those that are connected, as the transport measures them.
+    fn round_trips(&self) -> Vec<(NodeId, Duration)>;
+}
+
+/// Asks the cluster, through one of its coordinators, to note that a node uses its number with the
+/// data of this incarnation. For a node that has no data yet.
+///
+/// # Errors
+/// [`EngineError::NodeTaken`] if the number belongs to other data; anything else if nobody can tell
+/// now.
+pub async fn register_through(
+    peers: &dyn Coordinators,
+    via: NodeId,
+    node: NodeId,
+    incarnation: &str,
+    limit: Duration,
+) -> Result<(), EngineError> {
+    let action = "register the node";
+    let call = PeerCall::Register {
+        node,
+        incarnation: incarnation.to_owned(),
+    };
+    let call = wire::encode("a call", &call)?;
+    let answer = peers.call(via, call, false, limit).await;
+    let answer = answer.map_err(|error| EngineError::Unavailable {
+        action,
+        reason: error.to_string(),
+    })?;
+    match wire::decode("an answer", &answer)? {
+        PeerAnswer::Done => Ok(()),
+        PeerAnswer::Failed { detail, .. } if detail.code == "node_taken" => {
+            Err(EngineError::NodeTaken { node: node.get() })
+        }
+        PeerAnswer::Failed { kind, detail } => Err(EngineError::Elsewhere { kind, detail }),
+        _ => Err(EngineError::Internal {
+            action,
+            reason: format!("coordinator {via} answered another question"),
+        }),
+    }
+}
+
+/// There are no others.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Nobody;
+
+impl Nobody {
+    fn is_there<T>(target: NodeId) -> Result<T, NetworkError> {
+        Err(NetworkError::Unreachable {
+            target,
+            reason: "this coordinator is a cluster of its own".to_owned(),
+        })
+    }
+}
+
+impl Coordinators for Nobody {
+    fn call(
+        &self,
+        to: NodeId,
+        _: Bytes,
+        _: bool,
+        _: Duration,
+    ) -> BoxFuture<'_, Result<Bytes, NetworkError>> {
+        Box::pin(async move { Self::is_there(to) })
+    }
+
+    fn open(
+        &self,
+        to: NodeId,
+        _: Bytes,
+        _: Duration,
+    ) -> BoxFuture<'_, Result<FrameStream, NetworkError>> {
+        Box::pin(async move { Self::is_there(to) })
+    }
+
+    fn connected(&self) -> BTreeSet<NodeId> {
+        BTreeSet::new()
+    }
+
+    fn round_trips(&self) -> Vec<(NodeId, Duration)> {
+        Vec::new()
+    }
+}
