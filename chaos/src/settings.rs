@@ -114,8 +114,7 @@ impl Settings {
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the configuration {}", path.display()))?;
-        Self::parse(&text)
-            .with_context(|| format!("the configuration {} is wrong", path.display()))
+        Self::parse(&text).with_context(|| format!("the configuration {} is wrong", path.display()))
     }
 
     fn parse(text: &str) -> Result<Self> {
@@ -200,8 +199,14 @@ mod tests {
         for (text, word) in [
             ("colour = 3", "colour"),
             ("nodes = 0", "nodes"),
-            ("[timing]\nheartbeat_ms = 400\nelection_min_ms = 150\nelection_max_ms = 300", "timing"),
-            ("[[distance]]\nbetween = [\"eu\", \"moon\"]\none_way_ms = 1", "moon"),
+            (
+                "[timing]\nheartbeat_ms = 400\nelection_min_ms = 150\nelection_max_ms = 300",
+                "timing",
+            ),
+            (
+                "[[distance]]\nbetween = [\"eu\", \"moon\"]\none_way_ms = 1",
+                "moon",
+            ),
             ("[load]\nruns_per_second = 0", "runs_per_second"),
         ] {
             let error = format!("{:#}", Settings::parse(text).unwrap_err());

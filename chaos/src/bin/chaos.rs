@@ -111,7 +111,8 @@ async fn run_all(args: &Args) -> Result<bool> {
         match run(&plan).await {
             Ok(outcome) => outcomes.push(outcome),
             Err(error) => {
-                failure = Some(error.context(format!("{} did not come to its end", scenario.name())));
+                failure =
+                    Some(error.context(format!("{} did not come to its end", scenario.name())));
                 break;
             }
         }
@@ -155,11 +156,7 @@ fn write_report(folder: &Path, text: &str, outcomes: &[Outcome]) -> Result<()> {
     };
     write("chaos.txt".to_owned(), text)?;
     for outcome in outcomes {
-        let name = format!(
-            "{}-{}.html",
-            outcome.scenario.name(),
-            outcome.history.seed
-        );
+        let name = format!("{}-{}.html", outcome.scenario.name(), outcome.history.seed);
         write(name, &timeline(outcome))?;
     }
     Ok(())

@@ -39,7 +39,10 @@ fn events(id: &str, run: &RunAtEnd, findings: &mut Findings) {
         if event.seq != expected {
             return findings.add(
                 id,
-                format!("its history has event {} where {expected} belongs", event.seq),
+                format!(
+                    "its history has event {} where {expected} belongs",
+                    event.seq
+                ),
             );
         }
         run_ended += u32::from(event.kind == "run_ended");
@@ -133,9 +136,11 @@ fn earned(history: &History, findings: &mut Findings) {
         let Some(definition) = history.workflows.get(&run.workflow) else {
             continue;
         };
-        for event in run.events.iter().filter(|event| {
-            event.kind == "step_ended" && event.text.ends_with(": succeeded")
-        }) {
+        for event in run
+            .events
+            .iter()
+            .filter(|event| event.kind == "step_ended" && event.text.ends_with(": succeeded"))
+        {
             let Some(place) = place(event) else { continue };
             let command = definition
                 .step_named(place.0)

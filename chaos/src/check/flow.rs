@@ -152,9 +152,9 @@ impl<'a> Flow<'a> {
     }
 
     fn last(&self, nodes: &[NodeId], path: &[u32]) -> Option<u64> {
-        nodes.iter().try_fold(0, |latest, node| {
-            Some(self.done(*node, path)?.max(latest))
-        })
+        nodes
+            .iter()
+            .try_fold(0, |latest, node| Some(self.done(*node, path)?.max(latest)))
     }
 
     fn last_round(&self, body: NodeId, path: &[u32], rounds: &BTreeSet<u32>) -> Option<u64> {
@@ -171,11 +171,7 @@ impl<'a> Flow<'a> {
         self.points
             .keys()
             .filter(|(step, at)| below.contains(step) && at.starts_with(path))
-            .filter_map(|(_, at)| {
-                at.get(path.len())
-                    .copied()
-                    .or(here.then_some(0))
-            })
+            .filter_map(|(_, at)| at.get(path.len()).copied().or(here.then_some(0)))
             .collect()
     }
 
@@ -228,8 +224,12 @@ mod tests {
 
     #[test]
     fn a_join_of_all_waits_for_the_slowest() {
-        let done: &[(&str, &[u32], u64)] =
-            &[("split", &[], 1), ("left", &[], 2), ("middle", &[], 3), ("right", &[], 8)];
+        let done: &[(&str, &[u32], u64)] = &[
+            ("split", &[], 1),
+            ("left", &[], 2),
+            ("middle", &[], 3),
+            ("right", &[], 8),
+        ];
         assert!(late("diamond", done, ("join", &[], 7)));
         assert!(!late("diamond", done, ("join", &[], 9)));
         assert!(late("diamond", &done[..3], ("join", &[], 9)));
@@ -255,8 +255,16 @@ mod tests {
 
     #[test]
     fn a_round_waits_for_the_one_before() {
-        assert!(!late("rounds", &[("turn", &[0], 2), ("look", &[0], 3)], ("turn", &[1], 4)));
-        assert!(late("rounds", &[("turn", &[0], 2), ("look", &[0], 5)], ("turn", &[1], 4)));
+        assert!(!late(
+            "rounds",
+            &[("turn", &[0], 2), ("look", &[0], 3)],
+            ("turn", &[1], 4)
+        ));
+        assert!(late(
+            "rounds",
+            &[("turn", &[0], 2), ("look", &[0], 5)],
+            ("turn", &[1], 4)
+        ));
     }
 
     #[test]

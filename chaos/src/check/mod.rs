@@ -104,12 +104,9 @@ impl Promise {
                     }
                 )
             }),
-            Self::MajorityOnly => seen(|what| {
-                matches!(
-                    what,
-                    What::MinorityWrite { .. } | What::MinorityRead { .. }
-                )
-            }),
+            Self::MajorityOnly => {
+                seen(|what| matches!(what, What::MinorityWrite { .. } | What::MinorityRead { .. }))
+            }
             Self::Recovery => seen(|what| matches!(what, What::Recovered { .. })),
         }
     }

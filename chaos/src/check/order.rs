@@ -27,10 +27,7 @@ pub(super) fn check(history: &History) -> Findings {
         let mut points = BTreeMap::new();
         let mut starts = Vec::new();
         for (effect, position) in effects.get(id.as_str()).into_iter().flatten() {
-            let key = (
-                effect.step.as_str(),
-                path_of(effect.iteration.as_deref()),
-            );
+            let key = (effect.step.as_str(), path_of(effect.iteration.as_deref()));
             match effect.moment {
                 Moment::Start => {
                     starts.push((key.0, key.1.clone(), *position));
@@ -49,10 +46,7 @@ pub(super) fn check(history: &History) -> Findings {
     findings
 }
 
-type Told<'a> = (
-    BTreeMap<(&'a str, Path), Point>,
-    Vec<(&'a str, Path, u64)>,
-);
+type Told<'a> = (BTreeMap<(&'a str, Path), Point>, Vec<(&'a str, Path, u64)>);
 
 /// Ends and starts in a run's history.
 fn told(run: &RunAtEnd) -> Told<'_> {

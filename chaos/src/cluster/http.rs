@@ -67,7 +67,9 @@ impl Http {
 
     /// `GET`, within this time.
     pub async fn get_within(&self, url: &str, limit: Duration) -> Option<Answer> {
-        answer(self.client.get(url).timeout(limit).send().await).await.ok()
+        answer(self.client.get(url).timeout(limit).send().await)
+            .await
+            .ok()
     }
 
     /// `POST` of JSON, within this time.

@@ -250,7 +250,10 @@ mod tests {
         assert_eq!(cluster["member"].as_array().unwrap().len(), 3);
         let route = network.route(2, 3).unwrap().to_string();
         assert_eq!(cluster["routes"]["3"].as_str(), Some(route.as_str()));
-        assert!(cluster["routes"].get("2").is_none(), "it does not dial itself");
+        assert!(
+            cluster["routes"].get("2").is_none(),
+            "it does not dial itself"
+        );
     }
 
     #[test]

@@ -34,8 +34,8 @@ pub(super) fn find(folder: &Path, word: &str) -> Vec<i32> {
 
 /// SIGKILL for one process, if it still works in the folder.
 pub(super) fn kill_one(pid: i32, folder: &Path) {
-    let works_here = std::fs::read_link(format!("/proc/{pid}/cwd"))
-        .is_ok_and(|cwd| cwd.starts_with(folder));
+    let works_here =
+        std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(folder));
     if works_here {
         let _ = send(Pid::from_raw(pid), Signal::SIGKILL);
     }
@@ -88,7 +88,10 @@ mod tests {
         .await
         .unwrap();
         kill(ours.path(), "sleep").await;
-        tokio::time::timeout(deadline, mine.wait()).await.unwrap().unwrap();
+        tokio::time::timeout(deadline, mine.wait())
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(stranger.try_wait().unwrap(), None, "the other one lives");
     }
 }

@@ -309,7 +309,7 @@ impl Cluster {
     async fn wait_for_master(&self) -> Result<()> {
         let url = format!("{}/health", self.layout.master_url());
         let deadline = Instant::now() + READY;
-        while !self.http.get(&url).await.is_some_and(|it| it.status == 200) {
+        while self.http.get(&url).await.is_none_or(|it| it.status != 200) {
             if Instant::now() > deadline {
                 bail!(
                     "the Mesos master does not get ready:\n{}",

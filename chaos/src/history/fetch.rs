@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use meson_core::definition::Definition;
-use meson_protocol::api::{ArtifactView, Page, RunEvent, RunSummary};
+use meson_protocol::api::{ArtifactView, Page, ReplicasView, RunEvent, RunSummary};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::time::sleep;
 
-use super::{ArtifactAtEnd, Effect, End, RunAtEnd, TaskAtEnd};
+use super::{ArtifactAtEnd, Effect, End, Replica, RunAtEnd, TaskAtEnd};
 use crate::cluster::{Answer, Directory, Http};
 
 /// Items per page.
@@ -19,6 +19,9 @@ const PAGE: usize = 200;
 /// Times that all nodes are asked, and the pause in between: a leader may just be changing.
 const TRIES: u32 = 40;
 const PAUSE: Duration = Duration::from_millis(250);
+
+/// How long a node may take to hash its records.
+const HASHED: Duration = Duration::from_secs(20);
 
 /// Everything that the cluster says now.
 pub(crate) async fn fetch(
@@ -30,6 +33,7 @@ pub(crate) async fn fetch(
     let mut end = End {
         effects: Effect::read(&directory.traces)?,
         tasks: asker.tasks().await?,
+        replicas: asker.replicas().await,
         ..End::default()
     };
     for (summary, error) in asker.runs().await? {
@@ -40,7 +44,8 @@ pub(crate) async fn fetch(
             error,
             events: asker.events(&id).await?,
         };
-        end.artifacts.extend(asker.artifacts(&id, &run, workflows).await?);
+        end.artifacts
+            .extend(asker.artifacts(&id, &run, workflows).await?);
         end.runs.insert(id, run);
     }
     Ok(end)
@@ -79,9 +84,7 @@ impl Asker<'_> {
         let mut runs = Vec::new();
         let mut after = String::new();
         loop {
-            let page: Page<RunSummary> = self
-                .ask(&format!("/v1/runs?limit={PAGE}{after}"))
-                .await?;
+            let page: Page<RunSummary> = self.ask(&format!("/v1/runs?limit={PAGE}{after}")).await?;
             for summary in page.items {
                 let mut error = None;
                 if summary.state != "succeeded" {
@@ -102,9 +105,7 @@ impl Asker<'_> {
         loop {
             let after = events.last().map_or(0, |event| event.seq);
             let page: Vec<RunEvent> = self
-                .ask(&format!(
-                    "/v1/runs/{run}/events?limit={PAGE}&after={after}"
-                ))
+                .ask(&format!("/v1/runs/{run}/events?limit={PAGE}&after={after}"))
                 .await?;
             if page.is_empty() {
                 return Ok(events);
@@ -136,26 +137,64 @@ impl Asker<'_> {
                 let path = format!("/v1/artifacts/{}/{id}", artifact.name);
                 let view: Option<ArtifactView> = self.any(&path).await?.json();
                 let content = self.any(&format!("{path}/content")).await?;
-                let read = (content.status == 200).then(|| {
-                    format!("sha256:{}", hex::encode(Sha256::digest(&content.body)))
-                });
+                let read = (content.status == 200)
+                    .then(|| format!("sha256:{}", hex::encode(Sha256::digest(&content.body))));
                 // What the step wrote is known, too: it is its run's id.
                 let right = content.body.as_ref() == id.as_bytes();
                 found.push(ArtifactAtEnd {
                     run: id.to_owned(),
                     id: format!("{}/{id}", artifact.name),
                     digest: view.map(|view| view.digest),
-                    found: read.map(|read| if right { read } else { format!("{read} (wrong)") }),
+                    found: read.map(|read| {
+                        if right {
+                            read
+                        } else {
+                            format!("{read} (wrong)")
+                        }
+                    }),
                 });
             }
         }
         Ok(found)
     }
 
+    /// What each node holds of each shard. Asked again for a while if they differ: the last entries
+    /// may still be on their way.
+    async fn replicas(&self) -> Vec<Replica> {
+        let mut replicas = Vec::new();
+        for _ in 0..TRIES {
+            replicas.clear();
+            for url in self.directory.nodes.values() {
+                let url = format!("{url}/v1/cluster/replicas?digest=true");
+                let answer = self.http.get_within(&url, HASHED).await;
+                let Some(view) = answer.and_then(|answer| answer.json::<ReplicasView>()) else {
+                    continue;
+                };
+                replicas.extend(view.shards.into_iter().filter_map(|shard| {
+                    Some(Replica {
+                        node: view.node,
+                        shard: shard.shard,
+                        applied: shard.applied_index,
+                        digest: shard.digest?,
+                    })
+                }));
+            }
+            if same(&replicas) {
+                break;
+            }
+            sleep(PAUSE).await;
+        }
+        replicas
+    }
+
     /// Tasks that the Mesos master believes to be alive.
     async fn tasks(&self) -> Result<Vec<TaskAtEnd>> {
         let url = format!("{}/state", self.directory.master);
-        let answer = self.http.get(&url).await.context("the Mesos master does not answer")?;
+        let answer = self
+            .http
+            .get(&url)
+            .await
+            .context("the Mesos master does not answer")?;
         let state: Value = answer.json().context("the Mesos master makes no sense")?;
         let frameworks = state["frameworks"].as_array().into_iter().flatten();
         Ok(frameworks
@@ -167,6 +206,16 @@ impl Asker<'_> {
             .filter(|task| is_alive(&task.state))
             .collect())
     }
+}
+
+/// Whether all copies of each shard are the same.
+fn same(replicas: &[Replica]) -> bool {
+    replicas.iter().all(|one| {
+        replicas
+            .iter()
+            .filter(|other| other.shard == one.shard)
+            .all(|other| (other.applied, &other.digest) == (one.applied, &one.digest))
+    })
 }
 
 fn is_alive(state: &str) -> bool {

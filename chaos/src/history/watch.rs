@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use meson_protocol::api::ClusterView;
+use meson_protocol::api::ReplicasView;
 use tokio::{task::JoinSet, time::sleep};
 
 use super::{Recorder, What};
@@ -19,12 +19,12 @@ pub(crate) fn watch(http: &Http, directory: &Directory, recorder: &Recorder) -> 
     let mut tasks = JoinSet::new();
     for (node, url) in &directory.nodes {
         let (http, recorder, node) = (http.clone(), recorder.clone(), *node);
-        let url = format!("{url}/v1/cluster");
+        let url = format!("{url}/v1/cluster/replicas");
         tasks.spawn(async move {
             let mut seen: BTreeMap<u16, (Option<u64>, u64)> = BTreeMap::new();
             loop {
                 if let Some(answer) = http.get_within(&url, PATIENCE).await
-                    && let Some(view) = answer.json::<ClusterView>()
+                    && let Some(view) = answer.json::<ReplicasView>()
                 {
                     note(node, view, &mut seen, &recorder);
                 }
@@ -37,16 +37,16 @@ pub(crate) fn watch(http: &Http, directory: &Directory, recorder: &Recorder) -> 
 
 fn note(
     seen_by: u64,
-    view: ClusterView,
+    view: ReplicasView,
     seen: &mut BTreeMap<u16, (Option<u64>, u64)>,
     recorder: &Recorder,
 ) {
     for shard in view.shards {
         let now = (shard.leader, shard.term);
-        if seen.insert(shard.id, now) != Some(now) {
+        if seen.insert(shard.shard, now) != Some(now) {
             recorder.note(What::Leader {
                 seen_by,
-                shard: shard.id,
+                shard: shard.shard,
                 leader: shard.leader,
                 term: shard.term,
                 commit: shard.commit_index,

@@ -8,9 +8,9 @@ mod stream;
 mod submit;
 mod workload;
 
+pub use self::workload::Workload;
 pub(crate) use self::{
     probe::{BadInput, minority},
     stream::{Load, LoadPlan},
     submit::Submitter,
 };
-pub use self::workload::Workload;

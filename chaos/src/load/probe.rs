@@ -64,7 +64,12 @@ impl BadInput {
                     .get(&format!("{url}/v1/runs/not%20an%20id"))
                     .await
             }
-            Self::NoSuchRun => submitter.http.get(&format!("{url}/v1/runs/no-such-run")).await,
+            Self::NoSuchRun => {
+                submitter
+                    .http
+                    .get(&format!("{url}/v1/runs/no-such-run"))
+                    .await
+            }
             Self::BadCursor => {
                 submitter
                     .http

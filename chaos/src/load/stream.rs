@@ -98,7 +98,7 @@ async fn submit_all(
         locked(&open).insert(run.clone());
         let mut order = nodes.clone();
         order.shuffle(&mut random);
-        if number % BAD_EVERY == 0 {
+        if number.is_multiple_of(BAD_EVERY) {
             let bad = BadInput::choose(&mut random);
             let (submitter, node) = (submitter.clone(), order[0]);
             under_way.spawn(async move { bad.send(&submitter, node).await });

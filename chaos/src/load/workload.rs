@@ -87,9 +87,9 @@ impl Workload {
 }
 
 fn compile_all() -> Result<BTreeMap<String, Definition>> {
-    let files = FILES
-        .iter()
-        .fold(Memory::new(), |files, (name, text)| files.with(*name, *text));
+    let files = FILES.iter().fold(Memory::new(), |files, (name, text)| {
+        files.with(*name, *text)
+    });
     FILES
         .iter()
         .filter(|(file, _)| *file != "traced.star")

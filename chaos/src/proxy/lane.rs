@@ -147,7 +147,10 @@ mod tests {
         for number in 0..100 {
             lane.offer(now, (), Bytes::from(vec![number]));
         }
-        assert!(lane.arrived(now).is_none(), "nothing arrives before its delay");
+        assert!(
+            lane.arrived(now).is_none(),
+            "nothing arrives before its delay"
+        );
         let found = all(&mut lane, now + Duration::from_millis(35));
         assert_eq!(found, (0..100).collect::<Vec<_>>());
     }

@@ -19,7 +19,10 @@ impl Two {
     async fn open() -> Self {
         let one = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let two = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let nodes = [(1, one.local_addr().unwrap()), (2, two.local_addr().unwrap())];
+        let nodes = [
+            (1, one.local_addr().unwrap()),
+            (2, two.local_addr().unwrap()),
+        ];
         let network = Network::open(&nodes.into(), 3).await.unwrap();
         Self { network, one, two }
     }
@@ -72,7 +75,10 @@ async fn a_one_way_cut_stops_questions_and_answers_of_one_node_only() {
     assert!(silent(&two.one).await, "nothing of node 2 reaches node 1");
     two.ask(b"are you there?").await;
     assert_eq!(hear(&two.two).await.0, b"are you there?");
-    two.one.send_to(b"hello yourself", opened_by_two).await.unwrap();
+    two.one
+        .send_to(b"hello yourself", opened_by_two)
+        .await
+        .unwrap();
     assert_eq!(hear(&two.two).await.0, b"hello yourself");
 
     two.network.heal();
@@ -139,7 +145,10 @@ async fn a_flapping_node_comes_and_goes() {
 async fn groups_of_a_split_hear_their_own() {
     let mut sockets = BTreeMap::new();
     for node in 1..=5 {
-        sockets.insert(node, UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
+        sockets.insert(
+            node,
+            UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap(),
+        );
     }
     let addresses = sockets
         .iter()

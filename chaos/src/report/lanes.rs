@@ -29,9 +29,18 @@ pub(super) fn node(history: &History, node: u64) -> Vec<Bar> {
                 node: one,
                 by_itself,
             } if *one == node => {
-                let how = if *by_itself { "ended by itself" } else { "killed" };
+                let how = if *by_itself {
+                    "ended by itself"
+                } else {
+                    "killed"
+                };
                 if let Some(from) = up.take() {
-                    bars.push(bar(from, entry.at, "up", format!("node {node}, until {how}")));
+                    bars.push(bar(
+                        from,
+                        entry.at,
+                        "up",
+                        format!("node {node}, until {how}"),
+                    ));
                 }
             }
             What::Fault { kind, nodes, text }
@@ -98,7 +107,11 @@ pub(super) fn runs(history: &History, broken: &[&str]) -> Vec<Vec<Bar>> {
         .runs
         .iter()
         .filter_map(|(id, run)| {
-            let times: Vec<Millis> = run.events.iter().filter_map(|it| millis(&it.time)).collect();
+            let times: Vec<Millis> = run
+                .events
+                .iter()
+                .filter_map(|it| millis(&it.time))
+                .collect();
             let (from, to) = (*times.first()?, *times.last()?);
             let to = if run.state == "running" { last } else { to };
             let class = if broken.contains(&id.as_str()) {
@@ -106,7 +119,12 @@ pub(super) fn runs(history: &History, broken: &[&str]) -> Vec<Vec<Bar>> {
             } else {
                 run.state.as_str()
             };
-            let title = format!("{id}: {}, {} events, {} ms", run.state, run.events.len(), to.saturating_sub(from));
+            let title = format!(
+                "{id}: {}, {} events, {} ms",
+                run.state,
+                run.events.len(),
+                to.saturating_sub(from)
+            );
             Some(bar(from, to.max(from), class, title))
         })
         .collect();
@@ -181,10 +199,18 @@ mod tests {
             commit: 0,
         };
         let bars = shard(
-            &history(&[(10, led(1, 1)), (20, led(2, 2)), (25, led(1, 1)), (30, led(2, 2))]),
+            &history(&[
+                (10, led(1, 1)),
+                (20, led(2, 2)),
+                (25, led(1, 1)),
+                (30, led(2, 2)),
+            ]),
             0,
         );
-        let terms: Vec<_> = bars.iter().map(|bar| (bar.from, bar.to, bar.class.as_str())).collect();
+        let terms: Vec<_> = bars
+            .iter()
+            .map(|bar| (bar.from, bar.to, bar.class.as_str()))
+            .collect();
         assert_eq!(terms, [(10, 20, "n1"), (20, 30, "n2")]);
     }
 }

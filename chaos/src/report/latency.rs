@@ -68,7 +68,11 @@ pub fn standstill(history: &History) -> Standstill {
             if !leaders.get(&shard).is_some_and(|node| nodes.contains(node)) {
                 continue;
             }
-            let times: Vec<Millis> = run.events.iter().filter_map(|it| millis(&it.time)).collect();
+            let times: Vec<Millis> = run
+                .events
+                .iter()
+                .filter_map(|it| millis(&it.time))
+                .collect();
             if times.first().is_none_or(|first| *first > at) {
                 continue;
             }

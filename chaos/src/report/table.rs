@@ -14,7 +14,14 @@ use crate::{
 pub fn table(outcomes: &[Outcome]) -> String {
     let mut summary = Table::new();
     summary.load_style(UTF8_HORIZONTAL_ONLY).set_header([
-        "scenario", "seed", "rounds", "faults", "runs", "acknowledged", "steps run", "recovered, ms p50 / max",
+        "scenario",
+        "seed",
+        "rounds",
+        "faults",
+        "runs",
+        "acknowledged",
+        "steps run",
+        "recovered, ms p50 / max",
         "violations",
     ]);
     for outcome in outcomes {
@@ -36,7 +43,12 @@ pub fn table(outcomes: &[Outcome]) -> String {
 
     let mut still = Table::new();
     still.load_style(UTF8_HORIZONTAL_ONLY).set_header([
-        "from SIGKILL of a run's coordinator, ms", "runs", "p50", "p90", "p99", "max",
+        "from SIGKILL of a run's coordinator, ms",
+        "runs",
+        "p50",
+        "p90",
+        "p99",
+        "max",
     ]);
     let all: Vec<_> = outcomes
         .iter()
@@ -63,7 +75,9 @@ fn verdict(outcomes: &[Outcome]) -> String {
                     .violations
                     .iter()
                     .filter(|one| one.promise == promise);
-                broken.map(|one| format!("{}: {}: {}", outcome.scenario.name(), one.subject, one.text))
+                broken.map(|one| {
+                    format!("{}: {}: {}", outcome.scenario.name(), one.subject, one.text)
+                })
             })
             .collect();
         let evidence: usize = outcomes

@@ -97,9 +97,16 @@ fn write_facts(page: &mut String, outcome: &Outcome) -> std::fmt::Result {
     ];
     page.push_str("<div class=\"facts\">");
     for (name, value) in facts {
-        write!(page, "<div class=\"fact\"><b>{value}</b><span>{name}</span></div>")?;
+        write!(
+            page,
+            "<div class=\"fact\"><b>{value}</b><span>{name}</span></div>"
+        )?;
     }
-    let bad = if outcome.violations.is_empty() { "" } else { " bad" };
+    let bad = if outcome.violations.is_empty() {
+        ""
+    } else {
+        " bad"
+    };
     write!(
         page,
         "<div class=\"fact{bad}\"><b>{}</b><span>violations</span></div></div>",
@@ -130,10 +137,18 @@ fn write_chart(page: &mut String, outcome: &Outcome) -> std::fmt::Result {
     let height = HEAD + lanes.iter().map(|(_, height, _)| height).sum::<u32>() + 10;
 
     page.push_str("<h2>What happened</h2><div class=\"chart\">");
-    write!(page, "<svg class=\"names\" width=\"{NAMES}\" height=\"{height}\">")?;
+    write!(
+        page,
+        "<svg class=\"names\" width=\"{NAMES}\" height=\"{height}\">"
+    )?;
     let mut y = HEAD;
     for (name, lane, _) in &lanes {
-        write!(page, "<text x=\"10\" y=\"{}\">{}</text>", y + 13, escape(name))?;
+        write!(
+            page,
+            "<text x=\"10\" y=\"{}\">{}</text>",
+            y + 13,
+            escape(name)
+        )?;
         y += lane;
     }
     write!(
@@ -176,7 +191,12 @@ fn write_chart(page: &mut String, outcome: &Outcome) -> std::fmt::Result {
     Ok(())
 }
 
-fn write_grid(page: &mut String, history: &History, scale: &Scale, height: u32) -> std::fmt::Result {
+fn write_grid(
+    page: &mut String,
+    history: &History,
+    scale: &Scale,
+    height: u32,
+) -> std::fmt::Result {
     let (first, last) = history.span();
     // A line at least every 50 pixels.
     let seconds = ((last - first) / 1_000) + 1;
@@ -196,7 +216,12 @@ fn write_grid(page: &mut String, history: &History, scale: &Scale, height: u32) 
     Ok(())
 }
 
-fn write_marks(page: &mut String, history: &History, scale: &Scale, height: u32) -> std::fmt::Result {
+fn write_marks(
+    page: &mut String,
+    history: &History,
+    scale: &Scale,
+    height: u32,
+) -> std::fmt::Result {
     for entry in &history.entries {
         let (class, text) = match &entry.what {
             What::Fault { text, .. } => ("fault", text.as_str()),

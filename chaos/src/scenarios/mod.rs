@@ -15,7 +15,10 @@ pub use self::run::{Outcome, Plan, run};
 
 /// A way to break things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each one's `proves` says it, also to people who run it")]
+#[expect(
+    missing_docs,
+    reason = "each one's `proves` says it, also to people who run it"
+)]
 pub enum Scenario {
     LeaderKill,
     RandomKill,
@@ -119,7 +122,9 @@ impl Scenario {
             Self::DiskFull => {
                 "a coordinator's disk is full: it stops rather than forget, and goes on when there is space"
             }
-            Self::Mixed => "any of these, one after the other: no fault leaves something behind that the next one trips over",
+            Self::Mixed => {
+                "any of these, one after the other: no fault leaves something behind that the next one trips over"
+            }
             Self::Regions => {
                 "three regions, 40 and 120 ms apart; one of them is lost and comes back: the others go on"
             }
@@ -197,15 +202,23 @@ mod tests {
 
     #[test]
     fn what_an_operator_says_of_regions_is_kept() {
-        let mut own = Settings::default();
-        own.regions = vec!["a".to_owned(), "b".to_owned()];
-        own.distances = vec![Distance {
-            between: ["a".to_owned(), "b".to_owned()],
-            one_way_ms: 3,
-            jitter_ms: 0,
-        }];
+        let own = Settings {
+            regions: vec!["a".to_owned(), "b".to_owned()],
+            distances: vec![Distance {
+                between: ["a".to_owned(), "b".to_owned()],
+                one_way_ms: 3,
+                jitter_ms: 0,
+            }],
+            ..Settings::default()
+        };
         let settings = Scenario::Regions.settings(own);
         assert_eq!(settings.regions, ["a", "b"]);
-        assert_eq!(Scenario::Regions.settings(Settings::default()).regions.len(), 3);
+        assert_eq!(
+            Scenario::Regions
+                .settings(Settings::default())
+                .regions
+                .len(),
+            3
+        );
     }
 }

@@ -84,11 +84,10 @@ pub(super) async fn flapping(stage: &mut Stage) -> Result<()> {
     let election = stage.settings.timing.election_max_ms;
     // Longer than an election's time, so that it wants to be elected each time it is away.
     let (down, up) = (election * 3 / 2, election * 2);
-    stage.cluster.network().flap(
-        node,
-        Duration::from_millis(down),
-        Duration::from_millis(up),
-    );
+    stage
+        .cluster
+        .network()
+        .flap(node, Duration::from_millis(down), Duration::from_millis(up));
     stage.hold().await?;
     stage.hold().await?;
     heal(stage)

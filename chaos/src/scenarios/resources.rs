@@ -14,7 +14,7 @@ pub(super) const SMALL_DISK: u64 = 1;
 /// An agent is killed, every other time with all that runs on it.
 pub(super) async fn agent_kill(stage: &mut Stage) -> Result<()> {
     let agent = stage.random.random_range(1..=stage.settings.agents);
-    let everything = stage.round % 2 == 0;
+    let everything = stage.round.is_multiple_of(2);
     let what = if everything {
         "and all that runs on it"
     } else {

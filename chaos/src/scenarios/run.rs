@@ -13,9 +13,7 @@ use super::{
     Scenario,
     networks::{flapping, isolate_leader, lossy, one_way, partition_halves, regions},
     processes::{kill_all, leader_kill, pause, random_kill},
-    resources::{
-        SMALL_DISK, agent_kill, disk_full, executor_kill, master_restart,
-    },
+    resources::{SMALL_DISK, agent_kill, disk_full, executor_kill, master_restart},
     stage::Stage,
 };
 use crate::{
@@ -98,7 +96,7 @@ pub async fn run(plan: &Plan) -> Result<Outcome> {
         LoadPlan {
             runs_per_second: settings.load.runs_per_second,
             most_open: settings.load.most_open,
-            seed: plan.seed,
+            seed: plan.seed ^ ((plan.scenario as u64) << 32),
         },
     );
     let mut stage = Stage {
@@ -164,8 +162,10 @@ async fn one_round(scenario: Scenario, stage: &mut Stage) -> Result<()> {
             let possible: Vec<Scenario> = Scenario::ALL
                 .into_iter()
                 .filter(|one| {
-                    !matches!(one, Scenario::Mixed | Scenario::DiskFull | Scenario::Regions)
-                        && one.impossible(&stage.settings).is_none()
+                    !matches!(
+                        one,
+                        Scenario::Mixed | Scenario::DiskFull | Scenario::Regions
+                    ) && one.impossible(&stage.settings).is_none()
                 })
                 .collect();
             let chosen = possible[stage.random.random_range(0..possible.len())];
@@ -228,7 +228,8 @@ async fn end(stage: &mut Stage, load: Load, http: &Http, workload: &Workload) ->
 
 fn save(folder: &Path, history: &History) -> Result<()> {
     let path = folder.join("history.json");
-    let file = std::fs::File::create(&path).with_context(|| format!("create {}", path.display()))?;
+    let file =
+        std::fs::File::create(&path).with_context(|| format!("create {}", path.display()))?;
     serde_json::to_writer(std::io::BufWriter::new(file), history)
         .with_context(|| format!("write {}", path.display()))
 }

@@ -1,4 +1,7 @@
-//! The crash harness, in numbers small enough for every test run.
+//! The harnesses, in numbers small enough for every test run: crashes of one node here, clusters in
+//! `cluster`.
+
+mod cluster;
 
 use meson_chaos::crash::{Plan, PowerLoss, run};
 

@@ -1,15 +1,30 @@
 //! The cluster, and this coordinator's own state.
 
 use actix_web::HttpResponse;
-use actix_web::web::{Data, Json, Path};
+use actix_web::web::{Data, Json, Path, Query};
 use meson_consensus::{Member, NodeId};
 use meson_protocol::api::{DrainNode, JoinNode, TransferShard};
+use serde::Deserialize;
 
 use crate::error::Refusal;
 use crate::server::ApiOptions;
 
 pub(crate) async fn show(state: Data<ApiOptions>) -> HttpResponse {
     HttpResponse::Ok().json(state.engine.cluster())
+}
+
+#[derive(Deserialize)]
+pub(crate) struct ReplicasQuery {
+    /// Hash every record of every shard.
+    #[serde(default)]
+    digest: bool,
+}
+
+pub(crate) async fn replicas(
+    state: Data<ApiOptions>,
+    query: Query<ReplicasQuery>,
+) -> Result<HttpResponse, Refusal> {
+    Ok(HttpResponse::Ok().json(state.engine.replicas(query.digest).await?))
 }
 
 pub(crate) async fn transfer(

@@ -80,6 +80,10 @@ pub(crate) fn configure(app: &mut ServiceConfig) {
                 [("GET", web::get().to(cluster::show))],
             ))
             .service(resource(
+                "/cluster/replicas",
+                [("GET", web::get().to(cluster::replicas))],
+            ))
+            .service(resource(
                 "/cluster/shards/{shard}/transfer",
                 [("POST", web::post().to(cluster::transfer))],
             ))

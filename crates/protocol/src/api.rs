@@ -306,3 +306,30 @@ pub struct ShardView {
     /// Last committed log index.
     pub commit_index: u64,
 }
+
+/// `GET /v1/cluster/replicas`: what the coordinator that answers holds and believes itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicasView {
+    /// Its number.
+    pub node: u64,
+    /// Its copies.
+    pub shards: Vec<ReplicaState>,
+}
+
+/// A coordinator's copy of a Raft group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaState {
+    /// The group's number.
+    pub shard: u16,
+    /// The leader of `term`, if this coordinator knows it.
+    pub leader: Option<u64>,
+    /// The highest term that it has seen.
+    pub term: u64,
+    /// Last log index that it knows to be committed.
+    pub commit_index: u64,
+    /// Last log index that its records contain.
+    pub applied_index: u64,
+    /// `sha256:…` of its records; only with `?digest=true`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+}

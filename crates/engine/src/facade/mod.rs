@@ -2,12 +2,13 @@
 //!
 //! * [`submit`]: new runs, bundles.
 //! * [`query`]: runs, histories, artifacts, explanations.
-//! * [`cluster`]: the node and its shards.
+//! * [`cluster`]: the node and its shards; [`replicas`]: its own copies of them.
 //!
 //! Every call ends within its deadline, whatever happens to actors meanwhile.
 
 mod cluster;
 mod query;
+mod replicas;
 mod submit;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,84 @@
+//! The harness of clusters, in two rounds: one for processes, one for the network.
+
+use std::path::Path;
+
+use meson_chaos::{
+    check::Promise,
+    report::{standstill, timeline},
+    scenarios::{Outcome, Plan, Scenario, run},
+    settings::Settings,
+};
+
+async fn one_round(scenario: Scenario, seed: u64) -> Outcome {
+    let folder = tempfile::tempdir().unwrap();
+    let bin = Path::new(env!("CARGO_BIN_EXE_chaos")).parent().unwrap();
+    let plan = Plan {
+        scenario,
+        rounds: 1,
+        seed,
+        bin: bin.to_owned(),
+        folder: folder.path().join("cluster"),
+        settings: Settings::default(),
+        loud: false,
+    };
+    let outcome = run(&plan).await.unwrap();
+    let left = processes_below(folder.path());
+    assert!(left.is_empty(), "these survived their cluster: {left:?}");
+    let broken: Vec<String> = outcome.violations.iter().map(ToString::to_string).collect();
+    assert!(
+        broken.is_empty(),
+        "{broken:#?}\ndata and logs: {}",
+        folder.keep().display()
+    );
+    outcome
+}
+
+fn processes_below(folder: &Path) -> Vec<String> {
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(Result::ok)
+        .filter(|entry| {
+            std::fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(folder))
+        })
+        .map(|entry| entry.path().display().to_string())
+        .collect()
+}
+
+fn seen(outcome: &Outcome, promise: Promise) -> usize {
+    promise.evidence(&outcome.history)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_leader_loses_nothing_and_others_go_on() {
+    let outcome = one_round(Scenario::LeaderKill, 1).await;
+    for promise in [
+        Promise::Durable,
+        Promise::OneCompletion,
+        Promise::OneLeader,
+        Promise::Order,
+        Promise::SameState,
+        Promise::Recovery,
+    ] {
+        assert!(seen(&outcome, promise) > 0, "{promise:?}: nothing was seen");
+    }
+    assert_eq!(
+        seen(&outcome, Promise::SameState),
+        3 * 4,
+        "every replica of every shard"
+    );
+    assert!(
+        standstill(&outcome.history).next_event.count() > 0,
+        "no run was interrupted: hardly any load"
+    );
+    assert!(timeline(&outcome).contains("SIGKILL for node"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_minority_that_is_cut_off_accepts_nothing() {
+    let outcome = one_round(Scenario::PartitionHalves, 2).await;
+    assert!(
+        seen(&outcome, Promise::MajorityOnly) > 0,
+        "it was not asked"
+    );
+    assert!(seen(&outcome, Promise::Durable) > 5, "hardly any load");
+}
