@@ -17,6 +17,7 @@ pub(crate) fn configure(app: &mut ServiceConfig) {
                     ("POST", web::post().to(runs::submit)),
                 ],
             ))
+            .service(resource("/run-id", [("GET", web::get().to(runs::draw_id))]))
             .service(resource(
                 "/runs/{run}",
                 [("GET", web::get().to(runs::show))],

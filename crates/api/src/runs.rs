@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Json, Path, Query};
 use meson_core::ids::RunId;
-use meson_protocol::api::{CancelRun, RetryRun, SubmitRun};
+use meson_protocol::api::{CancelRun, DrawRunId, RetryRun, RunAccepted, SubmitRun};
 use serde::Deserialize;
 
 use crate::error::Refusal;
@@ -25,6 +25,16 @@ pub(crate) fn run_id(text: &str) -> Result<RunId, Refusal> {
 pub(crate) async fn submit(state: Data<ApiOptions>, body: Json<SubmitRun>) -> Answer {
     let accepted = state.engine.submit(body.into_inner()).await?;
     Ok(HttpResponse::Created().json(accepted))
+}
+
+pub(crate) async fn draw_id(state: Data<ApiOptions>, query: Query<DrawRunId>) -> Answer {
+    let DrawRunId {
+        workflow,
+        region,
+        replication,
+    } = query.into_inner();
+    let id = state.engine.draw_id(&workflow, &region, replication)?;
+    Ok(HttpResponse::Ok().json(RunAccepted { id }))
 }
 
 #[derive(Deserialize)]

@@ -1,9 +1,14 @@
 //! What a node is told when it opens its data directory.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
-    ids::{ClusterId, NodeId},
+    ids::{ClusterId, NodeId, ShardId},
     members::{Birth, Member, Members},
     network::{Alone, Network},
 };
@@ -20,6 +25,9 @@ pub struct Options {
     /// The first voters of every shard, used once, when a shard is born. Every node of a new
     /// cluster must be given the same ones.
     pub members: Members,
+    /// The first voters of single shards, where they are not all members. A node that is not among
+    /// them has an empty replica, which nobody speaks to.
+    pub voters: BTreeMap<ShardId, BTreeSet<NodeId>>,
     /// What a shard without a history does.
     pub birth: Birth,
     /// A text that no other data directory has, kept by this one if it is made now. It tells a
@@ -49,6 +57,7 @@ impl Options {
             node_id,
             shards,
             members: Members::from([(node_id, Member::default())]),
+            voters: BTreeMap::new(),
             birth: Birth::Found,
             incarnation: String::new(),
             snapshots: SnapshotPolicy::default(),
@@ -57,6 +66,14 @@ impl Options {
             network: Arc::new(Alone),
             track_synced: None,
         }
+    }
+}
+
+impl Options {
+    /// Whether a node is one of a shard's first voters.
+    pub(crate) fn votes(&self, shard: ShardId, node: NodeId) -> bool {
+        let voters = self.voters.get(&shard);
+        voters.is_none_or(|voters| voters.contains(&node))
     }
 }
 

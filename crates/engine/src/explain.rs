@@ -22,8 +22,18 @@ pub(crate) struct StepNow {
     pub(crate) state: StepState,
     /// One sentence.
     pub(crate) summary: String,
-    /// Where to ask on: the attempt waits in this pool's queue.
-    pub(crate) queued: Option<(String, TaskId)>,
+    /// Where to ask on, if the attempt waits in a queue.
+    pub(crate) queued: Option<Queued>,
+}
+
+/// An attempt that waits, and what says in which pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Queued {
+    /// The pool that the step asks for; empty: it does not say.
+    pub(crate) pool: String,
+    /// The region that it asks for, or its workflow; empty: neither.
+    pub(crate) region: String,
+    pub(crate) task: TaskId,
 }
 
 pub(crate) fn step_now(
@@ -89,7 +99,11 @@ pub(crate) fn step_now(
         step: step.name.clone(),
         state: record.state,
         summary: format!("{prefix}{text}"),
-        queued: waits.then(|| (step.pool.clone(), task)),
+        queued: waits.then(|| Queued {
+            pool: step.pool.clone(),
+            region: plan.region_of(step).to_owned(),
+            task,
+        }),
     })
 }
 

@@ -183,7 +183,7 @@ impl Guardian {
             return;
         };
         for pool in factory.pools() {
-            if self.node.consensus().shard_of(&keys::pool_place(&pool)) != self.shard.id() {
+            if self.node.layout().shard_of(&self.node.pool_place(&pool)) != self.shard.id() {
                 continue;
             }
             let context = BrokerContext {

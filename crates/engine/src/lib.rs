@@ -12,6 +12,7 @@
 //!
 //! * [`facade`]: submit, look, steer. [`error`]: what can go wrong, and what to do about it.
 //! * [`options`], [`clock`], [`metrics`]: what comes from outside, and what is counted.
+//! * [`layout`]: which shard a thing lives in.
 //! * [`machine`]: the replicated state machine of a shard, its keys and how they are read.
 //! * `guardian`, `workflow`, `step`, [`broker`]: the actors. [`pool`]: how brokers are found.
 //! * `calls`, `router`, `local`: the seam between the facade and the shards' leaders.
@@ -28,6 +29,7 @@ pub mod events;
 mod explain;
 pub mod facade;
 mod guardian;
+pub mod layout;
 mod local;
 pub mod machine;
 pub mod metrics;
@@ -44,6 +46,7 @@ mod workflow;
 
 pub use error::{EngineError, ErrorKind};
 pub use facade::{Engine, Health};
+pub use layout::{Group, Layout};
 pub use machine::ShardMachine;
 pub use options::{EngineLimits, EngineOptions, EngineTiming};
 pub use peers::Coordinators;

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use dashmap::DashMap;
 use meson_actors::ChildRef;
 use meson_consensus::{ConsensusNode, Shard, ShardId};
+use meson_core::definition::Replication;
+use meson_core::ids::RunId;
 use meson_core::units::Timestamp;
 use meson_protocol::task::StoreLocation;
 use meson_protocol::token::ClusterSecret;
@@ -15,6 +17,7 @@ use tokio::sync::watch;
 use crate::announce::Announcements;
 use crate::cluster::Table;
 use crate::guardian::Guardian;
+use crate::layout::{Layout, Place, SIGNS};
 use crate::machine::Definitions;
 use crate::metrics::Metrics;
 use crate::options::{EngineLimits, EngineOptions, EngineTiming};
@@ -30,6 +33,7 @@ pub(crate) struct Node {
 
 struct Inner {
     consensus: ConsensusNode,
+    layout: Layout,
     options: EngineOptions,
     definitions: Definitions,
     metrics: Metrics,
@@ -49,8 +53,11 @@ impl Node {
         options: EngineOptions,
         definitions: Definitions,
     ) -> Self {
+        let shards = u16::try_from(consensus.shards().len()).unwrap_or(u16::MAX);
+        let layout = options.layout.clone();
         Self {
             inner: Arc::new(Inner {
+                layout: layout.unwrap_or_else(|| Layout::single(shards)),
                 consensus,
                 definitions,
                 metrics: Metrics::new(),
@@ -140,15 +147,27 @@ impl Node {
     }
 
     /// The region that should lead a shard, if it has one.
-    pub(crate) fn home_of(&self, _shard: ShardId) -> Option<String> {
-        None
+    pub(crate) fn home_of(&self, shard: ShardId) -> Option<&str> {
+        let home = self.layout().group(shard)?.home.as_str();
+        (!home.is_empty()).then_some(home)
     }
 
     /// The shard that a place hashes to.
-    pub(crate) fn shard_at(&self, place: &[u8]) -> Option<Shard> {
-        self.inner
-            .consensus
-            .shard(self.inner.consensus.shard_of(place))
+    pub(crate) fn shard_at(&self, place: &Place) -> Option<Shard> {
+        let shard = self.layout().shard_of(place);
+        self.inner.consensus.shard(shard)
+    }
+
+    /// Which shard a thing lives in.
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.inner.layout
+    }
+
+    /// Where the broker of a pool lives.
+    pub(crate) fn pool_place(&self, pool: &str) -> Place {
+        let factory = self.inner.options.brokers.as_ref();
+        let region = factory.and_then(|factory| factory.region(pool));
+        Place::pool(pool, &region.unwrap_or_default())
     }
 
     /// The guardian of a shard, once it was started.
@@ -168,13 +187,27 @@ impl Node {
         self.inner.guardians.clear();
     }
 
-    /// The pool of a step that asks for `pool`.
-    pub(crate) fn pool_or_default(&self, pool: &str) -> String {
-        if pool.is_empty() {
-            self.inner.options.default_pool.clone()
-        } else {
-            pool.to_owned()
+    /// The pool of a step that asks for `pool`, or for `region`: if it asks for neither, one of the
+    /// region where its run is at home, else the default one. The same on every coordinator, since
+    /// an attempt is looked for where it was launched.
+    pub(crate) fn pool_of(&self, run: &RunId, pool: &str, region: &str) -> String {
+        if !pool.is_empty() {
+            return pool.to_owned();
         }
+        let options = &self.inner.options;
+        let home = self.layout().shard_of(&Place::run(run));
+        let region = if region.is_empty() {
+            self.home_of(home).unwrap_or_default()
+        } else {
+            region
+        };
+        let factory = options.brokers.as_ref().filter(|_| !region.is_empty());
+        factory
+            .and_then(|factory| {
+                let mut pools = factory.pools().into_iter();
+                pools.find(|pool| factory.region(pool).as_deref() == Some(region))
+            })
+            .unwrap_or_else(|| options.default_pool.clone())
     }
 
     /// The last resort of supervision: the node serves no more.
@@ -192,9 +225,15 @@ impl Node {
         self.inner.failed.subscribe()
     }
 
-    /// Twelve letters and digits, for the id of a new run: 60 bits.
-    pub(crate) fn run_suffix(&self) -> String {
-        const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+    /// Twelve letters and digits, for the id of a new run: 60 bits, less what the last one says of
+    /// where the run lives.
+    pub(crate) fn run_suffix(&self, home: &str, reach: Replication) -> String {
+        let home = if home.is_empty() {
+            &self.inner.options.region
+        } else {
+            home
+        };
+        let last = self.layout().signs_for(home, reach);
         let bits: u64 = self
             .inner
             .random
@@ -202,7 +241,15 @@ impl Node {
             .unwrap_or_else(PoisonError::into_inner)
             .random();
         (0..12)
-            .map(|n| char::from(ALPHABET[(bits >> (5 * n)) as usize & 31]))
+            .map(|n| {
+                let bits = (bits >> (5 * n)) as usize & 31;
+                let sign = if n < 11 {
+                    SIGNS[bits]
+                } else {
+                    last[bits % last.len()]
+                };
+                char::from(sign)
+            })
             .collect()
     }
 }

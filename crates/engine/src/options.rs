@@ -10,6 +10,7 @@ use meson_protocol::task::StoreLocation;
 use meson_protocol::token::ClusterSecret;
 
 use crate::clock::SharedClock;
+use crate::layout::Layout;
 use crate::peers::{Coordinators, Nobody};
 use crate::pool::BrokerFactory;
 
@@ -28,6 +29,9 @@ pub struct EngineOptions {
     pub coordinators: Vec<String>,
     /// Where artifacts are, given to executors.
     pub store: StoreLocation,
+    /// Which shard a thing lives in, with as many shards as the node was opened with; none: they
+    /// are one group.
+    pub layout: Option<Layout>,
     /// How other coordinators are reached.
     pub peers: Arc<dyn Coordinators>,
     /// Starts brokers; none: only no-op steps can run.
@@ -143,6 +147,7 @@ impl EngineOptions {
             secret,
             coordinators: Vec::new(),
             store: StoreLocation::default(),
+            layout: None,
             peers: Arc::new(Nobody),
             brokers: None,
             default_pool: "default".to_owned(),

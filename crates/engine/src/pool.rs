@@ -139,6 +139,12 @@ pub trait BrokerFactory: Send + Sync + 'static {
     /// The pools that there are. All coordinators of a cluster are configured with the same ones.
     fn pools(&self) -> Vec<String>;
 
+    /// The region that a pool is in, if it says so.
+    fn region(&self, pool: &str) -> Option<String> {
+        let _ = pool;
+        None
+    }
+
     /// Starts the broker of `context.pool` as a child of `supervisor`, on the current thread, and
     /// hands the child to [`BrokerContext::publish`].
     ///

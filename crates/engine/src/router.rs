@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::calls::{ShardCall, ShardReply};
 use crate::error::{EngineError, ErrorKind};
+use crate::layout::Place;
 use crate::local;
 use crate::node::Node;
 use crate::peers::wire::{self, PeerAnswer, PeerCall};
@@ -23,7 +24,7 @@ impl Node {
     /// Asks the leader of the shard that `place` hashes to.
     pub(crate) async fn call(
         &self,
-        place: &[u8],
+        place: &Place,
         call: ShardCall,
     ) -> Result<ShardReply, EngineError> {
         let action = call.action();

@@ -8,14 +8,14 @@ use meson_core::ids::RunId;
 
 use crate::flows::{for_each, noop, sequence, task, workflow};
 use crate::guardian::{PanicGuardian, Wake};
-use crate::machine::keys;
+use crate::layout::Place;
 use crate::scripted::{Cluster, Fate};
 use crate::step::{PanicStep, StepActor};
 use crate::workflow::{Children, PanicWorkflow, WorkflowActor};
 use crate::world::{World, until};
 
 async fn actor_of(world: &World, run: &RunId) -> Option<ChildRef<WorkflowActor>> {
-    let shard = world.engine.node.shard_at(&keys::run_place(run))?;
+    let shard = world.engine.node.shard_at(&Place::run(run))?;
     let guardian = world.engine.node.guardian(shard.id())?;
     guardian.send(Wake(run.clone())).await.ok()?
 }

@@ -4,7 +4,7 @@ use meson_core::ids::TaskId;
 
 use crate::calls::{ShardCall, ShardReply};
 use crate::error::EngineError;
-use crate::machine::keys;
+use crate::layout::Place;
 use crate::node::Node;
 use crate::pool::WantedTasks;
 
@@ -22,7 +22,7 @@ impl Wanted {
 impl WantedTasks for Wanted {
     async fn is_wanted(&self, task: &TaskId) -> Result<bool, EngineError> {
         let call = ShardCall::IsWanted { task: task.clone() };
-        match self.node.call(&keys::run_place(&task.run), call).await? {
+        match self.node.call(&Place::run(&task.run), call).await? {
             ShardReply::IsWanted(wanted) => Ok(wanted),
             other => Err(other.unexpected("ask whether an attempt is wanted")),
         }

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 
 use meson_artifacts::bundle::{self, Packing};
-use meson_core::ids::RunId;
+use meson_core::definition::Replication;
 use meson_dsl::{Compiled, DrawOptions, Options, Warning, compile_path};
 use meson_protocol::api::{RunAccepted, SubmitRun};
 use serde_json::{Value, json};
@@ -87,10 +87,18 @@ pub(crate) async fn submit(
     let compiled = compile(file, Some(params.clone()))?;
     warn(&compiled.warnings);
     let bundle = upload(client, file, &compiled).await?;
-    // Chosen here, so that sending the request again after a lost answer starts nothing twice.
-    let suffix = uuid::Uuid::new_v4().simple().to_string();
-    let id = RunId::new(&compiled.definition.name, &suffix[..12])
-        .map_err(|error| Failure::input(error.to_string()))?;
+    // Drawn before, so that sending the request again after a lost answer starts nothing twice.
+    let definition = &compiled.definition;
+    let replication = match definition.replication {
+        Replication::Regional => "regional",
+        Replication::Global => "global",
+    };
+    let query = [
+        ("workflow", definition.name.clone()),
+        ("region", definition.region.clone()),
+        ("replication", replication.to_owned()),
+    ];
+    let RunAccepted { id } = client.get("/v1/run-id", &query).await?;
     let request = SubmitRun {
         id: Some(id),
         definition: compiled.definition,

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use meson_core::definition::Definition;
+use meson_core::definition::{Definition, Replication};
 use meson_core::ids::RunId;
 use meson_core::run::view::RunView;
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,20 @@ pub struct SubmitRun {
 pub struct RunAccepted {
     /// Its id.
     pub id: RunId,
+}
+
+/// `GET /v1/run-id`: for a client that wants to submit under an id of its own, so that it can
+/// repeat the submission safely. Answered with a [`RunAccepted`] that accepts nothing yet.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrawRunId {
+    /// The workflow's name.
+    pub workflow: String,
+    /// Its home region; empty: the coordinator's.
+    #[serde(default)]
+    pub region: String,
+    /// Whether the run is to survive the loss of a region.
+    #[serde(default)]
+    pub replication: Replication,
 }
 
 /// `POST /v1/runs/{id}/cancel`.

@@ -174,10 +174,11 @@ pub(crate) async fn start(
                 .await
                 .map_err(|error| error.to_string())?;
         }
-    } else if options.birth == Birth::Found {
+    } else if options.birth == Birth::Found && options.votes(shard, options.node_id) {
         let members: BTreeMap<u64, Member> = options
             .members
             .iter()
+            .filter(|(node, _)| options.votes(shard, **node))
             .map(|(node, member)| (node.get(), member.clone()))
             .collect();
         match raft.initialize(members).await {

@@ -80,7 +80,7 @@ pub fn launch_spec(
             .sla
             .map(|sla| status.started_at.unwrap_or(header.created_at).after(sla)),
         owner: or(&step.owner, &header.owner),
-        region: or(&step.region, &plan.definition().region),
+        region: plan.region_of(step).to_owned(),
         pool: step.pool.clone(),
     })
 }

@@ -79,6 +79,16 @@ impl Plan {
         &self.definition
     }
 
+    /// The region that a step asks for, or its workflow; empty: neither does.
+    #[must_use]
+    pub fn region_of<'a>(&'a self, step: &'a Step) -> &'a str {
+        if step.region.is_empty() {
+            &self.definition().region
+        } else {
+            &step.region
+        }
+    }
+
     /// The node of the step with this name.
     pub fn step_named(&self, name: &str) -> Option<NodeId> {
         self.steps.get(name).copied()

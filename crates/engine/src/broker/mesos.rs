@@ -27,6 +27,8 @@ const MAILBOX: usize = 65_536;
 pub struct MesosPool {
     /// Its name, as steps write it; `default` serves steps that name none.
     pub name: String,
+    /// The region that it is in; empty: none in particular.
+    pub region: String,
     /// Its masters.
     pub masters: Vec<String>,
     /// Principal and secret.
@@ -57,6 +59,11 @@ impl MesosBrokers {
 impl BrokerFactory for MesosBrokers {
     fn pools(&self) -> Vec<String> {
         self.pools.iter().map(|pool| pool.name.clone()).collect()
+    }
+
+    fn region(&self, name: &str) -> Option<String> {
+        let pool = self.pools.iter().find(|pool| pool.name == name)?;
+        (!pool.region.is_empty()).then(|| pool.region.clone())
     }
 
     fn start(&self, supervisor: &Supervisor, context: BrokerContext) -> Result<(), BoxError> {

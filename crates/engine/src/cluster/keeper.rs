@@ -76,7 +76,7 @@ async fn balance(node: &Node, drains: bool) {
         let voters = voters(node, shard, drains);
         let own = node.consensus().node_id();
         let home = node.home_of(shard.id());
-        let Some(next) = successor(shard.id().get(), home.as_deref(), own, drains, &voters) else {
+        let Some(next) = successor(shard.id().get(), home, own, drains, &voters) else {
             continue;
         };
         tracing::info!(shard = %shard.id(), to = %next, drains, "handing over leadership");

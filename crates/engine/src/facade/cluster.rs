@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::Engine;
 use crate::calls::{ShardCall, ShardReply};
 use crate::error::EngineError;
-use crate::machine::keys;
+use crate::layout::Place;
 use crate::peers::wire::{self, PeerAnswer, PeerCall};
 
 /// A new replica may take so long to get one shard's log and state.
@@ -238,7 +238,7 @@ impl Engine {
         incarnation: String,
     ) -> Result<(), EngineError> {
         let call = ShardCall::RegisterNode { node, incarnation };
-        match self.node.call(&keys::cluster_place(), call).await {
+        match self.node.call(&Place::cluster(), call).await {
             Err(error) if error.code() == "node_taken" => {
                 Err(EngineError::NodeTaken { node: node.get() })
             }
@@ -249,7 +249,7 @@ impl Engine {
     /// Whether a node has ever registered under this number.
     async fn knows(&self, node: NodeId) -> Result<bool, EngineError> {
         let call = ShardCall::KnowsNode { node };
-        match self.node.call(&keys::cluster_place(), call).await? {
+        match self.node.call(&Place::cluster(), call).await? {
             ShardReply::KnowsNode(known) => Ok(known),
             other => Err(other.unexpected("let the node join")),
         }

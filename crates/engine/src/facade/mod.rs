@@ -24,7 +24,8 @@ use crate::calls::{ShardCall, ShardReply};
 use crate::cluster::keeper;
 use crate::error::EngineError;
 use crate::guardian;
-use crate::machine::{Definitions, keys};
+use crate::layout::Place;
+use crate::machine::Definitions;
 use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::options::EngineOptions;
@@ -214,7 +215,7 @@ impl Engine {
             run: run.clone(),
             input,
         };
-        match self.node.call(&keys::run_place(run), call).await? {
+        match self.node.call(&Place::run(run), call).await? {
             ShardReply::Done => Ok(()),
             other => Err(other.unexpected("tell the run")),
         }

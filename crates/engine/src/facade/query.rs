@@ -13,7 +13,9 @@ use super::Engine;
 use crate::calls::{RunFilter, ShardCall, ShardReply};
 use crate::error::EngineError;
 use crate::events::{cursor, read_cursor};
-use crate::machine::{ArtifactEntry, keys};
+use crate::explain::Queued;
+use crate::layout::Place;
+use crate::machine::ArtifactEntry;
 use crate::views::IterationPage;
 
 impl Engine {
@@ -23,7 +25,7 @@ impl Engine {
     /// There is no such run, or its shard cannot be reached.
     pub async fn run(&self, run: &RunId) -> Result<RunDetail, EngineError> {
         let call = ShardCall::Run { run: run.clone() };
-        match self.node.call(&keys::run_place(run), call).await? {
+        match self.node.call(&Place::run(run), call).await? {
             ShardReply::Run(run) => Ok(*run),
             other => Err(other.unexpected("show the run")),
         }
@@ -35,7 +37,7 @@ impl Engine {
     /// There is no such run, or its shard cannot be reached.
     pub async fn summary(&self, run: &RunId) -> Result<RunSummary, EngineError> {
         let call = ShardCall::Summary { run: run.clone() };
-        match self.node.call(&keys::run_place(run), call).await? {
+        match self.node.call(&Place::run(run), call).await? {
             ShardReply::Summary(summary) => Ok(*summary),
             other => Err(other.unexpected("show the run")),
         }
@@ -122,7 +124,7 @@ impl Engine {
             after,
             limit,
         };
-        match self.node.call(&keys::run_place(run), call).await? {
+        match self.node.call(&Place::run(run), call).await? {
             ShardReply::Iterations(page) => Ok(page),
             other => Err(other.unexpected("list iterations")),
         }
@@ -147,7 +149,7 @@ impl Engine {
             limit,
             wait,
         };
-        match self.node.call(&keys::run_place(run), call).await? {
+        match self.node.call(&Place::run(run), call).await? {
             ShardReply::Events(events) => Ok(events),
             other => Err(other.unexpected("show the run's history")),
         }
@@ -159,7 +161,7 @@ impl Engine {
     /// There is no such run, or its shard cannot be reached.
     pub async fn definition(&self, run: &RunId) -> Result<Arc<Definition>, EngineError> {
         let call = ShardCall::Definition { run: run.clone() };
-        match self.node.call(&keys::run_place(run), call).await? {
+        match self.node.call(&Place::run(run), call).await? {
             ShardReply::Definition(definition) => Ok(definition),
             other => Err(other.unexpected("show the run's definition")),
         }
@@ -184,7 +186,7 @@ impl Engine {
             step: step.to_owned(),
             iteration,
         };
-        let now = match self.node.call(&keys::run_place(run), call).await? {
+        let now = match self.node.call(&Place::run(run), call).await? {
             ShardReply::Step(now) => *now,
             other => return Err(other.unexpected("show the step")),
         };
@@ -195,15 +197,15 @@ impl Engine {
             reasons: Vec::new(),
             would_fit: Vec::new(),
         };
-        let Some((pool, task)) = now.queued else {
+        let Some(Queued { pool, region, task }) = now.queued else {
             return Ok(explanation);
         };
-        let pool = self.node.pool_or_default(&pool);
+        let pool = self.node.pool_of(run, &pool, &region);
         let call = ShardCall::Waiting {
             pool: pool.clone(),
             task,
         };
-        let waiting = match self.node.call(&keys::pool_place(&pool), call).await {
+        let waiting = match self.node.call(&self.node.pool_place(&pool), call).await {
             Ok(ShardReply::Waiting(waiting)) => waiting,
             Ok(other) => return Err(other.unexpected("ask the broker")),
             // What the run knows is an answer too.
@@ -293,11 +295,7 @@ impl Engine {
             name: name.to_owned(),
             id: id.to_owned(),
         };
-        match self
-            .node
-            .call(&keys::artifact_place(name, id), call)
-            .await?
-        {
+        match self.node.call(&Place::artifact(name, id), call).await? {
             ShardReply::Artifact(Some(entry)) => Ok(view(*entry)),
             ShardReply::Artifact(None) => Err(EngineError::ArtifactNotFound {
                 name: name.to_owned(),
@@ -312,15 +310,15 @@ impl Engine {
     }
 }
 
-type Place = (meson_core::units::Timestamp, RunId);
+type Spot = (meson_core::units::Timestamp, RunId);
 
 /// Newest first, then by id: the order of the list.
-fn order(a: &Place, b: &Place) -> std::cmp::Ordering {
+fn order(a: &Spot, b: &Spot) -> std::cmp::Ordering {
     b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1))
 }
 
 /// So that the largest is the one that comes first in the list.
-fn newest_first_is_less(a: &Place, b: &Place) -> std::cmp::Ordering {
+fn newest_first_is_less(a: &Spot, b: &Spot) -> std::cmp::Ordering {
     order(b, a)
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use meson_core::definition::Definition;
+use meson_core::definition::{Definition, Replication};
 use meson_core::ids::{RunId, TaskId};
 use meson_core::params::{ParamError, bind};
 use meson_core::run::{Plan, RunHeader};
@@ -14,7 +14,8 @@ use serde_json::Value;
 use super::Engine;
 use crate::calls::{ShardCall, ShardReply};
 use crate::error::EngineError;
-use crate::machine::{digest_of, keys, to_bytes};
+use crate::layout::Place;
+use crate::machine::{digest_of, to_bytes};
 
 /// Ids that are tried when the coordinator chooses: 60 random bits do not collide twice.
 const ID_TRIES: usize = 3;
@@ -102,7 +103,7 @@ impl Engine {
         let chosen = id.is_some();
         let mut id = match id {
             Some(id) => id,
-            None => self.new_id(&definition.name)?,
+            None => self.new_id(definition)?,
         };
         for _ in 0..ID_TRIES {
             let now = self.node.now();
@@ -117,11 +118,11 @@ impl Engine {
                 header: Box::new(header),
                 definition: bytes.clone(),
             };
-            match self.node.call(&keys::run_place(&id), call).await {
+            match self.node.call(&Place::run(&id), call).await {
                 Ok(ShardReply::Done) => return Ok(RunAccepted { id }),
                 Ok(other) => return Err(other.unexpected("create the run")),
                 Err(error) if error.code() == "run_exists" && !chosen => {
-                    id = self.new_id(&definition.name)?;
+                    id = self.new_id(definition)?;
                 }
                 Err(error) => return Err(error),
             }
@@ -145,8 +146,23 @@ impl Engine {
         Ok(plan)
     }
 
-    fn new_id(&self, workflow: &str) -> Result<RunId, EngineError> {
-        RunId::new(workflow, &self.node.run_suffix()).map_err(|error| EngineError::Rejected {
+    fn new_id(&self, definition: &Definition) -> Result<RunId, EngineError> {
+        self.draw_id(&definition.name, &definition.region, definition.replication)
+    }
+
+    /// An id for a run, drawn so that the run lives where its workflow wants it. Nothing is kept
+    /// of it: a client that submits under it can repeat that safely.
+    ///
+    /// # Errors
+    /// The workflow's name makes no id.
+    pub fn draw_id(
+        &self,
+        workflow: &str,
+        region: &str,
+        replication: Replication,
+    ) -> Result<RunId, EngineError> {
+        let suffix = self.node.run_suffix(region, replication);
+        RunId::new(workflow, &suffix).map_err(|error| EngineError::Rejected {
             workflow: workflow.to_owned(),
             problems: vec![error.to_string()],
         })
@@ -183,7 +199,7 @@ impl Engine {
             action: "store a bundle",
             reason: format!("{count} pieces are too many"),
         })?;
-        let place = keys::bundle_place(digest);
+        let place = Place::bundle(digest);
         for index in 0..pieces {
             let from = index as usize * piece_bytes;
             let piece = bytes.slice(from..(from + piece_bytes).min(bytes.len()));
@@ -208,7 +224,7 @@ impl Engine {
         let call = ShardCall::Bundle {
             digest: digest.to_owned(),
         };
-        match self.node.call(&keys::bundle_place(digest), call).await? {
+        match self.node.call(&Place::bundle(digest), call).await? {
             ShardReply::Bundle(Some(bytes)) => Ok(bytes),
             ShardReply::Bundle(None) => Err(EngineError::BundleNotFound {
                 digest: digest.to_owned(),
@@ -225,7 +241,7 @@ impl Engine {
         let call = ShardCall::HasBundle {
             digest: digest.to_owned(),
         };
-        match self.node.call(&keys::bundle_place(digest), call).await? {
+        match self.node.call(&Place::bundle(digest), call).await? {
             ShardReply::HasBundle(there) => Ok(there),
             other => Err(other.unexpected("read a bundle")),
         }

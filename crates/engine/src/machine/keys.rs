@@ -18,46 +18,12 @@
 //! Numbers are big-endian, so that keys sort as numbers do; `!` stands for the complement, which
 //! sorts the newest first. Ids hold no zero byte, so none is another's prefix.
 //!
-//! The second table is about placement: which shard a thing belongs to is the hash of its
-//! *place* ([`shard_of`](meson_consensus::shard_of)).
-//!
-//! | thing | place |
-//! |---|---|
-//! | a run with all its records, events and its definition | `run/` id |
-//! | an artifact | `artifact/` name `/` id |
-//! | a bundle | `bundle/` digest |
-//! | a pool's broker and FrameworkID | `pool/` name |
-//! | which data each node has | `cluster` |
+//! Which shard a thing is in, [`layout`](crate::layout) says.
 
 use meson_consensus::NodeId;
 use meson_core::ids::RunId;
 use meson_core::run::RecordKey;
 use meson_core::units::Timestamp;
-
-/// Where a run lives.
-pub fn run_place(run: &RunId) -> Vec<u8> {
-    place("run/", run.as_str())
-}
-
-/// Where an artifact is registered.
-pub fn artifact_place(name: &str, id: &str) -> Vec<u8> {
-    place("artifact/", &format!("{name}/{id}"))
-}
-
-/// Where a bundle is kept.
-pub fn bundle_place(digest: &str) -> Vec<u8> {
-    place("bundle/", digest)
-}
-
-/// Where a pool's broker lives.
-pub fn pool_place(pool: &str) -> Vec<u8> {
-    place("pool/", pool)
-}
-
-/// Where nodes are registered.
-pub fn cluster_place() -> Vec<u8> {
-    b"cluster".to_vec()
-}
 
 fn place(kind: &str, name: &str) -> Vec<u8> {
     [kind.as_bytes(), name.as_bytes()].concat()

@@ -14,7 +14,6 @@ use super::wire::{self, FromBroker, Opening, Request, ToBroker};
 use crate::broker::messages::{
     Acknowledge, Adopt, Confirm, Enqueue, Explain, Kill, Signal, Unheard, Waiting,
 };
-use crate::machine::keys;
 use crate::node::Node;
 use crate::pool::BrokerLink;
 
@@ -73,7 +72,7 @@ impl Actor for Liaison {
 /// Holds a conversation with whoever leads the pool's shard, for as long as that is not this node.
 async fn converse(node: Node, pool: String, liaison: Addr<Liaison>) {
     let own = node.consensus().node_id();
-    let Some(shard) = node.shard_at(&keys::pool_place(&pool)) else {
+    let Some(shard) = node.shard_at(&node.pool_place(&pool)) else {
         return;
     };
     let mut leadership = shard.leadership();

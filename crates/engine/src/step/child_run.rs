@@ -18,7 +18,7 @@ use super::actor::{KillStep, StepSeed};
 use crate::calls::{ShardCall, ShardReply};
 use crate::error::{EngineError, ErrorKind};
 use crate::facade::{Engine, Submission};
-use crate::machine::keys;
+use crate::layout::{Place, SIGNS};
 use crate::workflow::{DescribeAttempt, Report, ReportError};
 
 /// Pause before a shard that cannot be reached is asked again.
@@ -49,14 +49,15 @@ pub(crate) fn child_run(seed: StepSeed) -> ChildSpec<ChildRunActor> {
     .grace(Duration::from_millis(100))
 }
 
-/// The id of the run that an attempt is: 130 bits of the task id's hash.
+/// The id of the run that an attempt is: 125 bits of the task id's hash, and the sign of its
+/// parent's id that says where that lives (see [`layout`](crate::layout)).
 pub(crate) fn run_id(workflow: &str, task: &TaskId) -> Result<RunId, IdError> {
-    const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
     let hash = Sha256::digest(task.to_string());
     let suffix: String = hash
         .iter()
-        .take(26)
-        .map(|byte| char::from(ALPHABET[usize::from(byte & 31)]))
+        .take(25)
+        .map(|byte| char::from(SIGNS[usize::from(byte & 31)]))
+        .chain(task.run.as_str().chars().last())
         .collect();
     RunId::new(workflow, &suffix)
 }
@@ -199,7 +200,7 @@ async fn carry_out(seed: StepSeed) {
             run: run.clone(),
             wait: seed.node.timing().long_poll,
         };
-        let outcome = match seed.node.call(&keys::run_place(&run), call).await {
+        let outcome = match seed.node.call(&Place::run(&run), call).await {
             Ok(ShardReply::Ended {
                 state: RunState::Running,
                 ..

@@ -19,7 +19,8 @@ use super::WorkflowActor;
 use super::inbox::Waiting;
 use crate::calls::{ShardCall, ShardReply};
 use crate::error::EngineError;
-use crate::machine::{ArtifactEntry, keys};
+use crate::layout::Place;
+use crate::machine::ArtifactEntry;
 use crate::node::Node;
 
 /// Pause before the registry is asked again, doubled each time up to the second.
@@ -70,7 +71,7 @@ impl WorkflowActor {
         let node = self.seed.node.clone();
         let registered = async move {
             for entry in entries {
-                let place = keys::artifact_place(&entry.name, &entry.id);
+                let place = Place::artifact(&entry.name, &entry.id);
                 let call = ShardCall::PutArtifact(Box::new(entry));
                 until_done("register an artifact", || node.call(&place, call.clone())).await;
             }
@@ -112,7 +113,7 @@ async fn all_of(
     artifacts: &[ResolvedArtifact],
 ) -> Result<Option<BTreeMap<String, Value>>, EngineError> {
     let asked = artifacts.iter().map(|artifact| async move {
-        let place = keys::artifact_place(&artifact.name, &artifact.id);
+        let place = Place::artifact(&artifact.name, &artifact.id);
         let (name, id) = (artifact.name.clone(), artifact.id.clone());
         match node.call(&place, ShardCall::Artifact { name, id }).await? {
             ShardReply::Artifact(entry) => Ok(entry),

@@ -91,7 +91,10 @@ impl WorkflowActor {
             workflow: ctx.address(),
             task,
             instance: instance.clone(),
-            pool: self.seed.node.pool_or_default(&kind.pool),
+            pool: self
+                .seed
+                .node
+                .pool_of(&self.seed.run, &kind.pool, &kind.region),
             since,
         };
         self.start_step(seed, kind.is_workflow, launched_on);
@@ -161,6 +164,8 @@ impl WorkflowActor {
 /// What an attempt's actor needs to know of its step.
 pub(super) struct AttemptKind {
     pub(super) pool: String,
+    /// The region that it asks for, or its workflow; empty: neither.
+    pub(super) region: String,
     pub(super) is_workflow: bool,
 }
 

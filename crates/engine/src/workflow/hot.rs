@@ -116,6 +116,7 @@ impl HotRun {
         let step = self.plan.step(instance.node)?;
         let kind = AttemptKind {
             pool: step.pool.clone(),
+            region: self.plan.region_of(step).to_owned(),
             is_workflow: matches!(step.kind, StepKind::Workflow { .. }),
         };
         Some((

@@ -1,0 +1,227 @@
+//! A coordinator among others: the mesh, and what travels on it.
+//!
+//! ```text
+//!   consensus ── Network ────┐                        ┌── ConsensusNode::handle, serve
+//!                            ├─ link ─ mesh ─ switch ──┤
+//!   engine ── Coordinators ──┘                        ├── Engine::answer, converse
+//!                                                     └── birth: who begins the cluster?
+//! ```
+//!
+//! * [`link`]: the ways out. * [`switchboard`]: who answers what comes in.
+//! * [`birth`]: how a node without data finds out whether it may begin.
+
+mod birth;
+mod link;
+mod switchboard;
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use meson_certs::{Identity, PeerId};
+use meson_consensus::{Birth, ClusterId, ConsensusNode, Members, NodeId, Options};
+use meson_engine::error::EngineError;
+use meson_engine::{Engine, Layout};
+use meson_transport::{Mesh, MeshOptions};
+
+use self::link::Link;
+use self::switchboard::Switchboard;
+use crate::config::{Cluster, Config};
+use crate::system;
+
+/// Between two tries to register the node's number with the cluster.
+const REGISTER_EVERY: Duration = Duration::from_secs(1);
+/// Between two looks whether the certificate's files have changed.
+const RENEWED_EVERY: Duration = Duration::from_secs(30);
+
+/// This node's place among the others.
+pub(crate) struct Place {
+    mesh: Mesh,
+    link: Arc<Link>,
+    switchboard: Arc<Switchboard>,
+    certificates: PathBuf,
+    founders: Members,
+}
+
+impl Place {
+    /// Joins the mesh. Nothing but questions about the beginning is answered until
+    /// [`serve`](Self::serve).
+    pub(crate) fn take(config: &Config, cluster: &Cluster) -> anyhow::Result<Self> {
+        let identity = identity(config, cluster)?;
+        let listen: SocketAddr = cluster.listen.parse().context("cluster.listen")?;
+        let socket = UdpSocket::bind(listen).with_context(|| {
+            format!(
+                "cannot listen for other coordinators at {listen} (UDP); is something else there?"
+            )
+        })?;
+        let founders = cluster.members();
+        let has_data = !ConsensusNode::is_new(config.node.data.join("shards"));
+        let switchboard = Arc::new(Switchboard::new(has_data));
+        let routes = cluster.routes().into_iter();
+        let mut options = MeshOptions::new(
+            identity,
+            socket,
+            Arc::clone(&switchboard) as Arc<dyn meson_transport::Handler>,
+            system::seed(),
+        );
+        options.routes = routes
+            .map(|(node, addr)| (PeerId::new(node), addr))
+            .collect();
+        options.members = dialled(&founders);
+        let mesh = Mesh::start(options).context("cannot start the mesh of coordinators")?;
+        Ok(Self {
+            link: Arc::new(Link::new(mesh.clone())),
+            mesh,
+            switchboard,
+            certificates: cluster.certificates.clone(),
+            founders,
+        })
+    }
+
+    /// The ways out, for consensus and engine.
+    pub(crate) fn link(&self) -> Arc<Link> {
+        Arc::clone(&self.link)
+    }
+
+    /// How this node opens its data. Where it has none, that takes until the cluster has said
+    /// whether it may begin, and how.
+    pub(crate) async fn open(
+        &self,
+        config: &Config,
+        cluster: &Cluster,
+        layout: &Layout,
+    ) -> anyhow::Result<Options> {
+        let own = NodeId::new(config.node.id);
+        let data = &config.node.data;
+        let mut record = birth::Record::read_or_draw(data)?;
+        let birth = match record.birth() {
+            Some(birth) => birth,
+            None if ConsensusNode::is_new(data.join("shards")) => {
+                let incarnation = &record.incarnation;
+                let birth = birth::decide(own, cluster, &self.link, incarnation).await?;
+                record.decided(birth, data)?;
+                birth
+            }
+            // Data of before there were others: they know how they began.
+            None => Birth::Join,
+        };
+        let cluster_id = ClusterId::new(&config.node.cluster);
+        Ok(Options {
+            members: self.founders.clone(),
+            birth,
+            incarnation: record.incarnation,
+            timing: cluster.timing(),
+            network: self.link(),
+            voters: cluster.voters(),
+            ..Options::single(cluster_id, own, layout.shards())
+        })
+    }
+
+    /// From here on, others are answered.
+    pub(crate) fn serve(&self, consensus: &ConsensusNode, engine: &Engine) {
+        self.switchboard.connect(consensus, engine);
+        tokio::spawn(follow_members(
+            self.mesh.clone(),
+            consensus.clone(),
+            self.founders.clone(),
+        ));
+        tokio::spawn(renew(self.mesh.clone(), self.certificates.clone()));
+    }
+
+    /// Leaves the mesh.
+    pub(crate) async fn leave(&self) {
+        self.switchboard.disconnect();
+        self.mesh.shutdown().await;
+    }
+}
+
+/// Resolves, with the reason, when the cluster knows this node's number with other data.
+pub(crate) async fn impostor(engine: Engine) -> String {
+    loop {
+        match engine.register().await {
+            Ok(()) => return std::future::pending().await,
+            Err(error @ EngineError::NodeTaken { .. }) => {
+                return format!("{error}; {}", error.remedy());
+            }
+            // Nobody can tell now: without a leader nothing is decided here either.
+            Err(error) => tracing::debug!(%error, "cannot register the node yet"),
+        }
+        tokio::time::sleep(REGISTER_EVERY).await;
+    }
+}
+
+/// The node's certificate, which has to say what the configuration says.
+fn identity(config: &Config, cluster: &Cluster) -> anyhow::Result<Identity> {
+    let now = system::wall_clock();
+    let identity = Identity::load(&cluster.certificates, now)?;
+    let folder = cluster.certificates.display();
+    anyhow::ensure!(
+        identity.id().get() == config.node.id,
+        "the certificate in {folder} is that of node {}, not of node {}: use the folder of this node",
+        identity.id(),
+        config.node.id
+    );
+    anyhow::ensure!(
+        identity.cluster() == config.node.cluster,
+        "the certificate in {folder} is one of cluster {:?}, not of {:?}",
+        identity.cluster(),
+        config.node.cluster
+    );
+    Ok(identity)
+}
+
+fn dialled(members: &Members) -> BTreeMap<PeerId, String> {
+    members
+        .iter()
+        .map(|(node, member)| (PeerId::new(node.get()), member.addr.clone()))
+        .collect()
+}
+
+/// Tells the mesh who belongs to the cluster, as it changes. A node that was told of no members
+/// yet goes by its configuration.
+async fn follow_members(mesh: Mesh, consensus: ConsensusNode, founders: Members) {
+    let mut members = consensus.members();
+    loop {
+        let mut known = members.borrow_and_update().clone();
+        if !known.contains_key(&consensus.node_id()) {
+            for (node, member) in &founders {
+                known.entry(*node).or_insert_with(|| member.clone());
+            }
+        }
+        mesh.set_members(dialled(&known));
+        if members.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Uses a renewed certificate when its files have changed; a bad one changes nothing.
+async fn renew(mesh: Mesh, folder: PathBuf) {
+    let modified = || {
+        let file = folder.join("node.pem");
+        std::fs::metadata(file)
+            .and_then(|meta| meta.modified())
+            .ok()
+    };
+    let mut last = modified();
+    loop {
+        tokio::time::sleep(RENEWED_EVERY).await;
+        let now = modified();
+        if now == last {
+            continue;
+        }
+        last = now;
+        match Identity::load(&folder, system::wall_clock()) {
+            Ok(identity) => {
+                tracing::info!(folder = %folder.display(), "the certificate was renewed");
+                mesh.replace_identity(identity);
+            }
+            Err(error) => {
+                tracing::error!(%error, "the renewed certificate cannot be used; going on with the old one");
+            }
+        }
+    }
+}

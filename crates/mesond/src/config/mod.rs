@@ -1,0 +1,426 @@
+//! A coordinator's configuration file, read strictly: an unknown key is an error that names it.
+
+mod cluster;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use meson_core::definition::Replication;
+use meson_engine::{Group, Layout};
+
+pub(crate) use self::cluster::Cluster;
+
+/// Shards of a cluster that does not say.
+const SHARDS: u16 = 8;
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {path}: {reason}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: std::io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("the configuration {path} is wrong: {reason}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        reason: Box<toml::de::Error>,
+    },
+    /// A value makes no sense.
+    #[error("the configuration {path} is wrong: {key}: {problem}")]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// What is wrong, and what to write instead.
+        problem: String,
+    },
+}
+
+/// The whole file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Who this coordinator is.
+    pub(crate) node: Node,
+    /// The HTTP API.
+    pub(crate) http: Http,
+    /// Other coordinators.
+    pub(crate) cluster: Option<Cluster>,
+    /// Where artifacts and logs are.
+    pub(crate) store: Store,
+    /// Resource managers.
+    #[serde(rename = "pool")]
+    pub(crate) pools: Vec<Pool>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Node {
+    /// Its number, unique in the cluster.
+    pub(crate) id: u64,
+    /// The cluster's name: a data directory of another cluster is refused.
+    pub(crate) cluster: String,
+    /// Where it is.
+    #[serde(default = "local")]
+    pub(crate) region: String,
+    /// The zone of its region.
+    #[serde(default)]
+    pub(crate) zone: String,
+    /// The folder of its log and state.
+    pub(crate) data: PathBuf,
+    /// A file with the secret that all coordinators share, at least 16 bytes; made if missing.
+    pub(crate) secret: Option<PathBuf>,
+    /// How many Raft groups; fixed for the life of a cluster. Not with `[[cluster.group]]`.
+    pub(crate) shards: Option<u16>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Http {
+    /// Address and port.
+    pub(crate) listen: String,
+    /// How executors reach the coordinators; this one's own address if empty.
+    #[serde(default)]
+    pub(crate) advertise: Vec<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Store {
+    /// `file:///folder`, shared by coordinators and agents, or `s3://bucket/prefix`.
+    pub(crate) url: String,
+    /// Endpoint, region, credentials.
+    #[serde(default)]
+    pub(crate) options: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Pool {
+    /// Its name; `default` serves steps that name none.
+    #[serde(default = "default_pool")]
+    pub(crate) name: String,
+    /// The region that it is in: steps that ask for a region get their resources there.
+    #[serde(default)]
+    pub(crate) region: String,
+    /// Mesos masters, `http://host:5050`.
+    pub(crate) masters: Vec<String>,
+    /// The role in which resources are offered.
+    #[serde(default = "any_role")]
+    pub(crate) role: String,
+    /// The user that steps run as.
+    #[serde(default = "root")]
+    pub(crate) user: String,
+    /// How agents get the executor.
+    pub(crate) executor: Executor,
+    /// Keep agents that have GPUs for steps that ask for some.
+    #[serde(default = "yes")]
+    pub(crate) keep_gpus: bool,
+    /// Fill agents one after the other (`pack`), or spread over them (`spread`).
+    #[serde(default)]
+    pub(crate) packing: Packing,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Packing {
+    #[default]
+    Pack,
+    Spread,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Executor {
+    /// A path that exists on every agent, or the file's name once `uri` is fetched.
+    pub(crate) command: String,
+    /// Fetched and cached by the agent.
+    #[serde(default)]
+    pub(crate) uri: Option<String>,
+    /// What it uses beside its steps.
+    #[serde(default = "executor_cpus")]
+    pub(crate) cpus: f64,
+    /// In mebibytes.
+    #[serde(default = "executor_mem")]
+    pub(crate) mem: u64,
+}
+
+fn local() -> String {
+    "local".to_owned()
+}
+fn default_pool() -> String {
+    "default".to_owned()
+}
+fn any_role() -> String {
+    "*".to_owned()
+}
+fn root() -> String {
+    "root".to_owned()
+}
+fn yes() -> bool {
+    true
+}
+fn executor_cpus() -> f64 {
+    0.1
+}
+fn executor_mem() -> u64 {
+    64
+}
+
+impl Config {
+    /// Reads and checks a file. Relative paths in it are relative to its folder.
+    pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|reason| ConfigError::Read {
+            path: path.to_owned(),
+            reason,
+        })?;
+        let mut config: Self = toml::from_str(&text).map_err(|reason| ConfigError::Parse {
+            path: path.to_owned(),
+            reason: Box::new(reason),
+        })?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        config.node.data = folder.join(&config.node.data);
+        config.node.secret = config.node.secret.map(|secret| folder.join(secret));
+        if let Some(cluster) = &mut config.cluster {
+            cluster.certificates = folder.join(&cluster.certificates);
+        }
+        config
+            .check()
+            .map_err(|(key, problem)| ConfigError::Value {
+                path: path.to_owned(),
+                key,
+                problem,
+            })?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        if self.node.id == 0 {
+            return Err((
+                "node.id",
+                "0 is no number of a node: count from 1".to_owned(),
+            ));
+        }
+        self.layout().map_err(|problem| ("node.shards", problem))?;
+        if self.http.listen.parse::<std::net::SocketAddr>().is_err() {
+            return Err((
+                "http.listen",
+                format!(
+                    "{:?} is no address: write it like \"0.0.0.0:7070\"",
+                    self.http.listen
+                ),
+            ));
+        }
+        if let Some(cluster) = &self.cluster {
+            cluster.check(self.node.id)?;
+            self.agrees_with(cluster)?;
+        }
+        if self.pools.is_empty() {
+            return Err((
+                "pool",
+                "there is none: say where resources come from in [[pool]]".to_owned(),
+            ));
+        }
+        for (index, pool) in self.pools.iter().enumerate() {
+            if pool.masters.is_empty() {
+                return Err((
+                    "pool.masters",
+                    format!(
+                        "pool {:?} has none: write [\"http://host:5050\"]",
+                        pool.name
+                    ),
+                ));
+            }
+            if let Some(master) = pool
+                .masters
+                .iter()
+                .find(|master| !master.starts_with("http://") && !master.starts_with("https://"))
+            {
+                return Err((
+                    "pool.masters",
+                    format!("{master:?}: write http:// or https:// in front"),
+                ));
+            }
+            if self.pools[..index]
+                .iter()
+                .any(|other| other.name == pool.name)
+            {
+                return Err(("pool.name", format!("there are two pools {:?}", pool.name)));
+            }
+            if !(pool.executor.cpus.is_finite() && pool.executor.cpus >= 0.0) {
+                return Err((
+                    "pool.executor.cpus",
+                    format!("{} is no amount of processors", pool.executor.cpus),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    /// Which shards there are, and where they are at home.
+    pub(crate) fn layout(&self) -> Result<Layout, String> {
+        let groups = self
+            .cluster
+            .iter()
+            .flat_map(Cluster::groups)
+            .collect::<Vec<_>>();
+        if groups.is_empty() {
+            return Layout::new(vec![Group {
+                home: String::new(),
+                reach: Replication::Global,
+                shards: self.node.shards.unwrap_or(SHARDS),
+            }]);
+        }
+        if self.node.shards.is_some() {
+            return Err(
+                "[[cluster.group]] says how many shards there are: leave this out".to_owned(),
+            );
+        }
+        Layout::new(groups)
+    }
+
+    /// What the file says of this node in two places must be the same: the members are what others
+    /// are told.
+    fn agrees_with(&self, cluster: &Cluster) -> Result<(), (&'static str, String)> {
+        let Some(own) = cluster.members.iter().find(|it| it.id == self.node.id) else {
+            return Ok(());
+        };
+        if !own.region.is_empty() && own.region != self.node.region {
+            return Err((
+                "node.region",
+                format!(
+                    "{:?} is not what [[cluster.member]] {} says: {:?}",
+                    self.node.region, own.id, own.region
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        [node]
+        id = 1
+        cluster = "test"
+        data = "data"
+        [http]
+        listen = "127.0.0.1:7070"
+        [store]
+        url = "file:///tmp/store"
+        [[pool]]
+        masters = ["http://127.0.0.1:5050"]
+        executor = { command = "/usr/bin/meson-executor" }
+    "#;
+
+    fn read(text: &str) -> Result<Config, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::read(&path).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_small_file_is_enough() {
+        let config = read(GOOD).unwrap();
+        assert_eq!(
+            (
+                config.layout().unwrap().shards(),
+                config.pools[0].name.as_str()
+            ),
+            (8, "default")
+        );
+        assert!(config.node.data.is_absolute(), "relative to the file");
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_place() {
+        for (from, to, expected) in [
+            (
+                "[store]",
+                "[cluster]\nlisten = \"x\"\n[store]",
+                "certificates",
+            ),
+            ("id = 1", "id = 1\ncolour = 3", "colour"),
+            ("id = 1", "id = \"one\"", "id"),
+            ("id = 1", "id = 0", "node.id"),
+            ("id = 1", "id = 1\nshards = 0", "node.shards"),
+            ("127.0.0.1:7070", "here", "http.listen"),
+            ("http://127.0.0.1:5050", "127.0.0.1:5050", "http://"),
+            ("[http]", "[htpp]", "htpp"),
+        ] {
+            let error = read(&GOOD.replace(from, to)).unwrap_err();
+            assert!(error.contains(expected), "{to}: {error}");
+        }
+    }
+
+    const MEMBERS: &str = r#"
+        [cluster]
+        listen = "127.0.0.1:7071"
+        certificates = "certs/node-1"
+        [cluster.timing]
+        heartbeat_ms = 50
+        [cluster.routes]
+        2 = "127.0.0.1:9002"
+        [[cluster.member]]
+        id = 1
+        addr = "10.0.0.1:7071"
+        [[cluster.member]]
+        id = 2
+        addr = "10.0.0.2:7071"
+        region = "eu"
+        [store]
+    "#;
+
+    #[test]
+    fn a_cluster_has_members_routes_and_clocks() {
+        let config = read(&GOOD.replace("[store]", MEMBERS)).unwrap();
+        let cluster = config.cluster.unwrap();
+        assert!(cluster.certificates.is_absolute(), "relative to the file");
+        assert_eq!(cluster.members().len(), 2);
+        assert_eq!(cluster.routes()[&2], "127.0.0.1:9002");
+        assert_eq!(cluster.timing(), meson_consensus::Timing::lan());
+    }
+
+    #[test]
+    fn mistakes_in_a_cluster_are_named_with_their_place() {
+        let good = GOOD.replace("[store]", MEMBERS);
+        for (from, to, expected) in [
+            ("certificates", "colour = 3\ncertificates", "colour"),
+            (
+                "127.0.0.1:7071\"\n        cert",
+                "here\"\n        cert",
+                "cluster.listen",
+            ),
+            ("id = 2", "id = 1", "two members"),
+            ("10.0.0.2:7071", "10.0.0.2", "cluster.member.addr"),
+            (
+                "id = 1\n        addr",
+                "id = 3\n        addr",
+                "not among them",
+            ),
+            ("heartbeat_ms = 50", "heartbeat_ms = 100", "heartbeat_ms"),
+            ("2 = \"127", "two = \"127", "cluster.routes"),
+            ("certificates", "join = true\ncertificates", "cluster.join"),
+        ] {
+            assert!(good.contains(from), "{from}");
+            let error = read(&good.replacen(from, to, 1)).unwrap_err();
+            assert!(error.contains(expected), "{to}: {error}");
+        }
+    }
+}
