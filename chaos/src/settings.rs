@@ -141,9 +141,9 @@ impl Settings {
         let timing = settings.timing;
         ensure!(
             0 < timing.heartbeat_ms
-                && timing.heartbeat_ms < timing.election_min_ms
+                && 2 * timing.heartbeat_ms <= timing.election_min_ms
                 && timing.election_min_ms < timing.election_max_ms,
-            "timing: heartbeat_ms, election_min_ms and election_max_ms must grow in this order"
+            "timing: heartbeat_ms must be at most half of election_min_ms, and that below election_max_ms"
         );
         for distance in &settings.distances {
             for region in &distance.between {

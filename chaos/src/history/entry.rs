@@ -159,6 +159,8 @@ pub enum What {
         /// How long it took since the healing, in milliseconds.
         after_ms: u64,
     },
+    /// No run goes on any more, or the time for that is over.
+    Over,
     /// It does not, although enough time was given.
     NotRecovered {
         /// What is missing.

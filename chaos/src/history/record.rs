@@ -65,12 +65,13 @@ impl Recorder {
 
     /// Writes something down.
     pub fn note(&self, what: What) {
+        let mut written = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        // The clock is read under the lock, so that the list is in the order of time.
         let at = self.now();
         if self.loud {
             self.say(at, &what);
         }
         let entry = Entry { at, what };
-        let mut written = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         if let Ok(mut line) = serde_json::to_vec(&entry) {
             line.push(b'\n');
             // The list in memory is what is judged; the file is for people, after a crash of ours.

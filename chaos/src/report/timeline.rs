@@ -199,7 +199,7 @@ fn write_grid(
 ) -> std::fmt::Result {
     let (first, last) = history.span();
     // A line at least every 50 pixels.
-    let seconds = ((last - first) / 1_000) + 1;
+    let seconds = (last - first) / 1_000;
     let every = [1, 2, 5, 10, 30, 60, 300, 600, 1_800, 3_600]
         .into_iter()
         .find(|every| *every as f64 * 1_000.0 * scale.per_ms >= 50.0)
@@ -209,7 +209,7 @@ fn write_grid(
         write!(
             page,
             "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{HEAD}\" y2=\"{height}\"/>\
-             <text x=\"{:.1}\" y=\"28\">{second} s</text>",
+             <text x=\"{:.1}\" y=\"30\">{second} s</text>",
             x + 3.0
         )?;
     }
@@ -233,7 +233,7 @@ fn write_marks(
         write!(
             page,
             "<g><title>{}</title><line class=\"{class}\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"14\" y2=\"{height}\"/>\
-             <circle class=\"mark {class}\" cx=\"{x:.1}\" cy=\"10\" r=\"4.5\"/></g>",
+             <circle class=\"mark {class}\" cx=\"{x:.1}\" cy=\"9\" r=\"4.5\"/></g>",
             escape(text),
         )?;
     }
@@ -256,7 +256,7 @@ fn write_promises(page: &mut String, outcome: &Outcome) -> std::fmt::Result {
         };
         write!(
             page,
-            "<tr><td class=\"{class}\">{word}</td><td class=\"n\">{evidence} {}</td><td>{}",
+            "<tr><td class=\"n {class}\">{word}</td><td class=\"n\">{evidence} {}</td><td>{}",
             promise.unit(),
             escape(promise.text())
         )?;

@@ -214,6 +214,7 @@ async fn end(stage: &mut Stage, load: Load, http: &Http, workload: &Workload) ->
     while submitter.still_running().await != Some(0) && Instant::now() < deadline {
         stage.pass(LOOK).await?;
     }
+    stage.recorder.note(What::Over);
     let deadline = Instant::now() + SETTLE;
     loop {
         let mut end = history::fetch(http, &directory, workload.definitions()).await?;

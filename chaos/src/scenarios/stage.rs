@@ -91,15 +91,16 @@ impl Stage {
         }
     }
 
-    /// Asks nodes that are cut off what they must not answer, if they are a majority of no shard.
-    pub(super) async fn probe(&self, cut_off: &[u64]) {
+    /// Asks nodes that are cut off what they must not answer, if they are a majority of no shard. `moment`
+    /// tells the probes of a round apart.
+    pub(super) async fn probe(&self, cut_off: &[u64], moment: char) {
         let others = self.others(cut_off);
         if !self.cluster.leaders().await.is_minority(cut_off) {
             return;
         }
         let network = self.cluster.network();
         for node in cut_off {
-            let name = format!("{:x}p{}n{node}", self.seed, self.round);
+            let name = format!("{:x}p{}n{node}{moment}", self.seed, self.round);
             let still_cut = || {
                 let cuts = network.cuts();
                 others

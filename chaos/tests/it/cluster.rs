@@ -10,8 +10,10 @@ use meson_chaos::{
 };
 
 async fn one_round(scenario: Scenario, seed: u64) -> Outcome {
-    let folder = tempfile::tempdir().unwrap();
-    let bin = Path::new(env!("CARGO_BIN_EXE_chaos")).parent().unwrap();
+    let folder = tempfile::tempdir().expect("a folder");
+    let bin = Path::new(env!("CARGO_BIN_EXE_chaos"))
+        .parent()
+        .expect("a program is in a folder");
     let plan = Plan {
         scenario,
         rounds: 1,
@@ -21,7 +23,9 @@ async fn one_round(scenario: Scenario, seed: u64) -> Outcome {
         settings: Settings::default(),
         loud: false,
     };
-    let outcome = run(&plan).await.unwrap();
+    let outcome = run(&plan)
+        .await
+        .expect("the binaries are built: cargo build --workspace --bins");
     let left = processes_below(folder.path());
     assert!(left.is_empty(), "these survived their cluster: {left:?}");
     let broken: Vec<String> = outcome.violations.iter().map(ToString::to_string).collect();
@@ -35,7 +39,7 @@ async fn one_round(scenario: Scenario, seed: u64) -> Outcome {
 
 fn processes_below(folder: &Path) -> Vec<String> {
     std::fs::read_dir("/proc")
-        .unwrap()
+        .expect("a system with /proc")
         .filter_map(Result::ok)
         .filter(|entry| {
             std::fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(folder))
