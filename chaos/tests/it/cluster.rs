@@ -10,17 +10,21 @@ use meson_chaos::{
 };
 
 async fn one_round(scenario: Scenario, seed: u64) -> Outcome {
+    rounds(scenario, 1, seed, Settings::default()).await
+}
+
+async fn rounds(scenario: Scenario, rounds: u32, seed: u64, settings: Settings) -> Outcome {
     let folder = tempfile::tempdir().expect("a folder");
     let bin = Path::new(env!("CARGO_BIN_EXE_chaos"))
         .parent()
         .expect("a program is in a folder");
     let plan = Plan {
         scenario,
-        rounds: 1,
+        rounds,
         seed,
         bin: bin.to_owned(),
         folder: folder.path().join("cluster"),
-        settings: Settings::default(),
+        settings,
         loud: false,
     };
     let outcome = run(&plan)
@@ -50,6 +54,20 @@ fn processes_below(folder: &Path) -> Vec<String> {
 
 fn seen(outcome: &Outcome, promise: Promise) -> usize {
     promise.evidence(&outcome.history)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_without_others_goes_on_after_each_kill() {
+    let settings = Settings {
+        nodes: 1,
+        ..Settings::default()
+    };
+    let outcome = rounds(Scenario::KillAll, 2, 3, settings).await;
+    assert_eq!(outcome.rounds, 2);
+    assert!(
+        seen(&outcome, Promise::OneCompletion) > 10,
+        "hardly any load"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
