@@ -35,7 +35,13 @@ pub(crate) fn run(node: &Node, reader: &Reader, run: &RunId) -> Result<RunDetail
             live_attempt(node, run, name, instance, &records)
         })
         .collect();
-    Ok(RunDetail { run: view, live })
+    let shard = reader.shard();
+    Ok(RunDetail {
+        run: view,
+        live,
+        shard: shard.get(),
+        coordinator: node.consensus().node_id().get(),
+    })
 }
 
 fn live_attempt(

@@ -115,7 +115,14 @@ pub(crate) fn runs(page: &Page<RunSummary>) -> String {
 
 pub(crate) fn run(detail: &RunDetail) -> String {
     let run = &detail.run;
-    let mut text = format!("{} {} {}\n", mark(&run.state), run.id, run.state);
+    let mut text = format!(
+        "{} {} {} (shard {}, coordinator {})\n",
+        mark(&run.state),
+        run.id,
+        run.state,
+        detail.shard,
+        detail.coordinator
+    );
     if let Some(error) = &run.error {
         text.push_str(&format!("  {error}\n"));
     }

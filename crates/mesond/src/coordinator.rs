@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use meson_api::{Api, ApiOptions};
@@ -21,19 +22,24 @@ use meson_mesos::types::{CommandInfo, Uri};
 use meson_protocol::task::StoreLocation;
 use meson_protocol::token::ClusterSecret;
 
+use crate::cluster::{Place, impostor};
 use crate::config::{Config, Packing, Pool};
 use crate::{dev, system};
+
+/// Leadership is handed over within this time before a coordinator ends.
+const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 
 /// A running coordinator.
 pub(crate) struct Coordinator {
     consensus: ConsensusNode,
     engine: Engine,
     api: Api,
+    place: Option<Place>,
 }
 
 /// `mesond start`: runs until told to end.
-pub(crate) async fn run(path: PathBuf) -> anyhow::Result<()> {
-    let coordinator = Coordinator::start(Config::read(&path)?).await?;
+pub(crate) async fn run(path: PathBuf, node: Option<u64>) -> anyhow::Result<()> {
+    let coordinator = Coordinator::start(Config::read(&path, node)?).await?;
     println!("ready {}", coordinator.url());
     let failed = tokio::select! {
         reason = coordinator.failed() => Some(reason),
@@ -97,16 +103,31 @@ impl Coordinator {
             config.pools.iter().map(pool).collect(),
         )));
 
+        let layout = config.layout().map_err(anyhow::Error::msg)?;
+        options.layout = Some(layout.clone());
+        let place = match &config.cluster {
+            Some(cluster) => Some(Place::take(&config, cluster)?),
+            None => None,
+        };
         let machine = Arc::new(ShardMachine);
-        let raft = Options::single(
-            ClusterId::new(&config.node.cluster),
-            NodeId::new(config.node.id),
-            config.node.shards,
-        );
+        let raft = match (&place, &config.cluster) {
+            (Some(place), Some(cluster)) => {
+                options.peers = place.link();
+                place.open(&config, cluster, &layout).await?
+            }
+            _ => Options::single(
+                ClusterId::new(&config.node.cluster),
+                NodeId::new(config.node.id),
+                layout.shards(),
+            ),
+        };
         let consensus = ConsensusNode::open(data.join("shards"), raft, machine)
             .await
             .with_context(|| format!("cannot open {}", data.display()))?;
         let engine = Engine::start(consensus.clone(), options);
+        if let Some(place) = &place {
+            place.serve(&consensus, &engine);
+        }
         let logs = LogStore::new(&blobs);
         let api = Api::start(
             listener,
@@ -120,6 +141,7 @@ impl Coordinator {
             consensus,
             engine,
             api,
+            place,
         })
     }
 
@@ -132,8 +154,16 @@ impl Coordinator {
     pub(crate) fn failed(&self) -> impl Future<Output = String> + use<> {
         let mut storage = self.consensus.failures();
         let mut engine = self.engine.failures();
+        let impostor = self.place.is_some().then(|| impostor(self.engine.clone()));
         async move {
+            let impostor = async {
+                match impostor {
+                    Some(impostor) => impostor.await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
+                reason = impostor => reason,
                 failure = storage.wait_for(Option::is_some) => match failure.as_deref() {
                     Ok(Some(failure)) => failure.to_string(),
                     _ => "its storage is gone".to_owned(),
@@ -148,8 +178,14 @@ impl Coordinator {
 
     /// Ends it in order: no new requests, actors, then the log.
     pub(crate) async fn stop(self) {
+        if self.place.is_some() {
+            self.engine.leave(LEAVE_WITHIN).await;
+        }
         self.api.stop().await;
         self.engine.shutdown().await;
+        if let Some(place) = &self.place {
+            place.leave().await;
+        }
         self.consensus.shutdown().await;
     }
 }
@@ -213,6 +249,7 @@ fn pool(pool: &Pool) -> MesosPool {
     };
     MesosPool {
         name: pool.name.clone(),
+        region: pool.region.clone(),
         masters: pool.masters.clone(),
         credential: None,
         user: pool.user.clone(),

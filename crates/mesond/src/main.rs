@@ -1,11 +1,13 @@
 //! A Meson coordinator.
 //!
-//! * [`config`]: the configuration file. * [`coordinator`]: wires a node together.
+//! * [`config`]: the configuration file. * [`cluster`]: other coordinators.
+//! * [`coordinator`]: wires a node together.
 //! * [`dev`]: a coordinator with an embedded Mesos, for laptops; [`agent`]: its agents, as child
 //!   processes of the same binary.
 //! * [`system`]: the clock, the threads and the seed that everything else is given.
 
 mod agent;
+mod cluster;
 mod config;
 mod coordinator;
 mod dev;
@@ -34,6 +36,9 @@ enum Command {
         /// Its configuration.
         #[arg(long)]
         config: PathBuf,
+        /// Which of the cluster's members this is, if the file is the same for all of them.
+        #[arg(long, value_name = "NUMBER")]
+        node: Option<u64>,
     },
     /// An agent of `mesond dev`.
     #[command(hide = true)]
@@ -56,7 +61,7 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let outcome = match command {
         Command::Dev(options) => system::run(dev::run(options)),
-        Command::Start { config } => system::run(coordinator::run(config)),
+        Command::Start { config, node } => system::run(coordinator::run(config, node)),
         Command::Agent(options) => system::run(agent::run(options)),
         Command::Plain => agent::command_executor(),
     };

@@ -35,15 +35,18 @@ pub(crate) fn arbiters() -> Vec<ArbiterHandle> {
         .collect()
 }
 
-/// Time since 1970. Steps of the machine's clock are seen, as people expect of timestamps.
+/// The machine's clock. Steps of the machine's clock are seen, as people expect of timestamps.
 #[expect(
     clippy::disallowed_methods,
     reason = "the binary is where time comes from"
 )]
-pub(crate) fn wall_clock() -> Duration {
+pub(crate) fn system_time() -> SystemTime {
     SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
+}
+
+/// [`system_time`] since 1970.
+pub(crate) fn wall_clock() -> Duration {
+    system_time().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// [`wall_clock`] in the core's unit.

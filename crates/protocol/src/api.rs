@@ -117,6 +117,12 @@ pub struct RunDetail {
     pub run: RunView,
     /// What goes on, at most a hundred attempts of it; the rest is found among the iterations.
     pub live: Vec<LiveAttempt>,
+    /// The Raft group that it lives in.
+    #[serde(default)]
+    pub shard: u16,
+    /// The coordinator that runs it: the leader of that group, which has answered.
+    #[serde(default)]
+    pub coordinator: u64,
 }
 
 /// An attempt that goes on.

@@ -2,19 +2,21 @@
 
 use std::time::Duration;
 
-use meson_consensus::{Member, NodeId, Shard, ShardId};
-use meson_protocol::api::{ClusterView, NodeView, ShardView};
-use serde::Serialize;
-use tokio::time::Instant;
-
 use super::Engine;
 use crate::calls::{ShardCall, ShardReply};
 use crate::error::EngineError;
 use crate::layout::Place;
 use crate::peers::wire::{self, PeerAnswer, PeerCall};
+use meson_consensus::{Member, NodeId, Shard, ShardId};
+use meson_core::definition::Replication;
+use meson_protocol::api::{ClusterView, NodeView, ShardView};
+use serde::Serialize;
 
 /// A new replica may take so long to get one shard's log and state.
 const CATCH_UP: Duration = Duration::from_secs(300);
+
+/// A node takes a leadership that it is given within this time, or not at all.
+const TAKEN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Whether a node serves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -112,18 +114,27 @@ impl Engine {
     pub async fn transfer(&self, shard: u16, to: NodeId) -> Result<(), EngineError> {
         let action = "hand over leadership";
         let shard = self.shard(shard, action)?;
-        let until = Instant::now() + self.node.timing().call;
-        let mut leadership = shard.leadership();
-        self.to_leader(&shard, ShardCall::Transfer { to }, self.node.timing().call)
+        let limit = self.node.timing().call;
+        self.to_leader(&shard, ShardCall::Transfer { to }, limit)
             .await?;
-        let taken = leadership.wait_for(|now| now.leader == Some(to));
-        match tokio::time::timeout_at(until, taken).await {
-            Ok(Ok(_)) => Ok(()),
-            _ => Err(EngineError::Unavailable {
-                action,
-                reason: format!("node {to} did not take it: it may be behind, or away"),
-            }),
-        }
+        let mut leadership = shard.leadership();
+        let taken = async {
+            loop {
+                let known = leadership.borrow_and_update().leader;
+                if known.or_else(|| self.node.leader_hint(shard.id())) == Some(to) {
+                    return;
+                }
+                tokio::select! {
+                    _ = leadership.changed() => {}
+                    () = self.node.hints_changed() => {}
+                }
+            }
+        };
+        let taken = tokio::time::timeout(TAKEN_WITHIN, taken).await;
+        taken.map_err(|_| EngineError::Unavailable {
+            action,
+            reason: format!("node {to} did not take it: it may be behind, or away"),
+        })
     }
 
     /// Lets a node lead nothing any more, or take part again. It keeps its replicas, and its
@@ -193,7 +204,15 @@ impl Engine {
                 remedy: "give the new node a number that was never used".to_owned(),
             });
         }
+        let layout = self.node.layout();
         for shard in self.node.consensus().shards() {
+            // The shards of another region are not its business.
+            let abroad = layout.group(shard.id()).is_some_and(|group| {
+                group.reach == Replication::Regional && group.home != member.region
+            });
+            if abroad {
+                continue;
+            }
             let call = ShardCall::AddVoter {
                 node,
                 member: member.clone(),

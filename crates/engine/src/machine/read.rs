@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use meson_consensus::{NodeId, ReadError, View};
+use meson_consensus::{NodeId, ReadError, ShardId, View};
 use meson_core::ids::RunId;
 use meson_core::run::{
     Event, MemoryRecords, Plan, Record, RecordKey, Records, RunHeader, RunStatus, Scan,
@@ -193,6 +193,11 @@ impl Reader {
             bytes.extend_from_slice(&piece.map_err(store)?.1);
         }
         Ok(Some(bytes.freeze()))
+    }
+
+    /// The shard that is read.
+    pub(crate) fn shard(&self) -> ShardId {
+        self.view.shard()
     }
 
     /// Whether a node has ever registered under this number.

@@ -15,7 +15,7 @@ mod link;
 mod switchboard;
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +32,8 @@ use self::switchboard::Switchboard;
 use crate::config::{Cluster, Config};
 use crate::system;
 
+/// The largest call or answer, in bytes: a bundle, with room for what is around it.
+const CALL_BYTES: usize = 24 << 20;
 /// Between two tries to register the node's number with the cluster.
 const REGISTER_EVERY: Duration = Duration::from_secs(1);
 /// Between two looks whether the certificate's files have changed.
@@ -52,25 +54,21 @@ impl Place {
     pub(crate) fn take(config: &Config, cluster: &Cluster) -> anyhow::Result<Self> {
         let identity = identity(config, cluster)?;
         let listen: SocketAddr = cluster.listen.parse().context("cluster.listen")?;
-        let socket = UdpSocket::bind(listen).with_context(|| {
-            format!(
-                "cannot listen for other coordinators at {listen} (UDP); is something else there?"
-            )
-        })?;
         let founders = cluster.members();
         let has_data = !ConsensusNode::is_new(config.node.data.join("shards"));
         let switchboard = Arc::new(Switchboard::new(has_data));
         let routes = cluster.routes().into_iter();
         let mut options = MeshOptions::new(
             identity,
-            socket,
-            Arc::clone(&switchboard) as Arc<dyn meson_transport::Handler>,
+            meson_transport::bind(listen)?,
+            dialled(&founders),
             system::seed(),
+            Arc::clone(&switchboard) as Arc<dyn meson_transport::Handler>,
         );
+        options.limits.call_bytes = CALL_BYTES;
         options.routes = routes
             .map(|(node, addr)| (PeerId::new(node), addr))
             .collect();
-        options.members = dialled(&founders);
         let mesh = Mesh::start(options).context("cannot start the mesh of coordinators")?;
         Ok(Self {
             link: Arc::new(Link::new(mesh.clone())),
@@ -155,8 +153,7 @@ pub(crate) async fn impostor(engine: Engine) -> String {
 
 /// The node's certificate, which has to say what the configuration says.
 fn identity(config: &Config, cluster: &Cluster) -> anyhow::Result<Identity> {
-    let now = system::wall_clock();
-    let identity = Identity::load(&cluster.certificates, now)?;
+    let identity = Identity::load(&cluster.certificates, system::system_time())?;
     let folder = cluster.certificates.display();
     anyhow::ensure!(
         identity.id().get() == config.node.id,
@@ -214,11 +211,11 @@ async fn renew(mesh: Mesh, folder: PathBuf) {
             continue;
         }
         last = now;
-        match Identity::load(&folder, system::wall_clock()) {
-            Ok(identity) => {
-                tracing::info!(folder = %folder.display(), "the certificate was renewed");
-                mesh.replace_identity(identity);
-            }
+        let renewed = Identity::load(&folder, system::system_time())
+            .map_err(anyhow::Error::from)
+            .and_then(|identity| Ok(mesh.replace_identity(identity)?));
+        match renewed {
+            Ok(()) => tracing::info!(folder = %folder.display(), "the certificate was renewed"),
             Err(error) => {
                 tracing::error!(%error, "the renewed certificate cannot be used; going on with the old one");
             }

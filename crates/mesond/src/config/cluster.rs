@@ -14,7 +14,9 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Cluster {
-    /// Address and UDP port on which other coordinators are heard.
+    /// Address and UDP port on which other coordinators are heard. Left out, this node's entry
+    /// among the members says it.
+    #[serde(default)]
     pub(crate) listen: String,
     /// The folder with this node's certificate: `ca.pem`, `node.pem`, `node.key`.
     pub(crate) certificates: PathBuf,
@@ -102,7 +104,26 @@ impl Default for RaftTiming {
 
 type Problem = (&'static str, String);
 
+/// Where to listen, to be reached at an address or URL: exactly there, if it is a number; at its
+/// port on all addresses, if it is a name.
+pub(super) fn listen_at(address: &str) -> String {
+    let (_, address) = address.split_once("://").unwrap_or(("", address));
+    let address = address.trim_end_matches('/');
+    if address.parse::<SocketAddr>().is_ok() {
+        return address.to_owned();
+    }
+    match address.rsplit_once(':') {
+        Some((_, port)) => format!("0.0.0.0:{port}"),
+        None => String::new(),
+    }
+}
+
 impl Cluster {
+    /// This node's entry.
+    pub(super) fn own(&self, id: u64) -> Option<&MemberEntry> {
+        self.members.iter().find(|member| member.id == id)
+    }
+
     /// What makes no sense, as key and problem.
     pub(super) fn check(&self, own: u64) -> Result<(), Problem> {
         if self.listen.parse::<SocketAddr>().is_err() {

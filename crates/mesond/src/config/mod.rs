@@ -66,14 +66,15 @@ pub(crate) struct Config {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Node {
-    /// Its number, unique in the cluster.
+    /// Its number, unique in the cluster. Left out where `--node` says it.
+    #[serde(default)]
     pub(crate) id: u64,
     /// The cluster's name: a data directory of another cluster is refused.
     pub(crate) cluster: String,
-    /// Where it is.
-    #[serde(default = "local")]
+    /// Where it is. Left out, its entry among the members says it.
+    #[serde(default)]
     pub(crate) region: String,
-    /// The zone of its region.
+    /// The zone of its region; likewise.
     #[serde(default)]
     pub(crate) zone: String,
     /// The folder of its log and state.
@@ -87,7 +88,8 @@ pub(crate) struct Node {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Http {
-    /// Address and port.
+    /// Address and port. Left out, its entry among the members says it.
+    #[serde(default)]
     pub(crate) listen: String,
     /// How executors reach the coordinators; this one's own address if empty.
     #[serde(default)]
@@ -155,9 +157,6 @@ pub(crate) struct Executor {
     pub(crate) mem: u64,
 }
 
-fn local() -> String {
-    "local".to_owned()
-}
 fn default_pool() -> String {
     "default".to_owned()
 }
@@ -177,9 +176,16 @@ fn executor_mem() -> u64 {
     64
 }
 
+fn or(text: &mut String, other: impl FnOnce() -> String) {
+    if text.is_empty() {
+        *text = other();
+    }
+}
+
 impl Config {
-    /// Reads and checks a file. Relative paths in it are relative to its folder.
-    pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
+    /// Reads and checks a file. Relative paths in it are relative to its folder, and `{node}` in
+    /// them stands for the node's number. `node` is its number, for a file that all nodes share.
+    pub(crate) fn read(path: &Path, node: Option<u64>) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|reason| ConfigError::Read {
             path: path.to_owned(),
             reason,
@@ -189,11 +195,10 @@ impl Config {
             reason: Box::new(reason),
         })?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        config.node.data = folder.join(&config.node.data);
-        config.node.secret = config.node.secret.map(|secret| folder.join(secret));
-        if let Some(cluster) = &mut config.cluster {
-            cluster.certificates = folder.join(&cluster.certificates);
+        if let Some(node) = node {
+            config.node.id = node;
         }
+        config.complete(folder);
         config
             .check()
             .map_err(|(key, problem)| ConfigError::Value {
@@ -204,11 +209,38 @@ impl Config {
         Ok(config)
     }
 
+    /// Fills in what follows from the node's number and its entry among the members.
+    fn complete(&mut self, folder: &Path) {
+        let number = self.node.id.to_string();
+        let place = |path: &Path| {
+            let text = path.to_string_lossy().replace("{node}", &number);
+            folder.join(text)
+        };
+        self.node.data = place(&self.node.data);
+        self.node.secret = self.node.secret.as_deref().map(place);
+        if let Some(cluster) = &mut self.cluster {
+            cluster.certificates = place(&cluster.certificates);
+            if let Some(own) = cluster.own(self.node.id) {
+                or(&mut self.node.region, || own.region.clone());
+                or(&mut self.node.zone, || own.zone.clone());
+                or(&mut self.http.listen, || cluster::listen_at(&own.http));
+                let quic = cluster::listen_at(&own.addr);
+                or(&mut cluster.listen, || quic);
+            }
+            // Executors may turn to any coordinator.
+            if self.http.advertise.is_empty() {
+                let all = cluster.members.iter().map(|member| member.http.clone());
+                self.http.advertise = all.filter(|url| !url.is_empty()).collect();
+            }
+        }
+        or(&mut self.node.region, || "local".to_owned());
+    }
+
     fn check(&self) -> Result<(), (&'static str, String)> {
         if self.node.id == 0 {
             return Err((
                 "node.id",
-                "0 is no number of a node: count from 1".to_owned(),
+                "the node has no number: write it here, counted from 1, or say --node".to_owned(),
             ));
         }
         self.layout().map_err(|problem| ("node.shards", problem))?;
@@ -294,7 +326,7 @@ impl Config {
     /// What the file says of this node in two places must be the same: the members are what others
     /// are told.
     fn agrees_with(&self, cluster: &Cluster) -> Result<(), (&'static str, String)> {
-        let Some(own) = cluster.members.iter().find(|it| it.id == self.node.id) else {
+        let Some(own) = cluster.own(self.node.id) else {
             return Ok(());
         };
         if !own.region.is_empty() && own.region != self.node.region {
@@ -332,7 +364,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("node.toml");
         std::fs::write(&path, text).unwrap();
-        Config::read(&path).map_err(|error| error.to_string())
+        Config::read(&path, None).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -422,5 +454,45 @@ mod tests {
             let error = read(&good.replacen(from, to, 1)).unwrap_err();
             assert!(error.contains(expected), "{to}: {error}");
         }
+    }
+
+    #[test]
+    fn one_file_serves_all_members() {
+        let shared = GOOD
+            .replace("id = 1\n", "")
+            .replace("listen = \"127.0.0.1:7070\"", "")
+            .replace("data = \"data\"", "data = \"data/{node}\"")
+            .replace(
+                "[store]",
+                r#"[cluster]
+        certificates = "certs/node-{node}"
+        [[cluster.member]]
+        id = 1
+        addr = "10.0.0.1:7071"
+        http = "http://10.0.0.1:7070"
+        [[cluster.member]]
+        id = 2
+        addr = "b.example:7071"
+        http = "http://b.example:7070"
+        region = "eu"
+        [store]"#,
+            );
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("nodes.toml");
+        std::fs::write(&path, &shared).unwrap();
+        let second = Config::read(&path, Some(2)).unwrap();
+        assert_eq!(second.node.region, "eu");
+        assert!(second.node.data.ends_with("data/2"));
+        assert_eq!(second.http.listen, "0.0.0.0:7070");
+        assert_eq!(second.http.advertise.len(), 2);
+        let cluster = second.cluster.unwrap();
+        assert!(cluster.certificates.ends_with("certs/node-2"));
+        assert_eq!(cluster.listen, "0.0.0.0:7071");
+        let first = Config::read(&path, Some(1)).unwrap();
+        assert_eq!(first.cluster.unwrap().listen, "10.0.0.1:7071");
+        let error = Config::read(&path, None).unwrap_err().to_string();
+        assert!(error.contains("--node"), "{error}");
+        let error = Config::read(&path, Some(3)).unwrap_err().to_string();
+        assert!(error.contains("not among them"), "{error}");
     }
 }
