@@ -52,7 +52,7 @@ pub(crate) struct MemberEntry {
     #[serde(default)]
     pub(crate) http: String,
     /// Its region.
-    #[serde(default)]
+    #[serde(default = "super::local")]
     pub(crate) region: String,
     /// Its zone.
     #[serde(default)]
