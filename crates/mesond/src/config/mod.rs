@@ -247,6 +247,10 @@ impl Config {
             ));
         }
         self.layout().map_err(|problem| ("node.shards", problem))?;
+        if let Some(cluster) = &self.cluster {
+            cluster.check(self.node.id)?;
+            self.agrees_with(cluster)?;
+        }
         if self.http.listen.parse::<std::net::SocketAddr>().is_err() {
             return Err((
                 "http.listen",
@@ -255,10 +259,6 @@ impl Config {
                     self.http.listen
                 ),
             ));
-        }
-        if let Some(cluster) = &self.cluster {
-            cluster.check(self.node.id)?;
-            self.agrees_with(cluster)?;
         }
         if self.pools.is_empty() {
             return Err((
