@@ -56,10 +56,14 @@ pub enum NetworkError {
     },
 }
 
-/// The writing end of an ordered stream of frames. The other side sees its end when this is dropped.
+/// The writing end of an ordered stream of frames. Dropped before it is finished, it breaks the
+/// stream, and what is under way may be lost.
 pub trait FrameSink: Send {
     /// Sends a frame; waits while the other side is slow to read.
     fn send(&mut self, urgency: Urgency, frame: Bytes) -> BoxFuture<'_, Result<(), NetworkError>>;
+
+    /// There is no more to say: the other side sees the end of the stream, behind all frames.
+    fn finish(self: Box<Self>);
 }
 
 /// The reading end of an ordered stream of frames. The other side's sends fail when this is dropped.

@@ -161,6 +161,7 @@ async fn say(
             return;
         }
     }
+    sink.finish();
 }
 
 /// The other replica's answers, for as long as somebody speaks to it.
@@ -345,6 +346,7 @@ pub(crate) async fn serve_stream(raft: &ShardRaft, stream: FrameStream) {
             return;
         }
     }
+    sink.finish();
 }
 
 async fn answer(

@@ -69,6 +69,8 @@ impl FrameSink for End<mpsc::Sender<Bytes>> {
             Ok(())
         })
     }
+
+    fn finish(self: Box<Self>) {}
 }
 
 impl FrameSource for End<mpsc::Receiver<Bytes>> {

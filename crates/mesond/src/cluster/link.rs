@@ -190,6 +190,10 @@ impl FrameSink for Sink {
                 .map_err(|error| network_error(self.peer, error))
         })
     }
+
+    fn finish(self: Box<Self>) {
+        self.sender.finish();
+    }
 }
 
 struct Source {

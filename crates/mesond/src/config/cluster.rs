@@ -52,7 +52,7 @@ pub(crate) struct MemberEntry {
     #[serde(default)]
     pub(crate) http: String,
     /// Its region.
-    #[serde(default)]
+    #[serde(default = "super::local")]
     pub(crate) region: String,
     /// Its zone.
     #[serde(default)]
@@ -126,15 +126,6 @@ impl Cluster {
 
     /// What makes no sense, as key and problem.
     pub(super) fn check(&self, own: u64) -> Result<(), Problem> {
-        if self.listen.parse::<SocketAddr>().is_err() {
-            return Err((
-                "cluster.listen",
-                format!(
-                    "{:?} is no address: write it like \"0.0.0.0:7071\"",
-                    self.listen
-                ),
-            ));
-        }
         let mut seen = BTreeMap::new();
         for member in &self.members {
             if member.id == 0 {
@@ -177,6 +168,15 @@ impl Cluster {
                 ));
             }
             _ => {}
+        }
+        if self.listen.parse::<SocketAddr>().is_err() {
+            return Err((
+                "cluster.listen",
+                format!(
+                    "{:?} is no address: write it like \"0.0.0.0:7071\"",
+                    self.listen
+                ),
+            ));
         }
         for group in &self.groups {
             self.check_group(group, &seen)?;

@@ -157,6 +157,9 @@ pub(crate) struct Executor {
     pub(crate) mem: u64,
 }
 
+fn local() -> String {
+    "local".to_owned()
+}
 fn default_pool() -> String {
     "default".to_owned()
 }
@@ -233,7 +236,7 @@ impl Config {
                 self.http.advertise = all.filter(|url| !url.is_empty()).collect();
             }
         }
-        or(&mut self.node.region, || "local".to_owned());
+        or(&mut self.node.region, local);
     }
 
     fn check(&self) -> Result<(), (&'static str, String)> {
@@ -244,6 +247,10 @@ impl Config {
             ));
         }
         self.layout().map_err(|problem| ("node.shards", problem))?;
+        if let Some(cluster) = &self.cluster {
+            cluster.check(self.node.id)?;
+            self.agrees_with(cluster)?;
+        }
         if self.http.listen.parse::<std::net::SocketAddr>().is_err() {
             return Err((
                 "http.listen",
@@ -252,10 +259,6 @@ impl Config {
                     self.http.listen
                 ),
             ));
-        }
-        if let Some(cluster) = &self.cluster {
-            cluster.check(self.node.id)?;
-            self.agrees_with(cluster)?;
         }
         if self.pools.is_empty() {
             return Err((
@@ -329,7 +332,7 @@ impl Config {
         let Some(own) = cluster.own(self.node.id) else {
             return Ok(());
         };
-        if !own.region.is_empty() && own.region != self.node.region {
+        if own.region != self.node.region {
             return Err((
                 "node.region",
                 format!(
