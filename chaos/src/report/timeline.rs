@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{
     lanes::{self, Bar},
-    latency::{Distribution, standstill},
+    latency::standstill,
 };
 use crate::{
     check::Promise,
@@ -80,21 +80,21 @@ fn write_page(page: &mut String, outcome: &Outcome) -> std::fmt::Result {
 fn write_facts(page: &mut String, outcome: &Outcome) -> std::fmt::Result {
     let history = &outcome.history;
     let still = standstill(history);
-    let time = |values: &Distribution, share| {
-        values
-            .percentile(share)
-            .map_or("–".to_owned(), |ms| format!("{ms} ms"))
-    };
-    let facts = [
+    let mut facts = vec![
         ("rounds", outcome.rounds.to_string()),
         ("faults", history.faults().count().to_string()),
         ("runs", history.end.runs.len().to_string()),
         ("acknowledged", history.acknowledged().len().to_string()),
-        ("kill → next event, p50", time(&still.next_event, 0.5)),
-        ("kill → next event, max", time(&still.next_event, 1.0)),
-        ("kill → next launch, p50", time(&still.next_launch, 0.5)),
-        ("kill → next launch, max", time(&still.next_launch, 1.0)),
     ];
+    for (name, values, share) in [
+        ("kill → next event, p50", &still.next_event, 0.5),
+        ("kill → next event, max", &still.next_event, 1.0),
+        ("kill → next launch, p50", &still.next_launch, 0.5),
+        ("kill → next launch, max", &still.next_launch, 1.0),
+    ] {
+        let value = values.percentile(share);
+        facts.extend(value.map(|ms| (name, format!("{ms} ms"))));
+    }
     page.push_str("<div class=\"facts\">");
     for (name, value) in facts {
         write!(
