@@ -1,6 +1,8 @@
 //! The command line as people type it.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
@@ -133,6 +135,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: ClusterCommand,
     },
+    /// Make and look at the certificates by which coordinators know each other.
+    Certs {
+        #[command(subcommand)]
+        command: CertsCommand,
+    },
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.
@@ -216,6 +223,79 @@ pub(crate) enum ClusterCommand {
     },
 }
 
+#[derive(Subcommand)]
+pub(crate) enum CertsCommand {
+    /// Make a cluster's authority, if there is none, and certificates for nodes that have none.
+    Init {
+        /// Where the authority is kept.
+        #[arg(value_hint = ValueHint::DirPath)]
+        dir: PathBuf,
+        /// The cluster's name: a-z, 0-9 and `-`.
+        #[arg(long, value_name = "NAME")]
+        cluster: String,
+        /// The numbers of the nodes, like 1,2,3 or 1-3.
+        #[arg(long, value_name = "NUMBERS", value_parser = Nodes::from_str)]
+        nodes: Nodes,
+        /// How long the certificates last.
+        #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3650))]
+        days: u32,
+    },
+    /// Make a new certificate for one node, in place of the one that it has.
+    Issue {
+        /// Where the authority is kept.
+        #[arg(value_hint = ValueHint::DirPath)]
+        dir: PathBuf,
+        /// The number of the node.
+        #[arg(long, value_name = "NUMBER")]
+        node: u64,
+        /// How long the certificate lasts.
+        #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3650))]
+        days: u32,
+    },
+    /// Show whose certificates there are, and when they end.
+    Show {
+        /// The authority's folder, or a node's.
+        #[arg(value_hint = ValueHint::DirPath)]
+        dir: PathBuf,
+    },
+}
+
+/// Numbers of nodes, each once, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Nodes(pub(crate) Vec<u64>);
+
+impl FromStr for Nodes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |part: &str| {
+            part.trim().parse::<u64>().map_err(|_| {
+                format!("{part:?} is no number; write numbers of nodes like 1,2,3 or 1-3")
+            })
+        };
+        let mut numbers = BTreeSet::new();
+        for part in text.split(',') {
+            let (first, last) = match part.split_once('-') {
+                Some((first, last)) => (number(first)?, number(last)?),
+                None => (number(part)?, number(part)?),
+            };
+            if first > last {
+                return Err(format!(
+                    "{part:?} runs backwards; write the smaller number first"
+                ));
+            }
+            if last - first >= MAX_NODES {
+                return Err(format!("{part:?} is more than {MAX_NODES} nodes"));
+            }
+            numbers.extend(first..=last);
+        }
+        Ok(Self(numbers.into_iter().collect()))
+    }
+}
+
+/// More nodes than this at a time are a slip of the hand.
+const MAX_NODES: u64 = 1000;
+
 fn parameter(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
@@ -239,5 +319,15 @@ mod tests {
         assert_eq!(parameter("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
         assert_eq!(parameter("a="), Ok(("a".to_owned(), String::new())));
         assert!(parameter("=b").is_err() && parameter("a").is_err());
+    }
+
+    #[test]
+    fn nodes_are_lists_and_ranges_each_number_once() {
+        let nodes = |text: &str| text.parse::<Nodes>();
+        assert_eq!(nodes("1,2,3"), Ok(Nodes(vec![1, 2, 3])));
+        assert_eq!(nodes("1-3,2, 7"), Ok(Nodes(vec![1, 2, 3, 7])));
+        for wrong in ["", "one", "1,", "3-1", "1-", "-1", "0-99999999999"] {
+            assert!(nodes(wrong).is_err(), "{wrong}");
+        }
     }
 }

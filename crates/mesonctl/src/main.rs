@@ -3,10 +3,12 @@
 //! * [`args`]: what people type. * [`workflow`]: compiles, draws and submits.
 //! * [`watch`]: follows a run. * [`show`]: prints runs, steps, artifacts, the cluster.
 //! * [`logs`], [`artifacts`]: what steps leave behind.
+//! * [`certs`]: certificates of coordinators.
 //! * [`client`]: speaks to coordinators. * [`failure`]: exit codes.
 
 mod args;
 mod artifacts;
+mod certs;
 mod client;
 mod cluster;
 mod failure;
@@ -147,6 +149,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
             }
         }
         Command::Cluster { command } => cluster::run(command, &client()?, json).await,
+        Command::Certs { command } => certs::run(command, json),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

@@ -93,7 +93,7 @@ fn prepare(
     limit: usize,
     deadline: Duration,
 ) -> Result<(Arc<Peer>, Instant), CallError> {
-    let peer = shared.peer(to).ok_or(CallError::UnknownPeer { peer: to })?;
+    let peer = shared.peer(to).ok_or_else(|| shared.nobody(to))?;
     if bytes > limit {
         return Err(CallError::TooLarge {
             peer: to,
@@ -123,7 +123,9 @@ async fn reach(
     let mut connected = false;
     let reaching = async {
         loop {
-            let link = peer.link(lane).await?;
+            let Some(link) = peer.link(lane).await else {
+                return Err(shared.nobody(peer.id));
+            };
             connected = true;
             // The connection may have ended since; the next one is as good.
             if let Ok((send, receive)) = link.connection.open_bi().await {

@@ -16,7 +16,7 @@ use crate::mesh::Shared;
 use crate::options::MeshTiming;
 use crate::peer::{Link, Peer, Road};
 use crate::tls;
-use crate::wire::{Lane, close};
+use crate::wire::{self, Lane, close};
 
 /// Attempts at one time: one that may be waiting for a peer that is just coming up, and one that
 /// starts afresh when that peer shows signs of life.
@@ -39,7 +39,7 @@ pub(crate) async fn keep_up(shared: Arc<Shared>, peer: Arc<Peer>, lane: Lane, se
             let end = connection.closed().await;
             road.link.send_replace(None);
             peer.count(&connection);
-            let reason = end.to_string();
+            let reason = wire::explain(&end);
             peer.note(&reason);
             if end == ConnectionError::LocallyClosed {
                 // We know that it restarted or moved: it is worth dialling at once.
@@ -128,7 +128,7 @@ async fn attempt(shared: &Shared, peer: &Peer, lane: Lane) -> Result<Link, Strin
             .connect_with(config, address, &name)
             .map_err(|error| error.to_string())?
             .await
-            .map_err(|error| explain(&error))?;
+            .map_err(|error| wire::explain(&error))?;
         let (id, cluster) = tls::peer_of(&connection)?;
         if id != peer.id || cluster != shared.introduction.cluster {
             let reason = format!("node {id} of {cluster:?} answers there");
@@ -168,19 +168,6 @@ async fn resolve(place: &str, local: SocketAddr) -> Result<SocketAddr, String> {
     all.into_iter()
         .next()
         .ok_or_else(|| "its name has no address".to_owned())
-}
-
-/// TLS's refusals in words that lead somewhere.
-fn explain(error: &ConnectionError) -> String {
-    match error {
-        ConnectionError::TransportError(refused) => {
-            format!("its certificate or its protocol is not accepted ({refused})")
-        }
-        ConnectionError::ConnectionClosed(refused) => {
-            format!("it does not accept our certificate or our protocol ({refused})")
-        }
-        other => other.to_string(),
-    }
 }
 
 /// Waits until the next attempt, or until the peer shows signs of life.

@@ -125,6 +125,7 @@ impl FrameSender {
             peer: self.peer,
             reason: match error {
                 WriteError::Stopped(code) => reset::reason(*code),
+                WriteError::ConnectionLost(error) => wire::explain(error),
                 other => other.to_string(),
             },
         }
@@ -247,6 +248,7 @@ impl FrameReceiver {
                 Ok(false)
             }
             Err(ReadError::Reset(code)) => Err(self.broken(reset::reason(code))),
+            Err(ReadError::ConnectionLost(error)) => Err(self.broken(wire::explain(&error))),
             Err(error) => Err(self.broken(error.to_string())),
         }
     }

@@ -51,14 +51,14 @@ impl Introduction {
         let stream = connection
             .open_bi()
             .await
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| wire::explain(&error))?;
         let (mut sender, mut receiver) = halves(connection, stream, peer, complaints);
         say(&mut sender, &self.hello(lane)).await?;
         sender.finish();
         let answer = hear(&mut receiver).await;
         // If the other side closed the connection, its reason says more than the stream's end.
         let hello = answer.map_err(|error| match connection.close_reason() {
-            Some(reason) => reason.to_string(),
+            Some(reason) => wire::explain(&reason),
             None => error,
         })?;
         self.judge(connection, peer, hello)
@@ -74,7 +74,7 @@ impl Introduction {
         let stream = connection
             .accept_bi()
             .await
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| wire::explain(&error))?;
         let (mut sender, mut receiver) = halves(connection, stream, peer, complaints);
         let hello = match hear(&mut receiver).await {
             Ok(hello) => hello,

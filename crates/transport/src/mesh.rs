@@ -11,6 +11,7 @@ use quinn::{ClientConfig, Connection, Endpoint, TokioRuntime};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rustls::time_provider::TimeProvider;
+use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -49,7 +50,9 @@ pub(crate) struct Shared {
     pub(crate) timing: MeshTiming,
     pub(crate) handler: Arc<dyn Handler>,
     pub(crate) complaints: Arc<Complaints>,
-    pub(crate) tasks: TaskTracker,
+    tasks: TaskTracker,
+    /// Where tasks run: members may be set from any thread.
+    runtime: Handle,
     /// Ends handlers that do not end by themselves.
     pub(crate) kill: CancellationToken,
     /// What the next connection is dialled with.
@@ -81,6 +84,9 @@ impl Mesh {
     /// If an option is out of range, or the certificate or the socket cannot be used.
     pub fn start(options: MeshOptions) -> Result<Self, MeshError> {
         options.check()?;
+        let runtime = Handle::try_current().map_err(|error| MeshError::Options {
+            reason: format!("there is no tokio runtime to run it: {error}"),
+        })?;
         let mut random = StdRng::seed_from_u64(options.seed);
         let Settings { client, server } = tls::settings(
             &options.identity,
@@ -114,6 +120,7 @@ impl Mesh {
             handler: options.handler,
             complaints: Arc::default(),
             tasks: TaskTracker::new(),
+            runtime,
             kill: CancellationToken::new(),
             client: RwLock::new(client),
             routes: options.routes,
@@ -125,7 +132,7 @@ impl Mesh {
                 random,
             }),
         });
-        shared.tasks.spawn(serve::accept(shared.clone()));
+        shared.spawn(serve::accept(shared.clone()));
         let mesh = Self { shared };
         mesh.set_members(options.members);
         tracing::info!(
@@ -186,7 +193,7 @@ impl Mesh {
             for lane in [Lane::Main, Lane::Bulk] {
                 let seed = state.random.random();
                 let dialling = dial::keep_up(shared.clone(), peer.clone(), lane, seed);
-                shared.tasks.spawn(dialling);
+                shared.spawn(dialling);
             }
         }
     }
@@ -313,6 +320,23 @@ impl Shared {
     /// The member with this number, if it is another one than this node.
     pub(crate) fn peer(&self, id: PeerId) -> Option<Arc<Peer>> {
         self.state().peers.get(&id).cloned()
+    }
+
+    /// Runs a task that [`Mesh::shutdown`] waits for.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn_on(task, &self.runtime);
+    }
+
+    /// Why there is nobody with this number.
+    pub(crate) fn nobody(&self, id: PeerId) -> CallError {
+        if self.stop.is_cancelled() {
+            CallError::Unreachable {
+                peer: id,
+                reason: "this node is shutting down".to_owned(),
+            }
+        } else {
+            CallError::UnknownPeer { peer: id }
+        }
     }
 
     /// Where a peer is dialled.

@@ -9,7 +9,6 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::errors::CallError;
 use crate::status::PeerStatus;
 use crate::wire::{Lane, close};
 
@@ -89,17 +88,17 @@ impl Peer {
         }
     }
 
-    /// The connection, as soon as there is one. Callers set the deadline.
-    pub(crate) async fn link(&self, lane: Lane) -> Result<Link, CallError> {
+    /// The connection, as soon as there is one; none if the peer has left. Callers set the deadline.
+    pub(crate) async fn link(&self, lane: Lane) -> Option<Link> {
         let road = self.road(lane);
         let mut watching = road.link.subscribe();
         loop {
             if let Some(link) = usable(&watching.borrow_and_update()) {
-                return Ok(link);
+                return Some(link);
             }
             road.wanted.notify_one();
             tokio::select! {
-                () = self.gone.cancelled() => return Err(CallError::UnknownPeer { peer: self.id }),
+                () = self.gone.cancelled() => return None,
                 // The sender lives in `road`.
                 _ = watching.changed() => {}
             }

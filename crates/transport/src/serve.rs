@@ -28,7 +28,7 @@ pub(crate) async fn accept(shared: Arc<Shared>) {
             continue;
         };
         let task = shared.clone();
-        shared.tasks.spawn(async move {
+        shared.spawn(async move {
             let address = incoming.remote_address();
             let admitted = timeout(task.timing.connect, admit(&task, incoming, address)).await;
             drop(permit);
@@ -146,7 +146,7 @@ async fn serve(shared: Arc<Shared>, guest: Guest) {
             bytes: bytes.clone(),
         };
         let kill = shared.kill.clone();
-        shared.tasks.spawn(async move {
+        shared.spawn(async move {
             tokio::select! {
                 () = kill.cancelled() => {}
                 () = stream.run(send, receive) => {}

@@ -6,7 +6,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use meson_certs::PeerId;
-use quinn::VarInt;
+use quinn::{ConnectionError, VarInt};
 use serde::{Deserialize, Serialize};
 
 use crate::options::Versions;
@@ -88,6 +88,26 @@ pub(crate) mod reset {
             ANSWER_TOO_LARGE => "the answer is over the limit".to_owned(),
             other => format!("the peer reset it with code {other}"),
         }
+    }
+}
+
+/// Why a connection ended or did not come about, in words that lead somewhere.
+pub(crate) fn explain(error: &ConnectionError) -> String {
+    match error {
+        ConnectionError::TransportError(refused) => {
+            format!("its certificate or its protocol is not accepted ({refused})")
+        }
+        ConnectionError::ConnectionClosed(refused) => {
+            format!("it does not accept our certificate or our protocol ({refused})")
+        }
+        ConnectionError::ApplicationClosed(closed) => {
+            format!(
+                "it closed the connection: {}",
+                String::from_utf8_lossy(&closed.reason)
+            )
+        }
+        ConnectionError::LocallyClosed => "this node closed the connection".to_owned(),
+        other => other.to_string(),
     }
 }
 

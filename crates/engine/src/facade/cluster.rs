@@ -188,7 +188,10 @@ impl Engine {
     ///
     /// # Errors
     /// The node cannot be reached, or a shard has no leader; some shards may have it already.
-    pub async fn join(&self, node: NodeId, member: Member) -> Result<(), EngineError> {
+    pub async fn join(&self, node: NodeId, mut member: Member) -> Result<(), EngineError> {
+        if member.region.is_empty() {
+            member.region.clone_from(&self.node.options().region);
+        }
         if let Some(known) = self.node.consensus().members().borrow().get(&node) {
             if known.addr != member.addr {
                 return Err(EngineError::BadInput {
@@ -231,6 +234,7 @@ impl Engine {
         // Who can still be reached hands over first. Who cannot leads nothing for long.
         if self.state_of(node) != "down" {
             self.drain(node, true).await?;
+            self.led_nothing(node).await;
         }
         for shard in self.node.consensus().shards() {
             let call = ShardCall::RemoveMember { node };
@@ -238,6 +242,20 @@ impl Engine {
                 .await?;
         }
         Ok(())
+    }
+
+    /// Waits until a node leads nothing, as far as this one knows, but not for ever: what it still
+    /// leads then, it loses with its vote.
+    async fn led_nothing(&self, node: NodeId) {
+        let gone = async {
+            for shard in self.node.consensus().shards() {
+                let mut leadership = shard.leadership();
+                let _ = leadership.wait_for(|now| now.leader != Some(node)).await;
+            }
+        };
+        if tokio::time::timeout(TAKEN_WITHIN, gone).await.is_err() {
+            tracing::warn!(%node, "the node that is removed still leads some shards");
+        }
     }
 
     /// Makes sure that this node's number is its own: the first data to bear it keep it.

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use meson_certs::{Authority, Identity, PeerId};
+use meson_certs::{AUTHORITY_CERTIFICATE, Authority, Identity, PeerId};
 use meson_transport::{
     CallError, FrameReceiver, FrameSender, Handler, Members, Mesh, MeshOptions, Refusal, Service,
     Urgency, bind,
@@ -35,12 +36,27 @@ pub(crate) const WHO: Service = Service(4);
 /// Panics.
 pub(crate) const PANIC: Service = Service(5);
 
+/// A wall clock that the test sets.
 #[derive(Debug)]
-struct WallClock(Duration);
+pub(crate) struct WallClock(AtomicU64);
+
+impl WallClock {
+    /// It shows so much later than the certificates were made.
+    pub(crate) fn showing(later: Duration) -> Arc<Self> {
+        let clock = Self(AtomicU64::new(0));
+        clock.set(later);
+        Arc::new(clock)
+    }
+
+    pub(crate) fn set(&self, later: Duration) {
+        self.0.store((TODAY + later).as_secs(), Ordering::Relaxed);
+    }
+}
 
 impl TimeProvider for WallClock {
     fn current_time(&self) -> Option<UnixTime> {
-        Some(UnixTime::since_unix_epoch(self.0))
+        let seconds = self.0.load(Ordering::Relaxed);
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
     }
 }
 
@@ -135,11 +151,29 @@ impl Office {
     }
 
     pub(crate) fn identity_for(&self, id: u64, validity: Duration) -> Identity {
+        Identity::load(&self.folder(id, validity), UNIX_EPOCH + TODAY).unwrap()
+    }
+
+    fn folder(&self, id: u64, validity: Duration) -> PathBuf {
         let now = UNIX_EPOCH + TODAY;
         let files = self.authority.issue(PeerId::new(id), validity, now);
-        let folder = files.unwrap().write(self.dir.path()).unwrap();
-        Identity::load(&folder, now).unwrap()
+        files.unwrap().write(self.dir.path()).unwrap()
     }
+
+    /// One that this authority signed, and that trusts `other`'s too.
+    pub(crate) fn identity_trusting(&self, id: u64, other: &Office) -> Identity {
+        let folder = self.folder(id, 30 * DAY);
+        let both = [self, other].map(|office| {
+            std::fs::read_to_string(office.dir.path().join(AUTHORITY_CERTIFICATE)).unwrap()
+        });
+        std::fs::write(folder.join(AUTHORITY_CERTIFICATE), both.concat()).unwrap();
+        Identity::load(&folder, UNIX_EPOCH + TODAY).unwrap()
+    }
+}
+
+/// Why a node has no connection to its one peer; empty while there is no reason yet.
+pub(crate) fn last_error(node: &Node) -> String {
+    node.mesh.peers()[0].last_error.clone().unwrap_or_default()
 }
 
 /// A running node.
@@ -185,13 +219,8 @@ pub(crate) fn options(
     let seed = SEEDS.fetch_add(1, Ordering::Relaxed);
     let socket = bind(listen).unwrap();
     let mut options = MeshOptions::new(identity, socket, Members::new(), seed, handler);
-    options.wall_clock = wall_clock(Duration::ZERO);
+    options.wall_clock = WallClock::showing(Duration::ZERO);
     options
-}
-
-/// So much later than the certificates were made.
-pub(crate) fn wall_clock(later: Duration) -> Arc<dyn TimeProvider> {
-    Arc::new(WallClock(TODAY + later))
 }
 
 /// Makes nodes members of each other.

@@ -4,3 +4,8 @@
 
 mod calls;
 mod cluster;
+mod garbage;
+mod load;
+mod members;
+mod restart;
+mod trust;

@@ -1,4 +1,7 @@
-//! `cargo xtask demo`: the recommendation pipeline on this machine, from nothing.
+//! `cargo xtask demo`: the recommendation pipeline on this machine, from nothing; with `--cluster`,
+//! on three coordinators, one of which is killed ([`cluster`]).
+
+mod cluster;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -24,6 +27,10 @@ pub(crate) struct Options {
     /// Forget all earlier demos first.
     #[arg(long)]
     fresh: bool,
+    /// Three coordinators and two agents; the coordinator that leads the pipeline is killed in the
+    /// middle of it. Always begins from nothing.
+    #[arg(long, conflicts_with_all = ["fresh", "http"])]
+    cluster: bool,
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
@@ -38,7 +45,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         "mesonctl",
         "-p",
         "meson-executor",
+        "-p",
+        "minimesos",
     ]))?;
+    if options.cluster {
+        return cluster::run(&options.cohort, &tools);
+    }
 
     let data = cache()?.join("demo");
     if options.fresh && data.exists() {
