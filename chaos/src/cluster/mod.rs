@@ -186,7 +186,8 @@ impl Cluster {
         command
             .args(["start", "--config"])
             .arg(self.layout.config(node))
-            .env("MESON_LOG", &self.settings.log);
+            .env("MESON_LOG", &self.settings.log)
+            .env("NO_COLOR", "1");
         let process = Process::spawn(command, &self.layout.log(&format!("node-{node}")))?;
         self.nodes.insert(node, process);
         self.recorder.note(What::Up { node });
@@ -249,7 +250,8 @@ impl Cluster {
             .args(["--hostname", &format!("agent-{agent}")])
             .args(["--domain", &format!("{region}/a")])
             .args(["--resources", "cpus:16;mem:8192;disk:10240"])
-            .env("RUST_LOG", "info");
+            .env("RUST_LOG", "info")
+            .env("NO_COLOR", "1");
         let log = self.layout.log(&format!("agent-{agent}"));
         self.agents.insert(agent, Process::spawn(command, &log)?);
         Ok(())
@@ -290,7 +292,8 @@ impl Cluster {
             .args(["--agent_ping_timeout=1secs", "--max_agent_ping_timeouts=3"])
             .args(["--allocation_interval=200ms"])
             .args(["--agent_reregister_timeout=10secs"])
-            .env("RUST_LOG", "info");
+            .env("RUST_LOG", "info")
+            .env("NO_COLOR", "1");
         self.master = Some(Process::spawn(command, &self.layout.log("master"))?);
         Ok(())
     }
