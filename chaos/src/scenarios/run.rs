@@ -180,7 +180,9 @@ async fn recovered(stage: &mut Stage) -> Result<bool> {
     let limit = Duration::from_millis(stage.settings.recover_ms);
     for node in stage.others(&[]) {
         if let Err(error) = stage.cluster.wait_healthy(node, limit).await {
+            // Its log follows in the error; in a history one line is enough.
             let text = format!("{error:#}");
+            let text = text.lines().next().unwrap_or_default().to_owned();
             stage.recorder.note(What::NotRecovered { text });
             return Ok(false);
         }
