@@ -1,6 +1,7 @@
 //! Tests of the whole, with real processes.
 
 mod bad_input;
+mod bad_start;
 mod crash;
 mod examples;
 mod runs;

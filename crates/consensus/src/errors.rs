@@ -23,7 +23,7 @@ pub enum OpenError {
     },
     /// The directory belongs to another cluster.
     #[error(
-        "data directory {dir} belongs to cluster {found:?}, not to {expected:?}; choose the right directory, or an empty one"
+        "data directory {dir} belongs to cluster \"{found}\", not to \"{expected}\"; choose the right directory, or an empty one"
     )]
     OtherCluster {
         /// The data directory.

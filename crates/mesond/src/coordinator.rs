@@ -24,7 +24,7 @@ use meson_protocol::token::ClusterSecret;
 
 use crate::cluster::{Place, impostor};
 use crate::config::{Config, Packing, Pool};
-use crate::{dev, system};
+use crate::system;
 
 /// Leadership is handed over within this time before a coordinator ends.
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
@@ -40,10 +40,11 @@ pub(crate) struct Coordinator {
 /// `mesond start`: runs until told to end.
 pub(crate) async fn run(path: PathBuf, node: Option<u64>) -> anyhow::Result<()> {
     let coordinator = Coordinator::start(Config::read(&path, node)?).await?;
+    let ending = system::end_signal()?;
     println!("ready {}", coordinator.url());
     let failed = tokio::select! {
         reason = coordinator.failed() => Some(reason),
-        signal = dev::end_signal() => { signal?; None }
+        () = ending => None,
     };
     coordinator.stop().await;
     match failed {

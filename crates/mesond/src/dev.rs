@@ -59,11 +59,12 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         })
         .collect();
     let coordinator = Coordinator::start(config(&options, &data, &master)?).await?;
+    let ending_signal = system::end_signal()?;
     println!("ready {}", coordinator.url());
 
     let failed = tokio::select! {
         reason = coordinator.failed() => Some(reason),
-        signal = end_signal() => { signal?; None }
+        () = ending_signal => None,
     };
     tracing::info!(
         "ending: steps that run are stopped, and go on as new attempts at the next start"
@@ -76,18 +77,6 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         Some(reason) => anyhow::bail!("the coordinator gave up: {reason}"),
         None => Ok(()),
     }
-}
-
-/// SIGINT or SIGTERM.
-pub(crate) async fn end_signal() -> anyhow::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
 }
 
 fn prepare(data: &Path) -> anyhow::Result<PathBuf> {

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix_rt::{ArbiterHandle, System};
 use meson_core::units::Timestamp;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Runs the program's main task on an actix system over a multi-threaded runtime: consensus and
 /// HTTP use its threads, actors the arbiters that [`arbiters`] starts.
@@ -52,6 +53,19 @@ pub(crate) fn wall_clock() -> Duration {
 /// [`wall_clock`] in the core's unit.
 pub(crate) fn now() -> Timestamp {
     Timestamp(u64::try_from(wall_clock().as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Resolves on SIGINT or SIGTERM. They are caught from the call on, so that one that follows the
+/// word "ready" ends the process in order.
+pub(crate) fn end_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
 
 /// A seed that no other process has.

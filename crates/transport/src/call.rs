@@ -35,7 +35,8 @@ pub(crate) async fn call(
         receiver.set_limit(shared.limits.call_bytes + 1);
         receiver.next().await
     };
-    let mut answer = match timeout_at(ends, exchange).await {
+    let exchanged = timeout_at(ends, exchange).await;
+    let mut answer = match exchanged {
         Ok(Ok(Some(answer))) if !answer.is_empty() => answer,
         Ok(Ok(_)) => {
             return Err(CallError::Interrupted {
@@ -43,8 +44,9 @@ pub(crate) async fn call(
                 reason: "it ended without an answer".to_owned(),
             });
         }
-        Ok(Err(error)) => return Err(error),
-        Err(_) => {
+        // Whichever clock was first.
+        Ok(Err(error)) if !receiver.is_late() => return Err(error),
+        Ok(Err(_)) | Err(_) => {
             return Err(CallError::Timeout {
                 peer: to,
                 after: deadline,

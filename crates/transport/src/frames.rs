@@ -149,6 +149,7 @@ pub struct FrameReceiver {
     limit: usize,
     buffer: BytesMut,
     state: Reading,
+    reset: Option<VarInt>,
     complaints: Arc<Complaints>,
 }
 
@@ -174,6 +175,7 @@ impl FrameReceiver {
             limit,
             buffer: BytesMut::new(),
             state: Reading::On,
+            reset: None,
             complaints,
         }
     }
@@ -230,6 +232,11 @@ impl FrameReceiver {
         let _ = self.stream.stop(code);
     }
 
+    /// Whether the other side gave up because the deadline was over.
+    pub(crate) fn is_late(&self) -> bool {
+        self.reset == Some(reset::DEADLINE)
+    }
+
     /// Takes more bytes in; false at the end. The buffer grows with what came, not with what was
     /// announced.
     async fn read(&mut self) -> Result<bool, CallError> {
@@ -247,7 +254,10 @@ impl FrameReceiver {
                 self.state = Reading::Ended;
                 Ok(false)
             }
-            Err(ReadError::Reset(code)) => Err(self.broken(reset::reason(code))),
+            Err(ReadError::Reset(code)) => {
+                self.reset = Some(code);
+                Err(self.broken(reset::reason(code)))
+            }
             Err(ReadError::ConnectionLost(error)) => Err(self.broken(wire::explain(&error))),
             Err(error) => Err(self.broken(error.to_string())),
         }

@@ -18,13 +18,14 @@ use crate::wire::{self, Head, Lane, MAX_HEAD_BYTES, close, reset};
 pub(crate) async fn accept(shared: Arc<Shared>) {
     let handshakes = Arc::new(Semaphore::new(shared.limits.handshakes));
     while let Some(incoming) = shared.endpoint.accept().await {
+        // Whoever only pretends to be at an address gets no more than half of the places.
+        let busy = handshakes.available_permits() <= shared.limits.handshakes / 2;
+        if busy && !incoming.remote_address_validated() {
+            let _ = incoming.retry();
+            continue;
+        }
         let Ok(permit) = handshakes.clone().try_acquire_owned() else {
-            // A flood: whoever is real must show that its address is, and comes again.
-            if incoming.may_retry() {
-                let _ = incoming.retry();
-            } else {
-                incoming.refuse();
-            }
+            incoming.refuse();
             continue;
         };
         let task = shared.clone();
@@ -57,7 +58,7 @@ async fn admit(shared: &Arc<Shared>, incoming: Incoming, address: SocketAddr) ->
                 ConnectionError::TransportError(_) => {
                     refused(&format!("its certificate is not accepted ({error})"));
                 }
-                ConnectionError::ConnectionClosed(_) => {
+                ConnectionError::ConnectionClosed(closed) if wire::is_tls(closed.error_code) => {
                     refused(&format!("it does not accept our certificate ({error})"));
                 }
                 // Gone again; nothing was wrong with it.

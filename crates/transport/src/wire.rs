@@ -6,7 +6,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use meson_certs::PeerId;
-use quinn::{ConnectionError, VarInt};
+use quinn::{ConnectionError, TransportErrorCode, VarInt};
 use serde::{Deserialize, Serialize};
 
 use crate::options::Versions;
@@ -97,7 +97,7 @@ pub(crate) fn explain(error: &ConnectionError) -> String {
         ConnectionError::TransportError(refused) => {
             format!("its certificate or its protocol is not accepted ({refused})")
         }
-        ConnectionError::ConnectionClosed(refused) => {
+        ConnectionError::ConnectionClosed(refused) if is_tls(refused.error_code) => {
             format!("it does not accept our certificate or our protocol ({refused})")
         }
         ConnectionError::ApplicationClosed(closed) => {
@@ -109,6 +109,12 @@ pub(crate) fn explain(error: &ConnectionError) -> String {
         ConnectionError::LocallyClosed => "this node closed the connection".to_owned(),
         other => other.to_string(),
     }
+}
+
+/// Whether TLS is the reason: its alerts have codes of their own (RFC 9001, 4.8). A peer that
+/// gives up an attempt in the middle of the handshake ends it with another one.
+pub(crate) fn is_tls(code: TransportErrorCode) -> bool {
+    (0x100..0x200).contains(&u64::from(code))
 }
 
 /// A message as the frame's content.

@@ -168,6 +168,16 @@ impl Engine {
 
     /// Drains this node and waits until it leads nothing, or the time is up.
     pub async fn leave(&self, limit: Duration) {
+        let own = self.node.consensus().node_id();
+        let heard = {
+            let members = self.node.consensus().members();
+            let members = members.borrow();
+            let mut others = members.keys().filter(|node| **node != own);
+            others.any(|node| self.node.table().known(*node).is_some())
+        };
+        if !heard {
+            return;
+        }
         self.node.drain(true);
         let empty = async {
             for shard in self.node.consensus().shards() {

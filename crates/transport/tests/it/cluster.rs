@@ -63,7 +63,9 @@ impl TimeProvider for WallClock {
 /// A handler that does what the service's number says.
 #[derive(Default)]
 pub(crate) struct Obedient {
-    /// Told when a call that never ends was dropped.
+    /// Told when a call that never ends has begun.
+    pub(crate) began: Notify,
+    /// Told when it was dropped.
     pub(crate) dropped: Notify,
     /// Lets a stream of the service `HANG` begin to read.
     pub(crate) read_on: Notify,
@@ -90,6 +92,7 @@ impl Handler for Obedient {
                 WHO => Ok(Bytes::from(from.to_string())),
                 HANG => {
                     let _tell = TellDrop(&self.dropped);
+                    self.began.notify_one();
                     std::future::pending().await
                 }
                 PANIC => panic!("a handler that panics, on purpose"),

@@ -221,7 +221,10 @@ async fn a_greeting_that_is_none_closes_the_connection_with_a_reason() {
         };
         let reason = String::from_utf8_lossy(&closed.reason);
         assert!(reason.contains(expected), "{reason}");
-        assert_eq!(one.mesh.counters().refused_connections, before + 1);
+        until("it is counted", || {
+            one.mesh.counters().refused_connections == before + 1
+        })
+        .await;
     }
     assert_eq!(ask(&two, 1, WHO).await.unwrap(), "2");
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::join_all;
 use meson_transport::{CallError, PeerId, Urgency};
+use tokio::task::JoinSet;
 
 use crate::cluster::*;
 
@@ -73,20 +74,32 @@ async fn a_call_that_finds_all_streams_in_use_says_so_and_was_not_sent() {
     let one = node(office.identity(1));
     introduce(&[&one, &two]);
     ask(&one, 2, ECHO).await.unwrap();
-    let short = async || {
-        let deadline = Duration::from_secs(1);
-        one.mesh
-            .call(TWO, Urgency::Call, HANG, Bytes::new(), deadline)
-            .await
-            .unwrap_err()
+    let mut hanging = JoinSet::new();
+    // The limit, and the stream that the greeting had.
+    for _ in 0..5 {
+        let mesh = one.mesh.clone();
+        hanging.spawn(async move {
+            mesh.call(TWO, Urgency::Call, HANG, Bytes::new(), LONG)
+                .await
+        });
+    }
+    let deadline = Duration::from_millis(100);
+    let told = loop {
+        let call = one
+            .mesh
+            .call(TWO, Urgency::Call, HANG, Bytes::new(), deadline);
+        match call.await.unwrap_err() {
+            // It was there before the others.
+            CallError::Timeout { .. } => {}
+            other => break other,
+        }
     };
-    let told = join_all((0..10).map(|_| short())).await;
-    let unsent = told
-        .iter()
-        .filter(|error| matches!(error, CallError::Unreachable { .. }))
-        .count();
-    // One stream more than the limit may have been open, in place of the greeting's.
-    assert!((5..=6).contains(&unsent), "{told:?}");
+    let expected = CallError::Unreachable {
+        peer: TWO,
+        reason: "all its streams were in use for 100ms".to_owned(),
+    };
+    assert_eq!(told, expected);
+    hanging.shutdown().await;
     assert_eq!(ask(&one, 2, ECHO).await.unwrap(), "hello");
 }
 
@@ -122,4 +135,21 @@ async fn a_stream_that_nobody_reads_stops_its_sender_and_nobody_else() {
     }
     // Those that were sent, the one whose send was dropped, the last one.
     assert_eq!(received, sent + 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_wait_until_there_is_room_for_them() {
+    const BYTES: usize = 1 << 20;
+    let office = Office::new("test");
+    let two = node_with(office.identity(2), any_port(), |options| {
+        options.limits.call_bytes = BYTES;
+        options.limits.calls_in_flight_bytes = BYTES;
+    });
+    let one = node(office.identity(1));
+    introduce(&[&one, &two]);
+    let body = Bytes::from(vec![5; BYTES]);
+    let calls = (0..16).map(|_| one.mesh.call(TWO, Urgency::Call, ECHO, body.clone(), LONG));
+    for answer in join_all(calls).await {
+        assert_eq!(answer.unwrap(), body);
+    }
 }

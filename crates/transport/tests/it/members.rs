@@ -108,7 +108,10 @@ async fn releases_too_far_apart_part_with_a_reason() {
         "{}",
         last_error(&old)
     );
-    assert!(old.mesh.counters().refused_connections > 0);
+    until("it is counted", || {
+        old.mesh.counters().refused_connections > 0
+    })
+    .await;
     let deadline = Duration::from_millis(100);
     let told = old
         .mesh

@@ -84,6 +84,7 @@ async fn a_peer_that_comes_back_with_a_new_key_is_known_by_its_greeting() {
         mesh.call(peer, Urgency::Call, HANG, Bytes::new(), LONG)
             .await
     });
+    first.node.handler.began.notified().await;
     first.kill().await;
 
     let second = Process::start(office.identity(2), address, |options| {
@@ -91,13 +92,7 @@ async fn a_peer_that_comes_back_with_a_new_key_is_known_by_its_greeting() {
     });
     answers_again(&one).await;
     let told = hanging.await.unwrap().unwrap_err();
-    assert!(
-        matches!(
-            told,
-            CallError::Interrupted { .. } | CallError::Unreachable { .. }
-        ),
-        "{told}"
-    );
+    assert!(matches!(told, CallError::Interrupted { .. }), "{told}");
     second.kill().await;
 }
 
@@ -135,7 +130,6 @@ async fn a_peer_that_starts_late_is_reached_as_soon_as_it_dials_us() {
         // Without the peer's sign of life, the second attempt would be an hour away.
         options.timing.backoff_min = Duration::from_secs(3600);
         options.timing.backoff_max = Duration::from_secs(3600);
-        options.timing.connect = Duration::from_millis(100);
     });
     let placeholder = std::net::UdpSocket::bind(any_port()).unwrap();
     let address = placeholder.local_addr().unwrap();
@@ -150,4 +144,35 @@ async fn a_peer_that_starts_late_is_reached_as_soon_as_it_dials_us() {
     });
     assert_eq!(ask(&one, 2, WHO).await.unwrap(), "1");
     drop(two);
+}
+
+/// Notices silence soon.
+fn impatient(options: &mut MeshOptions) {
+    options.timing.keep_alive = Duration::from_millis(100);
+    options.timing.idle_timeout = Duration::from_millis(500);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_idle_connection_is_kept_and_a_dead_peer_is_noticed() {
+    let office = Office::new("test");
+    let one = node_with(office.identity(1), any_port(), impatient);
+    let two = Process::start(office.identity(2), any_port(), impatient);
+    introduce(&[&one, &two.node]);
+    until("it has been idle for longer than the timeout", || {
+        one.mesh.peers()[0].connected_for > Some(Duration::from_millis(1500))
+    })
+    .await;
+    assert_eq!(one.mesh.peers()[0].last_error, None);
+
+    let mesh = one.mesh.clone();
+    let call = tokio::spawn(async move {
+        let peer = PeerId::new(2);
+        mesh.call(peer, Urgency::Call, HANG, Bytes::new(), LONG)
+            .await
+    });
+    two.node.handler.began.notified().await;
+    two.kill().await;
+    let told = call.await.unwrap().unwrap_err();
+    assert!(matches!(told, CallError::Interrupted { .. }), "{told}");
+    assert_eq!(one.mesh.peers()[0].connected_for, None);
 }
