@@ -329,8 +329,8 @@ impl Starting<'_> {
             options.limits.log_cache_bytes,
         )
         .map_err(|error| error.to_string())?;
-        let state =
-            StateStore::open(shard, self.store, machine).map_err(|error| error.to_string())?;
+        let state = StateStore::open(shard, self.store, machine, Some(log.durable()))
+            .map_err(|error| error.to_string())?;
         let (info, inbox, applied_term) = (log.info(), state.inbox(), state.applied_term());
         let raft = raft::start(shard, options, log, state).await?;
 

@@ -17,7 +17,7 @@ use openraft::{
     entry::RaftEntry,
     storage::{IOFlushed, LogState, RaftLogStorage},
 };
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::{
     Store, StoreError, keys, lock,
@@ -46,6 +46,8 @@ struct Shared {
     store: Arc<Store>,
     cache_bytes: usize,
     tail: Arc<Mutex<Tail>>,
+    /// [`Tail::durable_next`], for those who wait for it.
+    durable: watch::Sender<u64>,
     vote: Mutex<Option<Vote>>,
 }
 
@@ -187,11 +189,17 @@ impl LogStore {
                 shard,
                 store: Arc::clone(store),
                 cache_bytes,
+                durable: watch::Sender::new(tail.durable_next),
                 tail: Arc::new(Mutex::new(tail)),
                 vote: Mutex::new(vote),
             }),
             writer: writer.handle(),
         })
+    }
+
+    /// The first index that is not on disk yet, as it changes.
+    pub(crate) fn durable(&self) -> watch::Receiver<u64> {
+        self.shared.durable.subscribe()
     }
 
     pub(crate) fn info(&self) -> LogInfo {
@@ -393,6 +401,7 @@ impl RaftLogStorage<Types> for LogStore {
                 let mut tail = lock(&shared.tail);
                 tail.durable_next = tail.durable_next.max(next);
                 tail.trim(shared.cache_bytes);
+                shared.durable.send_replace(tail.durable_next);
             }
             callback.io_completed(result.map_err(io::Error::from));
         });
@@ -411,6 +420,7 @@ impl RaftLogStorage<Types> for LogStore {
             let mut tail = lock(&self.shared.tail);
             let next = tail.next();
             tail.truncate(last);
+            self.shared.durable.send_replace(tail.durable_next);
             (last.map_or(0, |id| id.index + 1), next)
         };
         // Durable before anything is appended in its place, so that at no time a crash can bring
@@ -433,6 +443,7 @@ impl RaftLogStorage<Types> for LogStore {
             let first = tail.purged.map_or(0, |id| id.index + 1);
             let end = tail.next().min(upto.index + 1);
             tail.purge(upto);
+            self.shared.durable.send_replace(tail.durable_next);
             (first, end)
         };
         let mark = encode(&upto).map_err(io::Error::other)?;

@@ -111,6 +111,16 @@ impl Slot {
         slot
     }
 
+    /// Forgets the snapshot.
+    pub(super) fn clear(&self) -> io::Result<()> {
+        let mut newest = lock(&self.newest);
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => *newest = None,
+        }
+        Ok(())
+    }
+
     pub(super) fn newest(&self) -> Option<LogId> {
         *lock(&self.newest)
     }

@@ -46,6 +46,8 @@ pub(crate) struct StateStore {
     membership: Membership,
     slot: Arc<Slot>,
     applied_term: watch::Sender<u64>,
+    /// The first index that the log does not have on disk yet; none: there is no log to wait for.
+    durable: Option<watch::Receiver<u64>>,
 }
 
 /// What a group of entries did, until it is written.
@@ -65,6 +67,7 @@ impl StateStore {
         shard: ShardId,
         store: &Arc<Store>,
         machine: Arc<dyn StateMachine>,
+        durable: Option<watch::Receiver<u64>>,
     ) -> Result<Self, StoreError> {
         let mark = store.get_meta(&keys::meta(shard, keys::Meta::Applied))?;
         let mark = mark
@@ -81,9 +84,19 @@ impl StateStore {
             })?
             .unwrap_or_default();
         delete_other_generations(store, shard, mark.generation)?;
+        let slot = Slot::open(&store.snapshots, shard);
+        // A state that is ahead of its log (of an interrupted installation, or written by a release
+        // that did not wait for the log) makes openraft drop the log up to there. It makes a
+        // snapshot to match only where there is none, and does not start over an older one.
+        let ahead = durable.as_ref().zip(mark.applied);
+        if ahead.is_some_and(|(durable, (_, applied))| applied >= *durable.borrow()) {
+            slot.clear()
+                .map_err(|error| StoreError::new("remove an outdated snapshot", error))?;
+        }
         Ok(Self {
             shard,
-            slot: Arc::new(Slot::open(&store.snapshots, shard)),
+            durable,
+            slot: Arc::new(slot),
             store: Arc::clone(store),
             machine,
             applied_term: watch::Sender::new(mark.applied.map_or(0, |(term, _)| term)),
@@ -138,10 +151,27 @@ impl StateStore {
         })
     }
 
+    /// Waits until the log has an entry on disk. Others may have committed it before that, but a
+    /// state that survives a crash which its log does not would have lost its history.
+    async fn logged(&mut self, index: u64) -> Result<(), StoreError> {
+        let Some(durable) = &mut self.durable else {
+            return Ok(());
+        };
+        let mut failed = self.store.failures.watch();
+        let lost = |reason: &str| StoreError::new("wait for the log", reason);
+        tokio::select! {
+            reached = durable.wait_for(|next| *next > index) => {
+                reached.map(drop).map_err(|_| lost("it is closed"))
+            }
+            _ = failed.wait_for(Option::is_some) => Err(lost("the node has failed")),
+        }
+    }
+
     async fn write(&mut self, group: Group) -> Result<(), StoreError> {
         let Some(last) = group.last else {
             return Ok(());
         };
+        self.logged(last.index).await?;
         let mark = AppliedMark {
             applied: Some((last.leader_id.term, last.index)),
             ..self.mark

@@ -47,7 +47,7 @@ impl Opened {
         let store = Arc::new(Store::open(dir.path(), &options).unwrap());
         let writer = LogWriter::start(Arc::clone(&store));
         let log = LogStore::open(SHARD, &store, &writer, cache_bytes).unwrap();
-        let state = StateStore::open(SHARD, &store, Arc::new(Setter)).unwrap();
+        let state = StateStore::open(SHARD, &store, Arc::new(Setter), None).unwrap();
         Self {
             store,
             writer,
@@ -282,6 +282,49 @@ async fn a_snapshot_takes_the_place_of_all_earlier_state_at_once() {
         target.close().await;
         target = Opened::open(&to, 0);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn entries_are_applied_once_they_are_on_disk_here() {
+    let dir = TempDir::new().unwrap();
+    let mut opened = Opened::open(&dir, 1 << 20);
+    let (written, durable) = tokio::sync::watch::channel(1);
+    opened.state = StateStore::open(SHARD, &opened.store, Arc::new(Setter), Some(durable)).unwrap();
+    // Entry 0 is on disk, entry 1 is committed by others and not yet on disk here.
+    let entries = vec![entry(1, 0, "a=1"), entry(1, 1, "b=1")];
+    let mut applying = Box::pin(opened.apply(entries));
+    assert!(
+        futures::poll!(&mut applying).is_pending(),
+        "it waits for the log"
+    );
+    written.send_replace(2);
+    applying.await;
+    assert_eq!(
+        opened.state.applied_state().await.unwrap().0.unwrap().index,
+        1
+    );
+    opened.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_is_older_than_a_state_without_a_log_is_forgotten() {
+    let dir = TempDir::new().unwrap();
+    let mut opened = Opened::open(&dir, 1 << 20);
+    opened.apply(vec![entry(1, 0, "a=1")]).await;
+    let mut builder = opened.state.get_snapshot_builder().await;
+    builder.build_snapshot().await.unwrap();
+    opened.apply(vec![entry(1, 1, "b=1")]).await;
+    drop(builder);
+
+    let reopen = |next: u64| {
+        let (_, durable) = tokio::sync::watch::channel(next);
+        StateStore::open(SHARD, &opened.store, Arc::new(Setter), Some(durable)).unwrap()
+    };
+    let kept = reopen(2).get_current_snapshot().await.unwrap();
+    assert!(kept.is_some(), "the log reaches as far as the state");
+    let kept = reopen(1).get_current_snapshot().await.unwrap();
+    assert!(kept.is_none(), "the log has lost entry 1");
+    opened.close().await;
 }
 
 #[tokio::test]

@@ -171,6 +171,7 @@ async fn keep_subscribed(
     broker: Addr<BrokerActor>,
 ) {
     let mut replace = false;
+    let mut failures: u32 = 0;
     loop {
         let pause = match one_session(&context, &*manager, &broker, &mut replace).await {
             Ok(SessionEnd::Fenced) => {
@@ -188,9 +189,14 @@ async fn keep_subscribed(
             }
             Err(reason) => {
                 tracing::warn!(pool = %context.pool, reason, "cannot subscribe; trying again");
-                AGAIN_WHEN_FENCED
+                // A new leader's first tries may come too early by a moment.
+                failures += 1;
+                (AGAIN * (1 << failures.min(6))).min(AGAIN_WHEN_FENCED)
             }
         };
+        if pause == AGAIN {
+            failures = 0;
+        }
         if broker.send(SessionDown).await.is_err() {
             return;
         }

@@ -13,6 +13,8 @@ use crate::peers::wire::{self, PeerAnswer, PeerCall};
 const ASK_EVERY: Duration = Duration::from_secs(1);
 /// A node is given leadership once it has been heard for so long without a gap.
 const STEADY: Duration = Duration::from_secs(3);
+/// Who is to be given leadership has to answer within this time.
+const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 /// Between two hand-overs of everything that belongs elsewhere, so that a transfer that does not
 /// come about is not tried in a storm.
 const BALANCE_EVERY: Duration = Duration::from_secs(5);
@@ -79,11 +81,25 @@ async fn balance(node: &Node, drains: bool) {
         let Some(next) = successor(shard.id().get(), home, own, drains, &voters) else {
             continue;
         };
+        // It may have died since it was last heard, and a leadership that nobody takes stands still
+        // for an election.
+        if !answers(node, next).await {
+            continue;
+        }
         tracing::info!(shard = %shard.id(), to = %next, drains, "handing over leadership");
         if let Err(error) = shard.transfer(next).await {
             tracing::debug!(shard = %shard.id(), %error, "leadership was not handed over");
         }
     }
+}
+
+/// Whether a node answers right now.
+async fn answers(node: &Node, other: NodeId) -> bool {
+    let Ok(question) = wire::encode("a question", &PeerCall::State) else {
+        return false;
+    };
+    let answer = node.peers().call(other, question, false, ANSWER_WITHIN);
+    answer.await.is_ok()
 }
 
 fn voters(node: &Node, shard: &Shard, drains: bool) -> Vec<Voter> {

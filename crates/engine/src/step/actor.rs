@@ -160,7 +160,7 @@ impl StreamHandler<Option<BrokerLink>> for StepActor {
             return;
         }
         // A broker that comes and goes is not to be met by everybody at once each time.
-        let pause = self.seed.node.timing().broker_retry * (1 << self.broker_losses.min(8));
+        let pause = self.seed.node.timing().broker_retry * (1 << self.broker_losses.min(5));
         ctx.run_later(pause, |actor, ctx| {
             if actor.link.is_some() {
                 actor.on(Event::BrokerUp, ctx);

@@ -142,6 +142,9 @@ impl Broker {
             self.forget(&task);
             self.hungry |= !self.queue.is_empty();
         }
+        if from_below {
+            self.unacknowledged.insert(task.clone(), status.clone());
+        }
         let uuid = status.uuid.map(|uuid| uuid.0.to_vec());
         let agent = status.agent_id.map(|agent| agent.as_str().to_owned());
         out.push(Output::Signal(task, News::State { agent, uuid, state }));

@@ -223,6 +223,10 @@ pub struct Broker {
     agents: Agents,
     held: BTreeMap<String, Resources>,
     questions: Questions,
+    /// Updates that were handed over and are not acknowledged yet. Their hearer may be lost before
+    /// they are durable: the next one must not have to wait until the agent repeats them, which it
+    /// does after ten seconds, then twenty, then forty. An agent sends one at a time.
+    unacknowledged: BTreeMap<TaskId, TaskStatus>,
     suppressed: bool,
     /// There is a reason to ask for offers again.
     hungry: bool,
@@ -269,6 +273,7 @@ impl Broker {
             agents: Agents::default(),
             held: BTreeMap::new(),
             questions: Questions::default(),
+            unacknowledged: BTreeMap::new(),
             suppressed: false,
             hungry: false,
             revived_at: None,
@@ -326,6 +331,11 @@ impl Broker {
             Input::Adopt { task, agent } => self.adopt(task, agent, now, out),
             Input::Kill { task, agent } => self.kill(task, agent, now, out),
             Input::Acknowledge { task, agent, uuid } => {
+                let sent = self.unacknowledged.get(&task);
+                let sent = sent.and_then(|status| status.uuid.as_ref());
+                if sent.is_some_and(|sent| sent.0[..] == uuid[..]) {
+                    self.unacknowledged.remove(&task);
+                }
                 out.push(Output::Call(acknowledge(&task, &agent, uuid)))
             }
             Input::Unheard(task) => self.unheard(&task, now),

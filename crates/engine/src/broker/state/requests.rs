@@ -175,8 +175,10 @@ impl Broker {
         known.claimed = true;
         known.next = None;
         let unheard = std::mem::take(&mut known.unheard);
+        // What was told to its last hearer comes first; it may not have become durable.
+        let told = self.unacknowledged.remove(&task);
         self.questions.ask(task, Some(agent), now);
-        for status in unheard {
+        for status in told.into_iter().chain(unheard) {
             self.update(status, now, out);
         }
     }
@@ -255,7 +257,8 @@ impl Broker {
             return;
         }
         // Its last words are nobody's: they are acknowledged so that the agent forgets them.
-        let statuses = std::mem::take(&mut known.unheard);
+        let mut statuses = std::mem::take(&mut known.unheard);
+        statuses.extend(self.unacknowledged.remove(task));
         let ended = statuses.iter().any(|status| status.state.is_terminal());
         for status in statuses {
             out.extend(acknowledge_status(task, &status).map(Output::Call));

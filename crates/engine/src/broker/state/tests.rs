@@ -116,6 +116,15 @@ fn calls(out: &[Output]) -> Vec<&Call> {
         .collect()
 }
 
+fn states(out: &[Output]) -> Vec<&AttemptState> {
+    out.iter()
+        .filter_map(|output| match output {
+            Output::Signal(_, News::State { state, .. }) => Some(state),
+            _ => None,
+        })
+        .collect()
+}
+
 fn placed(out: &[Output]) -> Vec<TaskId> {
     out.iter()
         .filter_map(|output| match output {
@@ -306,6 +315,37 @@ fn what_was_heard_before_the_adoption_is_told_after_it() {
             )
         )),
         "{out:?}"
+    );
+}
+
+#[test]
+fn an_update_that_was_not_acknowledged_is_told_to_whoever_adopts_the_task_next() {
+    let mut world = World::new();
+    let adopt = || Input::Adopt {
+        task: task(1),
+        agent: "a".to_owned(),
+    };
+    world.tell(adopt());
+    let told = world.update(1, TaskState::Finished, Some(b"7"));
+    assert_eq!(states(&told).len(), 1, "{told:?}");
+    // Its hearer dies before that is durable, and the next one comes.
+    let told = world.tell(adopt());
+    assert_eq!(
+        states(&told).len(),
+        1,
+        "without waiting for the agent: {told:?}"
+    );
+    world.tell(Input::Acknowledge {
+        task: task(1),
+        agent: "a".to_owned(),
+        uuid: b"7".to_vec(),
+    });
+    assert!(world.broker.unacknowledged.is_empty());
+    let told = world.tell(adopt());
+    assert_eq!(
+        states(&told).len(),
+        0,
+        "what is acknowledged is over: {told:?}"
     );
 }
 
