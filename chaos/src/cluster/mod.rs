@@ -51,6 +51,9 @@ const READY: Duration = Duration::from_secs(60);
 /// How long a process may take to end in order, before it is killed.
 const LEAVE: Duration = Duration::from_secs(5);
 
+/// How long a coordinator may take to hand over and end.
+const STOP: Duration = Duration::from_secs(30);
+
 /// A process that ends by itself is started again, but not sooner than this after its last start.
 const START_AGAIN: Duration = Duration::from_secs(1);
 
@@ -209,6 +212,29 @@ impl Cluster {
             Some(process) => process.kill().await,
             None => Ok(()),
         }
+    }
+
+    /// SIGTERM for a coordinator, and waits until it has ended, as a service manager does. It stays down
+    /// until it is started.
+    ///
+    /// # Errors
+    /// It was not running, or does not end in time.
+    pub async fn stop_node(&mut self, node: u64) -> Result<()> {
+        let process = self.nodes.remove(&node);
+        let mut process = process.with_context(|| format!("node {node} does not run"))?;
+        self.recorder.note(What::Down {
+            node,
+            by_itself: false,
+        });
+        process.signal(Signal::SIGTERM)?;
+        let deadline = Instant::now() + STOP;
+        while !process.has_ended() {
+            if Instant::now() > deadline {
+                bail!("node {node} does not end within {} s", STOP.as_secs());
+            }
+            sleep(LOOK).await;
+        }
+        Ok(())
     }
 
     /// SIGSTOP or SIGCONT for a coordinator.

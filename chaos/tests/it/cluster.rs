@@ -44,7 +44,7 @@ async fn rounds(scenario: Scenario, rounds: u32, seed: u64, settings: Settings) 
 
 /// One cluster at a time, whichever process the tests are in: clusters that share two cores with each other
 /// measure the machine.
-fn alone() -> std::fs::File {
+pub(crate) fn alone() -> std::fs::File {
     let path = std::env::temp_dir().join("meson-chaos-tests.lock");
     let file = std::fs::File::create(path).expect("a lock file");
     file.lock().expect("the lock");

@@ -192,17 +192,27 @@ pub(crate) async fn start(
 
 fn config(options: &Options, shard: ShardId) -> Result<Arc<openraft::Config>, String> {
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let timing = options.timing;
+    // openraft first waits for the leader's lease to run out, which lasts as long as its longest
+    // election timeout, and then for a timeout. Half of ours for each makes the whole ours.
+    let heartbeat = millis(timing.heartbeat);
+    let longest = (millis(timing.election_max) / 2).max(heartbeat + 2);
+    let shortest = millis(timing.election_min).saturating_sub(longest);
+    let shortest = shortest
+        .max(longest / 2)
+        .max(heartbeat + 1)
+        .min(longest - 1);
     let config = openraft::Config {
         cluster_name: format!("{}/{shard}", options.cluster_id),
-        heartbeat_interval: millis(options.timing.heartbeat),
-        election_timeout_min: millis(options.timing.election_min),
-        election_timeout_max: millis(options.timing.election_max),
+        heartbeat_interval: heartbeat,
+        election_timeout_min: shortest,
+        election_timeout_max: longest,
         snapshot_policy: openraft::SnapshotPolicy::LogsSinceLast(options.snapshots.every_entries),
         max_in_snapshot_log_to_keep: options.snapshots.keep_entries,
         enable_pre_vote: Some(true),
         // A leader that no majority answers falls silent, so that followers which still hear it
         // elect another (Ongaro's dissertation, 6.2). The interval is openraft's least.
-        quorum_loss_probe_interval: Some(2 * millis(options.timing.election_max)),
+        quorum_loss_probe_interval: Some(2 * longest),
         // A restarted leader stands for election like anybody else. Restoring its old term would
         // let two incarnations of a node share a term, and a term is our fence.
         enable_leader_restore: Some(false),
