@@ -22,16 +22,25 @@ struct Node {
 
 impl Node {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let http = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let quic = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let folder = tempfile::tempdir().expect("the test's own files and processes work");
+        let http = std::net::TcpListener::bind("127.0.0.1:0")
+            .expect("the test's own files and processes work");
+        let quic = std::net::UdpSocket::bind("127.0.0.1:0")
+            .expect("the test's own files and processes work");
         let node = Self {
-            http: http.local_addr().unwrap().port(),
-            quic: quic.local_addr().unwrap().port(),
+            http: http
+                .local_addr()
+                .expect("the test's own files and processes work")
+                .port(),
+            quic: quic
+                .local_addr()
+                .expect("the test's own files and processes work")
+                .port(),
             ports: Some((http, quic)),
             folder,
         };
-        std::fs::write(node.path("secret"), "0123456789abcdef0123").unwrap();
+        std::fs::write(node.path("secret"), "0123456789abcdef0123")
+            .expect("the test's own files and processes work");
         node.certificates("certs", "one", "1-2");
         node.configure(|text| text);
         node
@@ -47,7 +56,7 @@ impl Node {
             .arg(self.path(folder))
             .args(["--cluster", cluster, "--nodes", nodes])
             .output()
-            .unwrap();
+            .expect("the test's own files and processes work");
         assert!(made.status.success(), "{}", text(&made));
     }
 
@@ -55,7 +64,7 @@ impl Node {
     fn configure(&self, change: impl FnOnce(String) -> String) {
         let Self { http, quic, .. } = self;
         let store = self.path("store");
-        std::fs::create_dir_all(&store).unwrap();
+        std::fs::create_dir_all(&store).expect("the test's own files and processes work");
         let text = format!(
             r#"
 [node]
@@ -79,7 +88,8 @@ executor = {{ command = "/bin/false" }}
 "#,
             store.display()
         );
-        std::fs::write(self.path("node.toml"), change(text)).unwrap();
+        std::fs::write(self.path("node.toml"), change(text))
+            .expect("the test's own files and processes work");
     }
 
     fn start(&mut self) -> Child {
@@ -98,15 +108,27 @@ executor = {{ command = "/bin/false" }}
     fn live_once(&mut self) {
         let mut process = self.start();
         serves(&mut process);
-        kill(Pid::from_raw(process.id().cast_signed()), Signal::SIGTERM).unwrap();
-        assert!(process.wait().unwrap().success());
+        kill(Pid::from_raw(process.id().cast_signed()), Signal::SIGTERM)
+            .expect("the test's own files and processes work");
+        assert!(
+            process
+                .wait()
+                .expect("the test's own files and processes work")
+                .success()
+        );
     }
 
     /// It ends by itself, with this exit code and these words.
     fn is_refused(&mut self, code: i32, words: &[&str]) {
         let mut process = self.start();
-        wait_for("it ends by itself", SOON, || process.try_wait().unwrap());
-        let output = process.wait_with_output().unwrap();
+        wait_for("it ends by itself", SOON, || {
+            process
+                .try_wait()
+                .expect("the test's own files and processes work")
+        });
+        let output = process
+            .wait_with_output()
+            .expect("the test's own files and processes work");
         let said = text(&output);
         for word in words {
             assert!(said.contains(word), "{word:?} is not in:\n{said}");
@@ -132,7 +154,11 @@ fn serves(process: &mut Child) {
 
 fn copy(from: &Path, to: &Path) {
     let copied = Command::new("cp").arg("-a").arg(from).arg(to).status();
-    assert!(copied.unwrap().success());
+    assert!(
+        copied
+            .expect("the test's own files and processes work")
+            .success()
+    );
 }
 
 #[test]
