@@ -203,7 +203,7 @@ pub(crate) enum ClusterCommand {
     Join {
         /// The node's number: one that was never used.
         node: u64,
-        /// Where other nodes reach it: host:port of its [cluster] section.
+        /// Where other nodes reach it: host:port, as its configuration says.
         #[arg(long, value_name = "HOST:PORT")]
         addr: String,
         /// Its HTTP API.

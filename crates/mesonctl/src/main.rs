@@ -3,7 +3,7 @@
 //! * [`args`]: what people type. * [`workflow`]: compiles, draws and submits.
 //! * [`watch`]: follows a run. * [`show`]: prints runs, steps, artifacts, the cluster.
 //! * [`logs`], [`artifacts`]: what steps leave behind.
-//! * [`certs`]: certificates of coordinators.
+//! * [`cluster`]: its nodes and shards. * [`certs`]: certificates of coordinators.
 //! * [`client`]: speaks to coordinators. * [`failure`]: exit codes.
 
 mod args;
