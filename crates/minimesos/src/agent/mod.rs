@@ -235,19 +235,39 @@ async fn find(store: &Store) -> Result<Found, StoreError> {
     Ok(found)
 }
 
+/// How often, and after which pause, a restarted agent tries to get its port back.
+const PORT_TRIES: u32 = 100;
+const PORT_AGAIN: Duration = Duration::from_millis(100);
+
 /// Listens on the wished port; if that is 0, on the one that the agent had.
-fn listen(options: &AgentOptions, store: &Store, needed: bool) -> Result<TcpListener, AgentError> {
+async fn listen(
+    options: &AgentOptions,
+    store: &Store,
+    needed: bool,
+) -> Result<TcpListener, AgentError> {
     let bind = |port| {
         let address = SocketAddr::new(options.ip, port);
         TcpListener::bind(address).map_err(|source| AgentError::Listen { address, source })
     };
     let former = store.port()?;
     let listener = match (options.port, former) {
-        (0, Some(former)) => match bind(former) {
-            // Nobody expects the agent there.
-            Err(_) if !needed => bind(0)?,
-            result => result?,
-        },
+        (0, Some(former)) => {
+            let mut bound = bind(former);
+            // While the agent was away, the system may have lent its port to somebody's outgoing
+            // connection. Executors know the agent by it, so that is worth waiting for.
+            for _ in 0..PORT_TRIES {
+                if bound.is_ok() || !needed {
+                    break;
+                }
+                tokio::time::sleep(PORT_AGAIN).await;
+                bound = bind(former);
+            }
+            match bound {
+                // Nobody expects the agent there.
+                Err(_) if !needed => bind(0)?,
+                result => result?,
+            }
+        }
         (port, _) => bind(port)?,
     };
     let port = listener
@@ -371,7 +391,7 @@ pub async fn start(mut options: AgentOptions) -> Result<AgentHandle, AgentError>
     }
     let Found { recovered, alive } = find(&store).await?;
     let live = !alive.is_empty();
-    let listener = listen(&options, &store, live)?;
+    let listener = listen(&options, &store, live).await?;
     let addr = listener.local_addr().map_err(|source| AgentError::Listen {
         address: SocketAddr::new(options.ip, options.port),
         source,
