@@ -21,6 +21,9 @@ use crate::node::Node;
 /// What was heard longer ago says nothing any more.
 const FRESH: Duration = Duration::from_secs(3);
 
+/// Hints are looked at again after this.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
 /// What a coordinator says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NodeState {
@@ -166,10 +169,11 @@ impl Node {
         self.table().leader_of(shard)
     }
 
-    /// Resolves when another node says that it leads something else than before.
+    /// Resolves when another node says that it leads something else than before, or after a while:
+    /// it may have said so just before anybody listened, and hints grow old.
     pub(crate) async fn hints_changed(&self) {
         let mut changes = self.table().changes();
         // The table lives as long as the node.
-        let _ = changes.changed().await;
+        let _ = tokio::time::timeout(LOOK_AGAIN, changes.changed()).await;
     }
 }
