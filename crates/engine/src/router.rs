@@ -13,7 +13,8 @@ use crate::error::{EngineError, ErrorKind};
 use crate::layout::Place;
 use crate::local;
 use crate::node::Node;
-use crate::peers::wire::{self, PeerAnswer, PeerCall};
+use crate::peers;
+use crate::peers::wire::{PeerAnswer, PeerCall};
 
 /// Pause before a call is repeated.
 const AGAIN: Duration = Duration::from_millis(5);
@@ -127,14 +128,8 @@ impl Node {
             shard: shard.id().get(),
             call,
         };
-        let question = wire::encode("a call", &question)?;
         let left = until.saturating_duration_since(Instant::now());
-        let answer = self
-            .peers()
-            .call(leader, question, bulk, left)
-            .await
-            .map_err(|error| unavailable(error.to_string()))?;
-        match wire::decode("an answer", &answer)? {
+        match peers::ask(self.peers(), leader, &question, action, bulk, left).await? {
             PeerAnswer::Shard(reply) => Ok(*reply),
             PeerAnswer::NotLeader { .. } => Err(unavailable(format!(
                 "coordinator {leader} does not lead shard {} any more, or not yet",

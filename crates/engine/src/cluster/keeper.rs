@@ -6,8 +6,10 @@ use meson_consensus::{NodeId, Shard};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::placement::{Voter, successor};
+use crate::error::EngineError;
 use crate::node::Node;
-use crate::peers::wire::{self, PeerAnswer, PeerCall};
+use crate::peers::ask;
+use crate::peers::wire::{PeerAnswer, PeerCall};
 
 /// Between two questions to everybody.
 const ASK_EVERY: Duration = Duration::from_secs(1);
@@ -48,23 +50,10 @@ async fn ask_everybody(node: &Node) {
         let members = members.borrow();
         members.keys().filter(|id| **id != own).copied().collect()
     };
-    let question = match wire::encode("a question", &PeerCall::State) {
-        Ok(question) => question,
-        Err(error) => {
-            tracing::error!(%error, "cannot ask the others how they are");
-            return;
-        }
-    };
-    let asked = others.into_iter().map(|other| {
-        let question = question.clone();
-        async move {
-            let answer = node.peers().call(other, question, false, ASK_EVERY).await;
-            // Who does not answer is not heard: that is all there is to say of it.
-            if let Ok(bytes) = answer
-                && let Ok(PeerAnswer::State(state)) = wire::decode("an answer", &bytes)
-            {
-                node.table().note(other, state);
-            }
+    let asked = others.into_iter().map(|other| async move {
+        // Who does not answer is not heard: that is all there is to say of it.
+        if let Ok(PeerAnswer::State(state)) = how_are_you(node, other, ASK_EVERY).await {
+            node.table().note(other, state);
         }
     });
     futures::future::join_all(asked).await;
@@ -83,7 +72,7 @@ async fn balance(node: &Node, drains: bool) {
         };
         // It may have died since it was last heard, and a leadership that nobody takes stands still
         // for an election.
-        if !answers(node, next).await {
+        if how_are_you(node, next, ANSWER_WITHIN).await.is_err() {
             continue;
         }
         tracing::info!(shard = %shard.id(), to = %next, drains, "handing over leadership");
@@ -93,13 +82,13 @@ async fn balance(node: &Node, drains: bool) {
     }
 }
 
-/// Whether a node answers right now.
-async fn answers(node: &Node, other: NodeId) -> bool {
-    let Ok(question) = wire::encode("a question", &PeerCall::State) else {
-        return false;
-    };
-    let answer = node.peers().call(other, question, false, ANSWER_WITHIN);
-    answer.await.is_ok()
+async fn how_are_you(
+    node: &Node,
+    other: NodeId,
+    limit: Duration,
+) -> Result<PeerAnswer, EngineError> {
+    let action = "ask a coordinator how it is";
+    ask(node.peers(), other, &PeerCall::State, action, false, limit).await
 }
 
 fn voters(node: &Node, shard: &Shard, drains: bool) -> Vec<Voter> {

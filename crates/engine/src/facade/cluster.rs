@@ -6,7 +6,8 @@ use super::Engine;
 use crate::calls::{ShardCall, ShardReply};
 use crate::error::EngineError;
 use crate::layout::Place;
-use crate::peers::wire::{self, PeerAnswer, PeerCall};
+use crate::peers::ask;
+use crate::peers::wire::{PeerAnswer, PeerCall};
 use meson_consensus::{Member, NodeId, Shard, ShardId};
 use meson_core::definition::Replication;
 use meson_protocol::api::{ClusterView, NodeView, ShardView};
@@ -149,14 +150,8 @@ impl Engine {
             return Ok(());
         }
         self.member(node, action)?;
-        let question = wire::encode("a call", &PeerCall::Drain { on })?;
-        let limit = self.node.timing().call;
-        let answer = self.node.peers().call(node, question, false, limit).await;
-        let answer = answer.map_err(|error| EngineError::Unavailable {
-            action,
-            reason: error.to_string(),
-        })?;
-        match wire::decode("an answer", &answer)? {
+        let (call, limit) = (PeerCall::Drain { on }, self.node.timing().call);
+        match ask(self.node.peers(), node, &call, action, false, limit).await? {
             PeerAnswer::Done => Ok(()),
             PeerAnswer::Failed { kind, detail } => Err(EngineError::Elsewhere { kind, detail }),
             _ => Err(EngineError::Internal {

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use meson_actors::{ChildSpec, Restart, Scope, Supervisor};
-use meson_consensus::{FrameSource, FrameStream, NodeId, Urgency};
+use meson_consensus::{FrameSource, FrameStream, NodeId};
 use meson_core::ids::TaskId;
 use tokio::sync::mpsc;
 
+use super::speak;
 use super::wire::{self, FromBroker, Opening, Request, ToBroker};
 use crate::broker::messages::{
     Acknowledge, Adopt, Confirm, Enqueue, Explain, Kill, Signal, Unheard, Waiting,
@@ -116,30 +117,14 @@ async fn one_conversation(
         Ok(opening) => opening,
         Err(error) => return error.to_string(),
     };
-    let FrameStream { mut sink, source } =
-        match node.peers().open(leader, opening, OPEN_WITHIN).await {
-            Ok(stream) => stream,
-            Err(error) => return error.to_string(),
-        };
-    let (out, mut messages) = mpsc::channel(BACKLOG);
-    let speak = async {
-        while let Some(message) = messages.recv().await {
-            let sent = match wire::encode("a message to a broker", &message) {
-                Ok(frame) => sink.send(Urgency::Append, frame).await,
-                Err(error) => {
-                    tracing::error!(%error, "a message to a broker cannot be sent");
-                    continue;
-                }
-            };
-            if let Err(error) = sent {
-                return error.to_string();
-            }
-        }
-        "its messages were not taken fast enough".to_owned()
+    let FrameStream { sink, source } = match node.peers().open(leader, opening, OPEN_WITHIN).await {
+        Ok(stream) => stream,
+        Err(error) => return error.to_string(),
     };
+    let (out, messages) = mpsc::channel(BACKLOG);
     tokio::select! {
         reason = hear(source, liaison, out) => reason,
-        reason = speak => reason,
+        reason = speak("a message to a broker", sink, messages) => reason,
     }
 }
 

@@ -19,12 +19,13 @@ pub(crate) mod serve;
 mod session;
 pub(crate) mod wire;
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use meson_consensus::{FrameStream, NetworkError, NodeId};
+use meson_consensus::{FrameSink, FrameStream, NetworkError, NodeId, Urgency};
+use serde::Serialize;
+use tokio::sync::mpsc;
 
 use self::wire::{PeerAnswer, PeerCall};
 use crate::error::EngineError;
@@ -49,9 +50,6 @@ pub trait Coordinators: Send + Sync + 'static {
         limit: Duration,
     ) -> BoxFuture<'_, Result<FrameStream, NetworkError>>;
 
-    /// Those that are connected now.
-    fn connected(&self) -> BTreeSet<NodeId>;
-
     /// Round-trip times of those that are connected, as the transport measures them.
     fn round_trips(&self) -> Vec<(NodeId, Duration)>;
 }
@@ -74,13 +72,7 @@ pub async fn register_through(
         node,
         incarnation: incarnation.to_owned(),
     };
-    let call = wire::encode("a call", &call)?;
-    let answer = peers.call(via, call, false, limit).await;
-    let answer = answer.map_err(|error| EngineError::Unavailable {
-        action,
-        reason: error.to_string(),
-    })?;
-    match wire::decode("an answer", &answer)? {
+    match ask(peers, via, &call, action, false, limit).await? {
         PeerAnswer::Done => Ok(()),
         PeerAnswer::Failed { detail, .. } if detail.code == "node_taken" => {
             Err(EngineError::NodeTaken { node: node.get() })
@@ -91,6 +83,46 @@ pub async fn register_through(
             reason: format!("coordinator {via} answered another question"),
         }),
     }
+}
+
+/// Asks a coordinator something, once. `action` is what the asking is for, for error messages.
+pub(crate) async fn ask(
+    peers: &dyn Coordinators,
+    to: NodeId,
+    call: &PeerCall,
+    action: &'static str,
+    bulk: bool,
+    limit: Duration,
+) -> Result<PeerAnswer, EngineError> {
+    let call = wire::encode("a call", call)?;
+    let answer = peers.call(to, call, bulk, limit).await;
+    let answer = answer.map_err(|error| EngineError::Unavailable {
+        action,
+        reason: error.to_string(),
+    })?;
+    wire::decode("an answer", &answer)
+}
+
+/// Says all that comes, in order, until the other side hears no more or there is nobody left to
+/// say anything: why it ended.
+async fn speak<T: Serialize>(
+    what: &'static str,
+    mut sink: Box<dyn FrameSink>,
+    mut words: mpsc::Receiver<T>,
+) -> String {
+    while let Some(word) = words.recv().await {
+        let sent = match wire::encode(what, &word) {
+            Ok(frame) => sink.send(Urgency::Append, frame).await,
+            Err(error) => {
+                tracing::error!(%error, "{what} cannot be sent");
+                continue;
+            }
+        };
+        if let Err(error) = sent {
+            return error.to_string();
+        }
+    }
+    format!("{what} was not taken fast enough")
 }
 
 /// There are no others.
@@ -124,10 +156,6 @@ impl Coordinators for Nobody {
         _: Duration,
     ) -> BoxFuture<'_, Result<FrameStream, NetworkError>> {
         Box::pin(async move { Self::is_there(to) })
-    }
-
-    fn connected(&self) -> BTreeSet<NodeId> {
-        BTreeSet::new()
     }
 
     fn round_trips(&self) -> Vec<(NodeId, Duration)> {

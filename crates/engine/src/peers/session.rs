@@ -1,13 +1,12 @@
 //! Beside a broker: speaks to it for the step actors of another coordinator.
 
 use actix::prelude::*;
-use bytes::Bytes;
-use meson_consensus::{FrameSink, FrameSource, FrameStream, NodeId, Urgency};
+use meson_consensus::{FrameSource, FrameStream, NodeId};
 use tokio::sync::{mpsc, oneshot};
 
+use super::speak;
 use super::wire::{self, FromBroker, ToBroker};
 use crate::broker::messages::{Acknowledge, Adopt, Confirm, Enqueue, Kill, Signal, Unheard};
-use crate::error::EngineError;
 use crate::node::Node;
 use crate::pool::BrokerLink;
 
@@ -51,7 +50,7 @@ async fn serve(node: &Node, from: NodeId, pool: &str, stream: FrameStream) {
     tracing::debug!(%from, pool, "step actors of another coordinator speak to the broker");
     let reason = tokio::select! {
         reason = hear(&mut *source, &link, &relay) => reason,
-        reason = speak(sink, signals) => reason,
+        reason = speak("a broker's signal", sink, signals) => reason,
         // The broker is another one, or none: what was said to the old one must be said again.
         _ = links.changed() => "the broker has changed".to_owned(),
     };
@@ -99,23 +98,6 @@ fn tell(link: &BrokerLink, relay: &Addr<Relay>, message: ToBroker) {
         }
         ToBroker::Unheard { task } => link.unheard.do_send(Unheard { task }),
     }
-}
-
-async fn speak(mut sink: Box<dyn FrameSink>, mut signals: mpsc::Receiver<FromBroker>) -> String {
-    while let Some(signal) = signals.recv().await {
-        let frame: Result<Bytes, EngineError> = wire::encode("a broker's signal", &signal);
-        let sent = match frame {
-            Ok(frame) => sink.send(Urgency::Append, frame).await,
-            Err(error) => {
-                tracing::error!(%error, "a signal cannot be sent");
-                continue;
-            }
-        };
-        if let Err(error) = sent {
-            return error.to_string();
-        }
-    }
-    "its signals were not taken fast enough".to_owned()
 }
 
 /// Observes attempts for step actors elsewhere.

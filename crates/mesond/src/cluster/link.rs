@@ -1,6 +1,5 @@
 //! The ways out: consensus' network and the engine's other coordinators, over one mesh.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -151,12 +150,6 @@ impl Coordinators for Link {
             let (sender, receiver) = opened.map_err(|error| network_error(to, error))?;
             Ok(stream(to, sender, receiver))
         })
-    }
-
-    fn connected(&self) -> BTreeSet<NodeId> {
-        let peers = self.mesh.peers();
-        let connected = peers.iter().filter(|peer| peer.rtt.is_some());
-        connected.map(|peer| NodeId::new(peer.id.get())).collect()
     }
 
     fn round_trips(&self) -> Vec<(NodeId, Duration)> {
