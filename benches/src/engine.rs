@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use futures::future::join_all;
 use meson_consensus::{ClusterId, ConsensusNode, NodeId, Options};
 use meson_core::definition::{
-    Definition, FORMAT, Items, Node, NodeKind, Replication, Step, StepKind,
+    Definition, FORMAT, Items, Node, NodeKind, Replication, Step, StepKind, Unreachable,
 };
 use meson_core::ids::{NodeId as FlowNode, RunId};
 use meson_core::resources::Resources;
@@ -289,6 +289,7 @@ fn noop(name: String) -> NodeKind {
         prefer: None,
         retries: 0,
         timeout: None,
+        unreachable: Unreachable::default(),
         sla: None,
         region: String::new(),
         pool: String::new(),

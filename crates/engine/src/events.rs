@@ -217,6 +217,7 @@ fn payer(failure: &Failure) -> &'static str {
         FailureClass::Step => "its own fault",
         FailureClass::Platform => "the platform's fault",
         FailureClass::Timeout => "out of time",
+        FailureClass::OutOfMemory => "out of memory",
     }
 }
 

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use super::event::Event;
+use super::input::FailureClass;
 use super::key::RecordKey;
 use super::record::{
     FlowEnd, Group, GroupRecord, GroupState, Phase, Record, Resets, RunHeader, RunState, RunStatus,
@@ -211,7 +212,7 @@ fn begin(
         generation,
         state: StepState::Ready,
         attempt: before.as_ref().map_or(Attempt(0), |before| before.attempt),
-        spent: [0; 3],
+        spent: [0; FailureClass::COUNT],
         kill: None,
         phase: Phase::LookUp,
         entered_at: at,
@@ -298,7 +299,7 @@ fn step(records: &mut dyn RecordsMut, event: &Event) {
         }
         Event::AttemptUnreachable { timer, .. } => {
             step.state = StepState::Unreachable;
-            step.timer = Some(*timer);
+            step.timer = *timer;
         }
         Event::AttemptFailed {
             failure, retry_at, ..

@@ -126,4 +126,12 @@ pub enum FailureClass {
     Platform,
     /// It took too long. No tries.
     Timeout,
+    /// It used more memory than it asked for, and was killed for it: as many tries as for its own
+    /// failures, counted apart, since trying again helps if it gets more.
+    OutOfMemory,
+}
+
+impl FailureClass {
+    /// How many there are.
+    pub const COUNT: usize = 4;
 }

@@ -91,6 +91,9 @@ pub struct RetriesUsed {
     pub platform: u16,
     /// Time-outs.
     pub timeout: u16,
+    /// Out of memory.
+    #[serde(default)]
+    pub out_of_memory: u16,
 }
 
 /// How far the iterations of a step are.
@@ -258,11 +261,12 @@ fn view_step(state: &State<'_>, node: NodeId) -> Option<StepView> {
         Some(record) => {
             view.state = record.state.name().to_owned();
             view.attempts = u64::from(record.attempt.0);
-            let [step, platform, timeout] = record.spent;
+            let [step, platform, timeout, out_of_memory] = record.spent;
             view.retries_used = RetriesUsed {
                 step,
                 platform,
                 timeout,
+                out_of_memory,
             };
             view.outputs = outputs(state.records, &instance);
             view.error = record

@@ -97,6 +97,7 @@ fn every_function_and_every_warning_is_described() {
         "prefer",
         "retries",
         "timeout",
+        "unreachable",
         "sla",
         "region",
         "pool",
