@@ -291,7 +291,7 @@ fn noop(name: String) -> NodeKind {
         timeout: None,
         unreachable: Unreachable::default(),
         sla: None,
-        region: String::new(),
+        regions: Vec::new(),
         pool: String::new(),
         owner: String::new(),
     }))

@@ -52,7 +52,7 @@ pub(crate) fn step(name: &str) -> Flow {
         timeout: None,
         unreachable: Unreachable::default(),
         sla: None,
-        region: String::new(),
+        regions: Vec::new(),
         pool: String::new(),
         owner: String::new(),
     }))

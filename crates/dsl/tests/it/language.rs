@@ -131,12 +131,27 @@ fn every_common_argument_arrives() {
     );
     assert_eq!(
         (
-            step.region.as_str(),
+            step.regions.join(" "),
             step.pool.as_str(),
             step.owner.as_str()
         ),
-        ("eu", "gpu", "ml")
+        ("eu".to_owned(), "gpu", "ml")
     );
+}
+
+#[test]
+fn a_step_may_name_one_region_or_several_in_order() {
+    for (call, regions) in [
+        ("noop()", ""),
+        ("noop(region = \"eu\")", "eu"),
+        ("noop(region = [\"us\", \"eu\", \"ap\"])", "us eu ap"),
+    ] {
+        assert_eq!(
+            crate::support::step(call).regions.join(" "),
+            regions,
+            "{call}"
+        );
+    }
 }
 
 #[test]

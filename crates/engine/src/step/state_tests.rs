@@ -19,13 +19,23 @@ fn step(launched_on: Option<&str>) -> StepState {
         node: NodeId(1),
         path: IterPath::default(),
     };
-    StepState::new(task(), instance, launched_on.map(str::to_owned))
+    StepState::new(
+        task(),
+        instance,
+        "eu".to_owned(),
+        launched_on.map(str::to_owned),
+    )
 }
 
 fn placed(agent: &str) -> Event {
+    placed_in("eu", agent)
+}
+
+fn placed_in(pool: &str, agent: &str) -> Event {
     let (agent, host) = (agent.to_owned(), format!("{agent}.host"));
     Event::Signal(Signal::Placed {
         task: task(),
+        pool: pool.to_owned(),
         agent,
         host,
     })

@@ -39,7 +39,7 @@ fn step_of(name: &str, kind: StepKind) -> Step {
         timeout: None,
         unreachable: Unreachable::default(),
         sla: None,
-        region: String::new(),
+        regions: Vec::new(),
         pool: String::new(),
         owner: String::new(),
     }

@@ -132,6 +132,10 @@ pub(crate) struct ScriptedBroker {
 
 impl Actor for ScriptedBroker {
     type Context = Context<Self>;
+
+    fn started(&mut self, _: &mut Context<Self>) {
+        self.context.in_session(true);
+    }
 }
 
 impl ScriptedBroker {
@@ -247,6 +251,7 @@ impl Handler<Enqueue> for ScriptedBroker {
                 &task,
                 Signal::Placed {
                     task: task.clone(),
+                    pool: self.context.pool.clone(),
                     agent,
                     host,
                 },

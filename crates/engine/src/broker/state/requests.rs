@@ -52,17 +52,24 @@ impl Broker {
                 },
             ));
         } else {
-            self.requeue(task);
+            self.requeue(task, out);
         }
     }
 
-    /// A placement came to nothing: the request waits again, in its old place.
-    pub(super) fn requeue(&mut self, task: TaskId) {
+    /// A placement came to nothing: the request waits again, in its old place. One that nobody
+    /// hears does not: its step actor is gone, or went to another pool, and if anybody does hear, he
+    /// asks again.
+    pub(super) fn requeue(&mut self, task: TaskId, out: &mut Vec<Output>) {
         if let Some(Task {
             stage: Stage::Placed { entry, payload, .. },
+            claimed,
             ..
         }) = self.forget(&task)
         {
+            if !claimed {
+                out.push(Output::Signal(task, News::Withdrawn));
+                return;
+            }
             self.payloads.insert(task.clone(), payload);
             self.queue.add(task, *entry);
             self.hungry = true;
@@ -228,17 +235,15 @@ impl Broker {
         }
     }
 
-    /// Another step actor may come for it; otherwise it is asked about, and killed if unwanted.
+    /// Another step actor may come for it; otherwise it is asked about, and killed if unwanted. A
+    /// placement ends with its hold.
     pub(super) fn unheard(&mut self, task: &TaskId, now: Timestamp) {
-        if let Some(known) = self
-            .tasks
-            .get_mut(task)
-            .filter(|known| matches!(known.stage, Stage::Launched))
-        {
-            known.claimed = false;
-            if !known.killing {
-                known.next = Some(now.after(self.settings.orphan_grace));
-            }
+        let Some(known) = self.tasks.get_mut(task) else {
+            return;
+        };
+        known.claimed = false;
+        if !known.killing {
+            known.next = Some(now.after(self.settings.orphan_grace));
         }
     }
 
