@@ -163,7 +163,9 @@ impl BrokerDirectory {
         let remote = lock(&place.remote);
         place.local.send_replace(link.clone());
         place.settle(&remote);
-        place.either.send_replace(link.or_else(|| remote.link.clone()));
+        place
+            .either
+            .send_replace(link.or_else(|| remote.link.clone()));
     }
 
     /// Tells everybody whether the broker that runs here has a session with the resource manager.

@@ -132,14 +132,7 @@ pub(crate) fn step_now(
             name: route.pool().to_owned(),
         }
     };
-    explain::step_now(
-        &plan,
-        &reader.records(run),
-        &header,
-        at,
-        iteration,
-        pool_of,
-    )
+    explain::step_now(&plan, &reader.records(run), &header, at, iteration, pool_of)
 }
 
 /// A path as the API writes it; none outside of loops.

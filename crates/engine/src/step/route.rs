@@ -264,15 +264,32 @@ mod tests {
             ([gone(12), None, None], waiting, "region us is next in 18 s"),
             ([gone(42), None, None], waiting, "region us is next"),
             ([gone(42), gone(1), gone(2)], waiting, "so are all others"),
-            ([gone(12), None, None], launched, "in 18 s the attempt counts as unreachable"),
-            ([gone(42), gone(9), None], launched, "another attempt goes to region ap"),
+            (
+                [gone(12), None, None],
+                launched,
+                "in 18 s the attempt counts as unreachable",
+            ),
+            (
+                [gone(42), gone(9), None],
+                launched,
+                "another attempt goes to region ap",
+            ),
         ] {
             let text = route("").explain(&sights, PATIENCE, is_launched).unwrap();
-            assert!(text.starts_with("pool mesos-eu has been out of reach for"), "{text}");
+            assert!(
+                text.starts_with("pool mesos-eu has been out of reach for"),
+                "{text}"
+            );
             assert!(text.contains(words), "{text}");
         }
-        assert_eq!(route("").explain(&[None, None, None], PATIENCE, waiting), None);
+        assert_eq!(
+            route("").explain(&[None, None, None], PATIENCE, waiting),
+            None
+        );
         let reason = route("").reason(&[gone(31), None, None]);
-        assert!(reason.starts_with("region eu was out of reach for 31 s: no coordinator"), "{reason}");
+        assert!(
+            reason.starts_with("region eu was out of reach for 31 s: no coordinator"),
+            "{reason}"
+        );
     }
 }

@@ -105,9 +105,7 @@ impl WorkflowActor {
         let started = if is_workflow {
             self.steps.start_child(step::child_run(seed)).map(drop)
         } else {
-            self.steps
-                .start_child(step::child(seed, place))
-                .map(drop)
+            self.steps.start_child(step::child(seed, place)).map(drop)
         };
         match started {
             // A recovered run's effects come again; the attempt's actor lives.

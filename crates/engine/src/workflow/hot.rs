@@ -10,8 +10,9 @@ use meson_core::definition::StepKind;
 use meson_core::ids::{Attempt, Instance, RunId, TaskId};
 use meson_core::run::record::{Phase, StepRecord};
 use meson_core::run::{
-    Effect, Event, Failure, FailureClass, Input, MemoryRecords, Place, Plan, Record, RecordKey, Records,
-    Rejected, ResolvedArtifact, RunHeader, RunState, apply, decide, effects, launch_spec, recover,
+    Effect, Event, Failure, FailureClass, Input, MemoryRecords, Place, Plan, Record, RecordKey,
+    Records, Rejected, ResolvedArtifact, RunHeader, RunState, apply, decide, effects, launch_spec,
+    recover,
 };
 use meson_core::units::Timestamp;
 
