@@ -101,7 +101,7 @@ impl Default for Settings {
             fault_ms: 2_500,
             recover_ms: 30_000,
             end_ms: 90_000,
-            log: "warn,mesond=info,meson_engine=info".to_owned(),
+            log: "warn,openraft=error,mesond=info,meson_engine=info".to_owned(),
         }
     }
 }
