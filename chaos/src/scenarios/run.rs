@@ -127,7 +127,7 @@ pub async fn run(plan: &Plan) -> Result<Outcome> {
         scenario: plan.scenario.name().to_owned(),
         seed: plan.seed,
         nodes: stage.cluster.members(),
-        shards: stage.settings.shards,
+        shards: stage.settings.all_shards(),
         entries: recorder.entries(),
         workflows: workload.definitions().clone(),
         end,
