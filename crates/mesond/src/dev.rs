@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
-use crate::config::{Config, Executor, Http, Node, Packing, Pool, Store};
+use crate::config::{Config, Executor, Http, Node, Packing, Pool, Spill, Store};
 use crate::coordinator::Coordinator;
 use crate::system;
 
@@ -244,6 +244,7 @@ fn config(options: &Options, data: &Path, master: &MasterHandle) -> anyhow::Resu
             keep_gpus: false,
             packing: Packing::Spread,
         }],
+        spill: Spill::default(),
     })
 }
 

@@ -124,6 +124,11 @@ impl StepState {
         &self.task
     }
 
+    /// Whether it is to end.
+    pub(crate) fn is_unwanted(&self) -> bool {
+        self.killed
+    }
+
     /// Whether it waits for a place.
     pub(crate) fn is_waiting(&self) -> bool {
         matches!(self.phase, Phase::Asking { .. })

@@ -1,6 +1,7 @@
 //! A coordinator's configuration file, read strictly: an unknown key is an error that names it.
 
 mod cluster;
+mod spill;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use meson_core::definition::Replication;
 use meson_engine::{Group, Layout};
 
 pub(crate) use self::cluster::Cluster;
+pub(crate) use self::spill::Spill;
 
 /// Shards of a cluster that does not say.
 const SHARDS: u16 = 8;
@@ -61,6 +63,9 @@ pub(crate) struct Config {
     /// Resource managers.
     #[serde(rename = "pool")]
     pub(crate) pools: Vec<Pool>,
+    /// When steps that name several regions go on to the next one.
+    #[serde(default)]
+    pub(crate) spill: Spill,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -247,6 +252,7 @@ impl Config {
             ));
         }
         self.layout().map_err(|problem| ("node.shards", problem))?;
+        self.spill.check()?;
         if let Some(cluster) = &self.cluster {
             cluster.check(self.node.id)?;
             self.agrees_with(cluster)?;
@@ -396,6 +402,7 @@ mod tests {
             ("id = 1", "id = 0", "node.id"),
             ("id = 1", "id = 1\nshards = 0", "node.shards"),
             ("127.0.0.1:7070", "here", "http.listen"),
+            ("[http]", "[spill]\nafter_ms = 5\n[http]", "spill.after_ms"),
             ("http://127.0.0.1:5050", "127.0.0.1:5050", "http://"),
             ("[http]", "[htpp]", "htpp"),
         ] {
