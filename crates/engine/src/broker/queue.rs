@@ -40,6 +40,11 @@ impl Queue {
         self.entries.remove(task)
     }
 
+    #[cfg(test)]
+    pub(super) fn tasks(&self) -> impl Iterator<Item = &TaskId> {
+        self.entries.keys()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
