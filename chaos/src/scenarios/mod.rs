@@ -29,6 +29,7 @@ pub enum Scenario {
     IsolateLeader,
     Flapping,
     Lossy,
+    Partitions,
     AgentKill,
     ExecutorKill,
     MasterRestart,
@@ -39,7 +40,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::LeaderKill,
         Self::RandomKill,
         Self::KillAll,
@@ -49,12 +50,22 @@ impl Scenario {
         Self::IsolateLeader,
         Self::Flapping,
         Self::Lossy,
+        Self::Partitions,
         Self::AgentKill,
         Self::ExecutorKill,
         Self::MasterRestart,
         Self::DiskFull,
         Self::Mixed,
         Self::Regions,
+    ];
+
+    /// Those that break the network between coordinators.
+    const NETWORK: [Self; 5] = [
+        Self::PartitionHalves,
+        Self::OneWay,
+        Self::IsolateLeader,
+        Self::Flapping,
+        Self::Lossy,
     ];
 
     /// Its name on the command line.
@@ -70,6 +81,7 @@ impl Scenario {
             Self::IsolateLeader => "isolate-leader",
             Self::Flapping => "flapping",
             Self::Lossy => "lossy",
+            Self::Partitions => "partitions",
             Self::AgentKill => "agent-kill",
             Self::ExecutorKill => "executor-kill",
             Self::MasterRestart => "master-restart",
@@ -109,6 +121,9 @@ impl Scenario {
             }
             Self::Lossy => {
                 "packets are lost, doubled, delayed and reordered: slower, but nothing is wrong"
+            }
+            Self::Partitions => {
+                "any of the five above, one after the other: whatever becomes of the network, a minority serves nothing and a majority goes on"
             }
             Self::AgentKill => {
                 "SIGKILL for a Mesos agent, every other time with all that runs on it: steps are adopted, or run again at the platform's expense"
@@ -163,18 +178,32 @@ impl Scenario {
         settings
     }
 
+    /// What it draws each round from, if it is not a way of its own.
+    #[must_use]
+    pub(crate) fn parts(self) -> Option<Vec<Self>> {
+        match self {
+            Self::Partitions => Some(Self::NETWORK.to_vec()),
+            // A node's small disk has to be there from the start, and regions lie apart from the start.
+            Self::Mixed => Some(
+                Self::ALL
+                    .into_iter()
+                    .filter(|one| {
+                        !matches!(
+                            one,
+                            Self::Partitions | Self::Mixed | Self::DiskFull | Self::Regions
+                        )
+                    })
+                    .collect(),
+            ),
+            _ => None,
+        }
+    }
+
     /// Why it cannot be done here, if it cannot.
     #[must_use]
     pub fn impossible(self, settings: &Settings) -> Option<String> {
-        let mesh = matches!(
-            self,
-            Self::PartitionHalves
-                | Self::OneWay
-                | Self::IsolateLeader
-                | Self::Flapping
-                | Self::Lossy
-                | Self::Regions
-        );
+        let mesh =
+            matches!(self, Self::Partitions | Self::Regions) || Self::NETWORK.contains(&self);
         if mesh && settings.nodes < 3 {
             return Some("it needs 3 coordinators or more".to_owned());
         }

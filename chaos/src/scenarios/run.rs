@@ -127,7 +127,7 @@ pub async fn run(plan: &Plan) -> Result<Outcome> {
         scenario: plan.scenario.name().to_owned(),
         seed: plan.seed,
         nodes: stage.cluster.members(),
-        shards: stage.settings.shards,
+        shards: stage.settings.all_shards(),
         entries: recorder.entries(),
         workflows: workload.definitions().clone(),
         end,
@@ -158,16 +158,9 @@ async fn one_round(scenario: Scenario, stage: &mut Stage) -> Result<()> {
         Scenario::MasterRestart => master_restart(stage).await,
         Scenario::DiskFull => disk_full(stage).await,
         Scenario::Regions => regions(stage).await,
-        Scenario::Mixed => {
-            let possible: Vec<Scenario> = Scenario::ALL
-                .into_iter()
-                .filter(|one| {
-                    !matches!(
-                        one,
-                        Scenario::Mixed | Scenario::DiskFull | Scenario::Regions
-                    ) && one.impossible(&stage.settings).is_none()
-                })
-                .collect();
+        Scenario::Partitions | Scenario::Mixed => {
+            let mut possible = scenario.parts().unwrap_or_default();
+            possible.retain(|one| one.impossible(&stage.settings).is_none());
             let chosen = possible[stage.random.random_range(0..possible.len())];
             Box::pin(one_round(chosen, stage)).await
         }
