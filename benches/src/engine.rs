@@ -290,6 +290,8 @@ fn noop(name: String) -> NodeKind {
         retries: 0,
         timeout: None,
         sla: None,
+        preemptible: false,
+        spread: None,
         region: String::new(),
         pool: String::new(),
         owner: String::new(),

@@ -122,16 +122,12 @@ impl Agents {
     /// Agents with free offers, as the matching sees them. An agent without the executor must
     /// have room for it as well. Agents that wait for confirmations are left alone: an offer can be
     /// accepted only once.
-    pub(super) fn open(
-        &self,
-        executor: &ExecutorId,
-        overhead: &Resources,
-    ) -> (Vec<String>, Vec<matching::Offer>) {
+    pub(super) fn open(&self, executor: &ExecutorId, overhead: &Resources) -> Vec<matching::Offer> {
         self.0
             .iter()
             .filter(|(_, agent)| !agent.offers.is_empty() && agent.placed.is_empty())
-            .map(|(id, agent)| (id.clone(), agent.as_offer(executor, overhead)))
-            .unzip()
+            .map(|(id, agent)| agent.as_offer(id, executor, overhead))
+            .collect()
     }
 }
 
@@ -164,7 +160,7 @@ impl Agent {
         self.executors = offer.executor_ids.iter().cloned().collect();
     }
 
-    fn as_offer(&self, executor: &ExecutorId, overhead: &Resources) -> matching::Offer {
+    fn as_offer(&self, id: &str, executor: &ExecutorId, overhead: &Resources) -> matching::Offer {
         let offered = self
             .offers
             .iter()
@@ -177,13 +173,16 @@ impl Agent {
             offered.minus(overhead)
         };
         matching::Offer {
+            agent: id.to_owned(),
             hostname: self.hostname.clone(),
             region: self.region.clone(),
             zone: self.zone.clone(),
             attributes: self.attributes.clone(),
             free,
+            revocable: Resources::ZERO,
             total: free.plus(&self.held),
             warm,
+            outage: None,
         }
     }
 

@@ -58,8 +58,7 @@ impl World {
             task: task(n),
             shape: Shape {
                 resources: resources(cpus, 64),
-                require: None,
-                prefer: None,
+                ..Shape::default()
             },
             owner: "ada".to_owned(),
             deadline: None,
