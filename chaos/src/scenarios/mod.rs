@@ -178,6 +178,9 @@ impl Scenario {
         if mesh && settings.nodes < 3 {
             return Some("it needs 3 coordinators or more".to_owned());
         }
+        if mesh && settings.direct {
+            return Some("nothing can be done to a network without the proxy".to_owned());
+        }
         if self == Self::DiskFull && !crate::cluster::SmallDisk::possible() {
             return Some(
                 "a small disk for one node must be mounted, which needs root and the right to mount"
