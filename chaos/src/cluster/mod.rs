@@ -1,8 +1,9 @@
 //! A cluster of real processes: coordinators, a Mesos master, its agents, the network between them.
 //!
 //! `layout` says which file is where and writes configurations, `ports` finds free ones, `process` is one
-//! child, `left` finds what children of children left behind, `http` speaks to the API, `disk` gives a node a
-//! disk that can be full, `clocks` a clock that can be set. What is started here is ended here, whatever happens; nothing else is touched.
+//! child, `reading` what they count, `left` finds what children of children left behind, `http` speaks to the
+//! API, `disk` gives a node a disk that can be full, `clocks` a clock that can be set. What is started here is
+//! ended here, whatever happens; nothing else is touched.
 
 mod clocks;
 mod disk;
@@ -11,6 +12,7 @@ mod layout;
 mod left;
 mod ports;
 mod process;
+mod reading;
 mod view;
 
 use std::{
@@ -41,6 +43,7 @@ pub use self::{
     disk::SmallDisk,
     http::{Answer, Http},
     layout::Directory,
+    reading::Reading,
     view::Leaders,
 };
 
@@ -422,6 +425,12 @@ impl Cluster {
     /// Who leads what, as most nodes see it now.
     pub async fn leaders(&self) -> Leaders {
         Leaders::ask(&self.http, &self.layout.directory()).await
+    }
+
+    /// How long processors have worked for a coordinator since its start; none: it does not run.
+    #[must_use]
+    pub fn cpu_time(&self, node: u64) -> Option<Duration> {
+        self.nodes.get(&node)?.cpu_time()
     }
 
     /// Nodes that run.

@@ -226,6 +226,9 @@ impl Scenario {
         if self == Self::ClockJump && crate::cluster::clock_library().is_none() {
             return Some("libfaketime is missing: apt-get install faketime".to_owned());
         }
+        if mesh && settings.direct {
+            return Some("nothing can be done to a network without the proxy".to_owned());
+        }
         if self == Self::DiskFull && !crate::cluster::SmallDisk::possible() {
             return Some(
                 "a small disk for one node must be mounted, which needs root and the right to mount"

@@ -111,7 +111,7 @@ impl Coordinator {
             None => None,
         };
         let machine = Arc::new(ShardMachine);
-        let raft = match (&place, &config.cluster) {
+        let mut raft = match (&place, &config.cluster) {
             (Some(place), Some(cluster)) => {
                 options.peers = place.link();
                 place.open(&config, cluster, &layout).await?
@@ -122,6 +122,7 @@ impl Coordinator {
                 layout.shards(),
             ),
         };
+        raft.snapshots = config.snapshots.policy();
         let consensus = ConsensusNode::open(data.join("shards"), raft, machine)
             .await
             .with_context(|| format!("cannot open {}", data.display()))?;
