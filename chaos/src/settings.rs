@@ -29,6 +29,10 @@ pub struct Settings {
     pub groups: Vec<Group>,
     /// Raft's timers.
     pub timing: Timing,
+    /// When logs are shortened; left out: as a coordinator does it.
+    pub snapshots: Option<Snapshots>,
+    /// Nodes dial each other, not the proxy between them: the network cannot be broken, and costs nothing.
+    pub direct: bool,
     /// How far regions are apart.
     #[serde(rename = "distance")]
     pub distances: Vec<Distance>,
@@ -42,6 +46,8 @@ pub struct Settings {
     pub recover_ms: u64,
     /// How long runs may take to end after the last fault, in milliseconds.
     pub end_ms: u64,
+    /// Each coordinator's clock can be set by itself, by way of libfaketime.
+    pub own_clocks: bool,
     /// What coordinators log, as in `MESON_LOG`.
     pub log: String,
 }
@@ -56,6 +62,16 @@ pub struct Timing {
     pub election_min_ms: u64,
     /// And at most.
     pub election_max_ms: u64,
+}
+
+/// When logs are shortened, as `[snapshots]` of a coordinator's configuration.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Snapshots {
+    /// Log entries between two snapshots.
+    pub every_entries: u64,
+    /// Entries that are kept although a snapshot covers them.
+    pub keep_entries: u64,
 }
 
 /// How far two regions are apart.
@@ -150,12 +166,15 @@ impl Default for Settings {
                 election_min_ms: 150,
                 election_max_ms: 300,
             },
+            snapshots: None,
+            direct: false,
             distances: Vec::new(),
             load: LoadSettings::default(),
             steady_ms: 1_500,
             fault_ms: 2_500,
             recover_ms: 30_000,
             end_ms: 90_000,
+            own_clocks: false,
             log: "warn,openraft=error,mesond=info,meson_engine=info".to_owned(),
         }
     }
@@ -206,6 +225,10 @@ impl Settings {
                 && 2 * timing.heartbeat_ms <= timing.election_min_ms
                 && timing.election_min_ms < timing.election_max_ms,
             "timing: heartbeat_ms must be at most half of election_min_ms, and that below election_max_ms"
+        );
+        ensure!(
+            !settings.direct || settings.distances.is_empty(),
+            "direct: without the proxy, no two regions are far apart"
         );
         for distance in &settings.distances {
             for region in &distance.between {

@@ -106,6 +106,11 @@ impl Layout {
         self.folder.join(format!("nodes/data-{node}"))
     }
 
+    /// What a coordinator's own clock shows, if it has one.
+    pub(super) fn clock(&self, node: u64) -> PathBuf {
+        self.folder.join(format!("nodes/clock-{node}"))
+    }
+
     pub(super) fn config(&self, node: u64) -> PathBuf {
         self.folder.join(format!("nodes/{node}.toml"))
     }
@@ -193,6 +198,13 @@ impl Layout {
             toml,
             "\n[http]\nlisten = {listen:?}\nadvertise = {urls:?}\n"
         )?;
+        if let Some(snapshots) = settings.snapshots {
+            write!(
+                toml,
+                "\n[snapshots]\nevery_entries = {}\nkeep_entries = {}\n",
+                snapshots.every_entries, snapshots.keep_entries
+            )?;
+        }
         if settings.nodes > 1 {
             self.write_mesh(&mut toml, node, network)?;
         }
@@ -233,7 +245,8 @@ impl Layout {
             timing.election_min_ms,
             timing.election_max_ms,
         )?;
-        for other in mesh.keys().filter(|other| **other != node) {
+        let routed = |other: &&u64| !self.settings.direct && **other != node;
+        for other in mesh.keys().filter(routed) {
             let route = network.route(node, *other).context("a link is missing")?;
             writeln!(toml, "{other} = \"{route}\"")?;
         }

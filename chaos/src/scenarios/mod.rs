@@ -27,6 +27,7 @@ pub enum Scenario {
     RandomKill,
     KillAll,
     Pause,
+    ClockJump,
     PartitionHalves,
     OneWay,
     IsolateLeader,
@@ -43,11 +44,12 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::LeaderKill,
         Self::RandomKill,
         Self::KillAll,
         Self::Pause,
+        Self::ClockJump,
         Self::PartitionHalves,
         Self::OneWay,
         Self::IsolateLeader,
@@ -79,6 +81,7 @@ impl Scenario {
             Self::RandomKill => "random-kill",
             Self::KillAll => "kill-all",
             Self::Pause => "pause",
+            Self::ClockJump => "clock-jump",
             Self::PartitionHalves => "partition-halves",
             Self::OneWay => "one-way",
             Self::IsolateLeader => "isolate-leader",
@@ -109,6 +112,9 @@ impl Scenario {
             }
             Self::Pause => {
                 "SIGSTOP for the leader, SIGCONT after its successor was elected: a leader that slept is deposed and changes nothing"
+            }
+            Self::ClockJump => {
+                "a coordinator's clock is set, by seconds or by most of a day, and set right again: no timeout comes true early, no retry is late"
             }
             Self::PartitionHalves => {
                 "a minority is cut off: the majority goes on, the minority accepts nothing and answers nothing old"
@@ -159,6 +165,11 @@ impl Scenario {
     /// The settings that it needs where the operator's say nothing about them.
     #[must_use]
     pub fn settings(self, mut settings: Settings) -> Settings {
+        if self == Self::ClockJump {
+            settings.own_clocks = true;
+            // A process notices within a second; then there has to be some time left.
+            settings.fault_ms = settings.fault_ms.max(4_000);
+        }
         if self == Self::Regions && settings.distances.is_empty() {
             let distance = |one: &str, other: &str, round_trip_ms: u64| Distance {
                 between: [one.to_owned(), other.to_owned()],
@@ -193,14 +204,19 @@ impl Scenario {
     pub(crate) fn parts(self) -> Option<Vec<Self>> {
         match self {
             Self::Partitions => Some(Self::NETWORK.to_vec()),
-            // A node's small disk has to be there from the start, and regions lie apart from the start.
+            // A node's small disk and its own clock have to be there from the start, and regions lie
+            // apart from the start.
             Self::Mixed => Some(
                 Self::ALL
                     .into_iter()
                     .filter(|one| {
                         !matches!(
                             one,
-                            Self::Partitions | Self::Mixed | Self::DiskFull | Self::Regions
+                            Self::ClockJump
+                                | Self::Partitions
+                                | Self::Mixed
+                                | Self::DiskFull
+                                | Self::Regions
                         )
                     })
                     .collect(),
@@ -216,6 +232,12 @@ impl Scenario {
             matches!(self, Self::Partitions | Self::Regions) || Self::NETWORK.contains(&self);
         if mesh && settings.nodes < 3 {
             return Some("it needs 3 coordinators or more".to_owned());
+        }
+        if self == Self::ClockJump && crate::cluster::clock_library().is_none() {
+            return Some("libfaketime is missing: apt-get install faketime".to_owned());
+        }
+        if mesh && settings.direct {
+            return Some("nothing can be done to a network without the proxy".to_owned());
         }
         if self == Self::DiskFull && !crate::cluster::SmallDisk::possible() {
             return Some(

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::{
     Scenario,
     networks::{flapping, isolate_leader, lossy, one_way, partition_halves},
-    processes::{kill_all, leader_kill, pause, random_kill},
+    processes::{clock_jump, kill_all, leader_kill, pause, random_kill},
     regions::regions,
     resources::{SMALL_DISK, agent_kill, disk_full, executor_kill, master_restart},
     stage::Stage,
@@ -154,6 +154,7 @@ async fn one_round(scenario: Scenario, stage: &mut Stage) -> Result<()> {
         Scenario::RandomKill => random_kill(stage).await,
         Scenario::KillAll => kill_all(stage).await,
         Scenario::Pause => pause(stage).await,
+        Scenario::ClockJump => clock_jump(stage).await,
         Scenario::PartitionHalves => partition_halves(stage).await,
         Scenario::OneWay => one_way(stage).await,
         Scenario::IsolateLeader => isolate_leader(stage).await,

@@ -52,6 +52,8 @@ pub(crate) fn step(name: &str) -> Flow {
         timeout: None,
         unreachable: Unreachable::default(),
         sla: None,
+        preemptible: false,
+        spread: None,
         regions: Vec::new(),
         pool: String::new(),
         owner: String::new(),

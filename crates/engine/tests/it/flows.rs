@@ -39,6 +39,8 @@ fn step_of(name: &str, kind: StepKind) -> Step {
         timeout: None,
         unreachable: Unreachable::default(),
         sla: None,
+        preemptible: false,
+        spread: None,
         regions: Vec::new(),
         pool: String::new(),
         owner: String::new(),

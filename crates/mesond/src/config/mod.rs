@@ -1,6 +1,7 @@
 //! A coordinator's configuration file, read strictly: an unknown key is an error that names it.
 
 mod cluster;
+mod snapshots;
 mod spill;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use meson_core::definition::Replication;
 use meson_engine::{Group, Layout};
 
 pub(crate) use self::cluster::Cluster;
+pub(crate) use self::snapshots::Snapshots;
 pub(crate) use self::spill::Spill;
 
 /// Shards of a cluster that does not say.
@@ -58,6 +60,9 @@ pub(crate) struct Config {
     pub(crate) http: Http,
     /// Other coordinators.
     pub(crate) cluster: Option<Cluster>,
+    /// When the log is shortened.
+    #[serde(default)]
+    pub(crate) snapshots: Snapshots,
     /// Where artifacts and logs are.
     pub(crate) store: Store,
     /// Resource managers.
@@ -252,6 +257,7 @@ impl Config {
             ));
         }
         self.layout().map_err(|problem| ("node.shards", problem))?;
+        self.snapshots.check()?;
         self.spill.check()?;
         if let Some(cluster) = &self.cluster {
             cluster.check(self.node.id)?;
@@ -401,6 +407,11 @@ mod tests {
             ("id = 1", "id = \"one\"", "id"),
             ("id = 1", "id = 0", "node.id"),
             ("id = 1", "id = 1\nshards = 0", "node.shards"),
+            (
+                "[http]",
+                "[snapshots]\nevery_mb = 0\n[http]",
+                "snapshots.every_mb",
+            ),
             ("127.0.0.1:7070", "here", "http.listen"),
             ("[http]", "[spill]\nafter_ms = 5\n[http]", "spill.after_ms"),
             ("http://127.0.0.1:5050", "127.0.0.1:5050", "http://"),
