@@ -87,6 +87,12 @@ impl Recorder {
                 println!("  {seconds:8.2} s  {text}");
             }
             What::NotRecovered { text } => println!("  {seconds:8.2} s  NOT RECOVERED: {text}"),
+            What::StoodStill { text } => println!("  {seconds:8.2} s  STOOD STILL: {text}"),
+            What::WentOn { after_ms } => {
+                println!(
+                    "  {seconds:8.2} s  a run that is at home there ended elsewhere after {after_ms} ms"
+                );
+            }
             What::Down {
                 node,
                 by_itself: true,

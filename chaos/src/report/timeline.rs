@@ -283,6 +283,10 @@ fn write_log(page: &mut String, history: &History) -> std::fmt::Result {
                 text.clone()
             }
             What::Recovered { after_ms } => format!("all works again after {after_ms} ms"),
+            What::WentOn { after_ms } => {
+                format!("a run that is at home there ended elsewhere after {after_ms} ms")
+            }
+            What::StoodStill { text } => text.clone(),
             What::Down {
                 node,
                 by_itself: true,

@@ -1,15 +1,18 @@
 //! What can be done to a cluster, each with what it proves.
 //!
 //! `run` starts a cluster under load, breaks it round after round, and judges what happened; `stage` is
-//! what a round has at hand; `processes`, `networks` and `resources` are the rounds themselves.
+//! what a round has at hand; `processes`, `networks`, `resources` and `regions` are the rounds themselves.
 
 mod networks;
 mod processes;
+mod regions;
 mod resources;
 mod run;
 mod stage;
 
-use crate::settings::{Distance, Settings, Timing};
+use meson_core::definition::Replication;
+
+use crate::settings::{Distance, Group, Settings, Timing};
 
 pub use self::run::{Outcome, Plan, run};
 
@@ -147,7 +150,8 @@ impl Scenario {
                 "any of these, one after the other: no fault leaves something behind that the next one trips over"
             }
             Self::Regions => {
-                "three regions, 40 and 120 ms apart; one of them is lost and comes back: the others go on"
+                "three regions with a Mesos each, 40 and 120 ms apart; one is cut off, killed, or loses its Mesos: \
+                 its global runs go on elsewhere, steps with several regions run in another one, the rest waits"
             }
         }
     }
@@ -179,12 +183,18 @@ impl Scenario {
                 distance("us", "ap", 120),
             ];
             settings.agents = settings.agents.max(3);
+            settings.pool_per_region = true;
+            settings.spill_ms = 2_000;
+            if settings.groups.is_empty() {
+                settings.groups = groups(&settings.regions);
+            }
             settings.timing = Timing {
                 heartbeat_ms: 200,
                 election_min_ms: 800,
                 election_max_ms: 1_600,
             };
             settings.fault_ms = settings.fault_ms.max(5_000);
+            settings.end_ms = settings.end_ms.max(120_000);
         }
         settings
     }
@@ -239,6 +249,22 @@ impl Scenario {
     }
 }
 
+/// Shards of all, and for each region some that live there and some that are only led there.
+fn groups(regions: &[String]) -> Vec<Group> {
+    let group = |home: &str, replication| Group {
+        home: home.to_owned(),
+        replication,
+        shards: 1,
+        witnesses: Vec::new(),
+    };
+    let mut groups = vec![group("", Replication::Global)];
+    for region in regions {
+        groups.push(group(region, Replication::Regional));
+        groups.push(group(region, Replication::Global));
+    }
+    groups
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -264,6 +290,7 @@ mod tests {
         };
         let settings = Scenario::Regions.settings(own);
         assert_eq!(settings.regions, ["a", "b"]);
+        assert!(settings.groups.is_empty() && !settings.pool_per_region);
         assert_eq!(
             Scenario::Regions
                 .settings(Settings::default())

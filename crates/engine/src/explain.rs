@@ -162,7 +162,7 @@ fn entered(record: &StepRecord, kind: &StepKind, produces: bool) -> String {
         },
         StepState::Unreachable => match record.timer {
             Some(at) => format!(
-                "{host} is out of sight; if it does not come back, another attempt begins at {}",
+                "{host} is out of sight; it may come back, and is given up at {}",
                 at.to_rfc3339()
             ),
             None => format!("{host} is out of sight; it may come back"),

@@ -99,6 +99,7 @@ impl Coordinator {
         options.coordinators = advertise;
         options.store = location;
         options.region.clone_from(&config.node.region);
+        options.timing.spill = config.spill.after();
         options.http_addr = own_url;
         options.brokers = Some(Arc::new(MesosBrokers::new(
             config.pools.iter().map(pool).collect(),

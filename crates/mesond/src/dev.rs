@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
-use crate::config::{Config, Executor, Http, Node, Packing, Pool, Snapshots, Store};
+use crate::config::{Config, Executor, Http, Node, Packing, Pool, Snapshots, Spill, Store};
 use crate::coordinator::Coordinator;
 use crate::system;
 
@@ -245,6 +245,7 @@ fn config(options: &Options, data: &Path, master: &MasterHandle) -> anyhow::Resu
             keep_gpus: false,
             packing: Packing::Spread,
         }],
+        spill: Spill::default(),
     })
 }
 

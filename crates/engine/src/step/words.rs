@@ -22,7 +22,7 @@ pub(crate) enum Event {
     /// The time that [`Action::WatchKill`] asked for is over.
     KillOverdue,
     /// The pool has been out of reach for longer than the attempt is to be patient, and there is
-    /// another one that it could go to.
+    /// another one that it could go to, or it is not wanted any more.
     PoolLost {
         /// That one.
         to: String,

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod snapshots;
+mod spill;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use meson_engine::{Group, Layout};
 
 pub(crate) use self::cluster::Cluster;
 pub(crate) use self::snapshots::Snapshots;
+pub(crate) use self::spill::Spill;
 
 /// Shards of a cluster that does not say.
 const SHARDS: u16 = 8;
@@ -66,6 +68,9 @@ pub(crate) struct Config {
     /// Resource managers.
     #[serde(rename = "pool")]
     pub(crate) pools: Vec<Pool>,
+    /// When steps that name several regions go on to the next one.
+    #[serde(default)]
+    pub(crate) spill: Spill,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -253,6 +258,7 @@ impl Config {
         }
         self.layout().map_err(|problem| ("node.shards", problem))?;
         self.snapshots.check()?;
+        self.spill.check()?;
         if let Some(cluster) = &self.cluster {
             cluster.check(self.node.id)?;
             self.agrees_with(cluster)?;
@@ -407,6 +413,7 @@ mod tests {
                 "snapshots.every_mb",
             ),
             ("127.0.0.1:7070", "here", "http.listen"),
+            ("[http]", "[spill]\nafter_ms = 5\n[http]", "spill.after_ms"),
             ("http://127.0.0.1:5050", "127.0.0.1:5050", "http://"),
             ("[http]", "[htpp]", "htpp"),
         ] {

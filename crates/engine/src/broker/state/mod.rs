@@ -340,7 +340,7 @@ impl Broker {
                 }
                 out.push(Output::Call(acknowledge(&task, &agent, uuid)))
             }
-            Input::Unheard(task) => self.unheard(&task, now),
+            Input::Unheard(task) => self.unheard(&task, now, out),
             Input::Verdict { task, wanted } => self.verdict(&task, wanted, now, out),
         }
     }
