@@ -159,6 +159,11 @@ pub enum What {
         /// How long it took since the healing, in milliseconds.
         after_ms: u64,
     },
+    /// Something was measured.
+    Measured {
+        /// What, and how much.
+        text: String,
+    },
     /// No run goes on any more, or the time for that is over.
     Over,
     /// It does not, although enough time was given.

@@ -3,13 +3,14 @@
 //! `run` starts a cluster under load, breaks it round after round, and judges what happened; `stage` is
 //! what a round has at hand; `processes`, `networks` and `resources` are the rounds themselves.
 
+mod absence;
 mod networks;
 mod processes;
 mod resources;
 mod run;
 mod stage;
 
-use crate::settings::{Distance, Settings, Timing};
+use crate::settings::{Distance, Settings, Snapshots, Timing};
 
 pub use self::run::{Outcome, Plan, run};
 
@@ -33,13 +34,15 @@ pub enum Scenario {
     ExecutorKill,
     MasterRestart,
     DiskFull,
+    LongAbsence,
+    PurgedAbsence,
     Mixed,
     Regions,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::LeaderKill,
         Self::RandomKill,
         Self::KillAll,
@@ -53,6 +56,8 @@ impl Scenario {
         Self::ExecutorKill,
         Self::MasterRestart,
         Self::DiskFull,
+        Self::LongAbsence,
+        Self::PurgedAbsence,
         Self::Mixed,
         Self::Regions,
     ];
@@ -74,6 +79,8 @@ impl Scenario {
             Self::ExecutorKill => "executor-kill",
             Self::MasterRestart => "master-restart",
             Self::DiskFull => "disk-full",
+            Self::LongAbsence => "long-absence",
+            Self::PurgedAbsence => "purged-absence",
             Self::Mixed => "mixed",
             Self::Regions => "regions",
         }
@@ -122,6 +129,12 @@ impl Scenario {
             Self::DiskFull => {
                 "a coordinator's disk is full: it stops rather than forget, and goes on when there is space"
             }
+            Self::LongAbsence => {
+                "SIGKILL for a follower, which is started again when it has missed 100,000 events: it catches up while the others go on"
+            }
+            Self::PurgedAbsence => {
+                "the same, with logs that are shortened all the time: it is sent snapshots"
+            }
             Self::Mixed => {
                 "any of these, one after the other: no fault leaves something behind that the next one trips over"
             }
@@ -160,6 +173,12 @@ impl Scenario {
             };
             settings.fault_ms = settings.fault_ms.max(5_000);
         }
+        if self == Self::PurgedAbsence && settings.snapshots.is_none() {
+            settings.snapshots = Some(Snapshots {
+                every_entries: 300,
+                keep_entries: 50,
+            });
+        }
         settings
     }
 
@@ -175,7 +194,8 @@ impl Scenario {
                 | Self::Lossy
                 | Self::Regions
         );
-        if mesh && settings.nodes < 3 {
+        let followers = matches!(self, Self::LongAbsence | Self::PurgedAbsence);
+        if (mesh || followers) && settings.nodes < 3 {
             return Some("it needs 3 coordinators or more".to_owned());
         }
         if mesh && settings.direct {

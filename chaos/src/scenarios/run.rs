@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::{
     Scenario,
+    absence::long_absence,
     networks::{flapping, isolate_leader, lossy, one_way, partition_halves, regions},
     processes::{kill_all, leader_kill, pause, random_kill},
     resources::{SMALL_DISK, agent_kill, disk_full, executor_kill, master_restart},
@@ -157,6 +158,7 @@ async fn one_round(scenario: Scenario, stage: &mut Stage) -> Result<()> {
         Scenario::ExecutorKill => executor_kill(stage).await,
         Scenario::MasterRestart => master_restart(stage).await,
         Scenario::DiskFull => disk_full(stage).await,
+        Scenario::LongAbsence | Scenario::PurgedAbsence => long_absence(stage).await,
         Scenario::Regions => regions(stage).await,
         Scenario::Mixed => {
             let possible: Vec<Scenario> = Scenario::ALL
@@ -164,7 +166,11 @@ async fn one_round(scenario: Scenario, stage: &mut Stage) -> Result<()> {
                 .filter(|one| {
                     !matches!(
                         one,
-                        Scenario::Mixed | Scenario::DiskFull | Scenario::Regions
+                        Scenario::Mixed
+                            | Scenario::DiskFull
+                            | Scenario::LongAbsence
+                            | Scenario::PurgedAbsence
+                            | Scenario::Regions
                     ) && one.impossible(&stage.settings).is_none()
                 })
                 .collect();

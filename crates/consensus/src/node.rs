@@ -355,6 +355,7 @@ impl Starting<'_> {
         let proposer = Proposer {
             raft: raft.clone(),
             limits: options.limits,
+            patience: 2 * options.timing.election_max,
             queue: proposals,
             closing: self.closed.clone(),
         };
