@@ -175,8 +175,8 @@ impl Scenario {
         }
         if self == Self::PurgedAbsence && settings.snapshots.is_none() {
             settings.snapshots = Some(Snapshots {
-                every_entries: 300,
-                keep_entries: 50,
+                every_entries: 20,
+                keep_entries: 5,
             });
         }
         settings
