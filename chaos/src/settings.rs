@@ -43,6 +43,8 @@ pub struct Settings {
     pub recover_ms: u64,
     /// How long runs may take to end after the last fault, in milliseconds.
     pub end_ms: u64,
+    /// Each coordinator's clock can be set by itself, by way of libfaketime.
+    pub own_clocks: bool,
     /// What coordinators log, as in `MESON_LOG`.
     pub log: String,
 }
@@ -168,7 +170,8 @@ impl Default for Settings {
             absence_events: 100_000,
             recover_ms: 30_000,
             end_ms: 90_000,
-            log: "warn,mesond=info,meson_engine=info".to_owned(),
+            own_clocks: false,
+            log: "warn,openraft=error,mesond=info,meson_engine=info".to_owned(),
         }
     }
 }

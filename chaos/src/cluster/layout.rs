@@ -105,6 +105,11 @@ impl Layout {
         self.folder.join(format!("nodes/data-{node}"))
     }
 
+    /// What a coordinator's own clock shows, if it has one.
+    pub(super) fn clock(&self, node: u64) -> PathBuf {
+        self.folder.join(format!("nodes/clock-{node}"))
+    }
+
     pub(super) fn config(&self, node: u64) -> PathBuf {
         self.folder.join(format!("nodes/{node}.toml"))
     }

@@ -102,7 +102,10 @@ mod tests {
         assert!(held(status(1_000, 900, 500, 10)), "too many entries");
         assert!(held(status(600, 590, 500, 4_001)), "too many bytes");
         assert!(!held(status(900, 800, 500, 10)), "it is not that long yet");
-        assert!(!held(status(1_000, 505, 500, 10)), "the snapshot comes first");
+        assert!(
+            !held(status(1_000, 505, 500, 10)),
+            "the snapshot comes first"
+        );
     }
 
     #[test]

@@ -94,8 +94,8 @@ impl Coordinator {
             config.http.advertise.clone()
         };
 
-        let mut options =
-            EngineOptions::new(system::now, system::seed(), secret).on_arbiters(system::arbiters());
+        let mut options = EngineOptions::new(system::steady_clock(), system::seed(), secret)
+            .on_arbiters(system::arbiters());
         options.coordinators = advertise;
         options.store = location;
         options.region.clone_from(&config.node.region);
