@@ -20,6 +20,12 @@ use meson_mesos::types::FrameworkId;
 pub trait ResourceManager: Send + Sync + 'static {
     /// Opens a session, under `id` if there was one before.
     async fn subscribe(&self, id: Option<FrameworkId>) -> Result<Session, SubscribeError>;
+
+    /// What people who wait should know about it beside what its offers tell: machines that are
+    /// out of service, why there is no session.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// An open session.
