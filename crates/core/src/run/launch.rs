@@ -75,6 +75,8 @@ pub fn launch_spec(
         resources: step.resources,
         require: step.require.clone(),
         prefer: step.prefer.clone(),
+        preemptible: step.preemptible,
+        spread: step.spread,
         timeout: step.timeout,
         deadline: step
             .sla
