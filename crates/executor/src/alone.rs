@@ -219,7 +219,10 @@ impl Alone {
             self.context.flushes.close();
             self.context.flushes.wait().await;
         };
-        if timeout(crate::logs::ship::FLUSH_DEADLINE, logs).await.is_err() {
+        if timeout(crate::logs::ship::FLUSH_DEADLINE, logs)
+            .await
+            .is_err()
+        {
             tracing::warn!("ending before all logs are with a coordinator");
         }
         let nursery = self.context.nursery.clone();

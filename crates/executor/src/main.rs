@@ -38,7 +38,12 @@ struct Arguments {
     #[arg(long, env = "SLURM_JOB_ID", hide = true, default_value = "")]
     job: String,
     /// The machine that we are on.
-    #[arg(long, env = "SLURMD_NODENAME", hide = true, default_value = "localhost")]
+    #[arg(
+        long,
+        env = "SLURMD_NODENAME",
+        hide = true,
+        default_value = "localhost"
+    )]
     host: String,
     /// Remove the containers of this incarnation of an executor, and end.
     #[arg(long = "reap-containers-of", hide = true)]

@@ -48,7 +48,11 @@ impl Manager {
         let (pool, slurm) = (&self.pool, &self.slurm);
         let partition = slurm.partition(&pool.partition).await.map_err(refusal)?;
         if !partition.is_up() {
-            tracing::warn!(pool = pool.name, state = partition.state, "the partition is not up: jobs wait");
+            tracing::warn!(
+                pool = pool.name,
+                state = partition.state,
+                "the partition is not up: jobs wait"
+            );
         }
         let framework =
             id.unwrap_or_else(|| FrameworkId::new(format!("slurm-{}-{}", pool.name, self.name())));
@@ -69,7 +73,11 @@ impl Manager {
                 ))
             })?
         };
-        let seed = self.random.lock().unwrap_or_else(PoisonError::into_inner).random();
+        let seed = self
+            .random
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .random();
         let (calls, made) = mpsc::channel(CALLS);
         let asked = self.clock.now();
         let jobs = slurm.jobs(&pool.user).await.map_err(refusal)?;

@@ -193,9 +193,9 @@ impl Offers {
                         "Slurm's node {name}: jobs hold all of its {} processors",
                         node.total.cpus
                     )),
-                    None if free.mem_mib <= self.terms.executor_mib => Some(format!(
-                        "Slurm's node {name}: jobs hold all of its memory"
-                    )),
+                    None if free.mem_mib <= self.terms.executor_mib => {
+                        Some(format!("Slurm's node {name}: jobs hold all of its memory"))
+                    }
                     None => None,
                 }
             })
@@ -418,7 +418,10 @@ mod tests {
             .map(|a| (a.name.clone(), a.text.clone().unwrap().value))
             .collect();
         for (name, value) in [("ssd", "true"), ("rack", "a"), ("partition", "main")] {
-            assert!(attributes.contains(&(name.to_owned(), value.to_owned())), "{attributes:?}");
+            assert!(
+                attributes.contains(&(name.to_owned(), value.to_owned())),
+                "{attributes:?}"
+            );
         }
     }
 }

@@ -11,8 +11,8 @@ use meson_mesos::scheduler::{Call, Event};
 use meson_mesos::types::{FrameworkId, TaskInfo, TaskStatus};
 use meson_protocol::folder::Claim;
 use meson_slurm::{Job, JobId, Node, Slurm, SlurmError, Submission};
-use rand::rngs::StdRng;
 use rand::RngExt;
+use rand::rngs::StdRng;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -220,8 +220,16 @@ impl Driver {
             let asked = self.means.clock.now();
             self.work.spawn(async move {
                 // In this order: a job that starts in between is counted twice, and not forgotten.
-                let jobs = if jobs { Some(slurm.jobs(&user).await) } else { None };
-                let nodes = if nodes { Some(slurm.nodes().await) } else { None };
+                let jobs = if jobs {
+                    Some(slurm.jobs(&user).await)
+                } else {
+                    None
+                };
+                let nodes = if nodes {
+                    Some(slurm.nodes().await)
+                } else {
+                    None
+                };
                 Done::Polled { asked, jobs, nodes }
             });
         }
@@ -282,8 +290,7 @@ impl Driver {
                 }
             }
             Call::Acknowledge(ack) => {
-                self.ledger
-                    .acknowledge(&ack.task_id.value, &ack.uuid, acts);
+                self.ledger.acknowledge(&ack.task_id.value, &ack.uuid, acts);
                 self.poll_sooner();
             }
             Call::Reconcile(reconcile) => {

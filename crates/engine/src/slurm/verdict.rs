@@ -83,7 +83,12 @@ fn without_failure(data: &Data) -> Option<Data> {
 
 /// The last word about an attempt whose executor said none, to be told in its place. `ran`: an
 /// executor had begun.
-pub(super) fn last_word(mut status: TaskStatus, job: Option<&Job>, killed: bool, ran: bool) -> TaskStatus {
+pub(super) fn last_word(
+    mut status: TaskStatus,
+    job: Option<&Job>,
+    killed: bool,
+    ran: bool,
+) -> TaskStatus {
     status.source = Some(StatusSource::Agent);
     if killed {
         status.state = TaskState::Killed;
@@ -169,14 +174,22 @@ mod tests {
         use {JobState as J, StatusReason as R, TaskState as T};
         for (job_state, state, reason) in [
             (J::Timeout, T::Failed, Some(R::MaxCompletionTimeReached)),
-            (J::OutOfMemory, T::Failed, Some(R::ContainerLimitationMemory)),
+            (
+                J::OutOfMemory,
+                T::Failed,
+                Some(R::ContainerLimitationMemory),
+            ),
             (J::NodeFailed, T::Gone, Some(R::AgentRemoved)),
             (J::Preempted, T::Failed, Some(R::ContainerPreempted)),
             (J::Cancelled, T::Killed, None),
         ] {
             for own in [T::Failed, T::Killed] {
                 let told = combined(status(own), Some(&job(job_state)), false);
-                assert_eq!((told.state, &told.reason), (state.clone(), &reason), "{job_state}");
+                assert_eq!(
+                    (told.state, &told.reason),
+                    (state.clone(), &reason),
+                    "{job_state}"
+                );
                 assert!(told.message.unwrap().contains("SIGTERM"));
                 let rest = TaskResult::decode(&told.data.unwrap()).unwrap();
                 assert_eq!((rest.failure, rest.usage.peak_rss_bytes), (None, 5));
@@ -186,7 +199,11 @@ mod tests {
 
     #[test]
     fn a_failure_of_the_steps_own_stays_one() {
-        for job in [None, Some(job(JobState::Failed)), Some(job(JobState::Completed))] {
+        for job in [
+            None,
+            Some(job(JobState::Failed)),
+            Some(job(JobState::Completed)),
+        ] {
             let told = combined(status(TaskState::Failed), job.as_ref(), false);
             assert_eq!(told, status(TaskState::Failed));
         }
@@ -203,7 +220,11 @@ mod tests {
 
     #[test]
     fn what_we_asked_for_is_no_failure() {
-        let told = combined(status(TaskState::Failed), Some(&job(JobState::Cancelled)), true);
+        let told = combined(
+            status(TaskState::Failed),
+            Some(&job(JobState::Cancelled)),
+            true,
+        );
         assert_eq!(told.state, TaskState::Killed);
         let told = last_word(status(TaskState::Staging), None, true, false);
         assert_eq!(told.state, TaskState::Killed);
@@ -217,9 +238,18 @@ mod tests {
         };
         let (state, message) = of(Some(&job(JobState::Failed)), true);
         assert_eq!(state, TaskState::Failed);
-        assert!(message.contains("job 7") && message.contains("signal 9"), "{message}");
-        assert_eq!(of(Some(&job(JobState::Failed)), false).0, TaskState::Dropped);
-        assert_eq!(of(Some(&job(JobState::NodeFailed)), true).0, TaskState::Gone);
+        assert!(
+            message.contains("job 7") && message.contains("signal 9"),
+            "{message}"
+        );
+        assert_eq!(
+            of(Some(&job(JobState::Failed)), false).0,
+            TaskState::Dropped
+        );
+        assert_eq!(
+            of(Some(&job(JobState::NodeFailed)), true).0,
+            TaskState::Gone
+        );
         assert_eq!(of(None, true).0, TaskState::Lost);
     }
 }

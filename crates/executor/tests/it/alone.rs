@@ -100,9 +100,10 @@ async fn everything_that_an_agent_would_hear_is_in_the_folder() {
         ])
     );
     let progress = job.folder.progress().unwrap().unwrap();
-    assert!(
-        matches!(ExecutorMessage::decode(&progress), Ok(ExecutorMessage::Progress { percent: 50, .. }))
-    );
+    assert!(matches!(
+        ExecutorMessage::decode(&progress),
+        Ok(ExecutorMessage::Progress { percent: 50, .. })
+    ));
     assert!(
         matches!(job.folder.claimed().unwrap(), Some(Claim::Job { job, host, .. }) if job == "7" && host == "n1")
     );
@@ -142,7 +143,10 @@ async fn a_failure_is_said_and_is_the_jobs_as_well() {
 
 #[tokio::test]
 async fn sigterm_kills_the_attempt_to_its_last_process() {
-    let job = Job::of(&shell("r-1.long.1", "sleep 76543 & echo $! > ../../../../../pid; wait"));
+    let job = Job::of(&shell(
+        "r-1.long.1",
+        "sleep 76543 & echo $! > ../../../../../pid; wait",
+    ));
     let mut child = job.start(1, &[]);
     let pid = eventually("the sleeper", || {
         let text = std::fs::read_to_string(job.root.path().join("pid")).ok()?;

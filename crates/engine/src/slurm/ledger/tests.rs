@@ -1,7 +1,10 @@
 //! Lives of attempts, told as what was seen and what followed.
 
-use meson_mesos::types::{Resource, StatusReason};
+use meson_core::units::Duration;
+use meson_mesos::types::{AgentId, Resource, StatusReason};
 
+use super::super::spool::Word;
+use super::task::SUBMISSIONS;
 use super::*;
 
 const NAME: &str = "r-1.a.1";
@@ -17,7 +20,10 @@ fn info() -> TaskInfo {
     TaskInfo {
         task_id: TaskId::new(NAME),
         agent_id: AgentId::new("n1"),
-        resources: vec![Resource::scalar("cpus", 0.5), Resource::scalar("mem", 100.0)],
+        resources: vec![
+            Resource::scalar("cpus", 0.5),
+            Resource::scalar("mem", 100.0),
+        ],
         ..TaskInfo::default()
     }
 }
@@ -69,7 +75,10 @@ impl World {
         let mut world = Self::new();
         world.ledger.launch(info(), &mut world.acts);
         world.settle();
-        assert!(matches!(&world.acts[..], [Act::Submit { info: Some(_), .. }]));
+        assert!(matches!(
+            &world.acts[..],
+            [Act::Submit { info: Some(_), .. }]
+        ));
         world
     }
 
@@ -178,7 +187,10 @@ impl World {
 fn updates_are_told_in_order_and_each_after_the_acknowledgement_of_the_last() {
     use TaskState as T;
     let mut world = World::running();
-    world.look(Some(by(7)), &[(1, T::Starting), (2, T::Running), (3, T::Finished)]);
+    world.look(
+        Some(by(7)),
+        &[(1, T::Starting), (2, T::Running), (3, T::Finished)],
+    );
     assert_eq!(world.states(), [T::Starting]);
     world.acknowledge(T::Starting);
     assert_eq!(world.states(), [T::Running]);
@@ -399,7 +411,10 @@ fn another_session_adopts_what_runs_and_submits_what_was_only_written() {
     world.acts.clear();
     world.ledger.reconcile(&[NAME.to_owned()], &mut world.acts);
     let told = world.told();
-    assert_eq!((&told[0].state, &told[0].uuid), (&TaskState::Running, &None));
+    assert_eq!(
+        (&told[0].state, &told[0].uuid),
+        (&TaskState::Running, &None)
+    );
     assert_eq!(told[0].agent_id, Some(AgentId::new("n1")));
 
     let mut world = World::new();
@@ -426,7 +441,9 @@ fn a_folder_that_is_removed_during_a_look_does_not_come_back() {
     let known = world.ledger.known();
     world.ledger.removed(NAME);
     let seen = [(NAME.to_owned(), Seen::default())].into();
-    world.ledger.looked(seen, &known, world.now, &mut world.acts);
+    world
+        .ledger
+        .looked(seen, &known, world.now, &mut world.acts);
     assert!(world.ledger.is_empty());
 }
 
