@@ -41,6 +41,7 @@ pub mod options;
 pub mod peers;
 pub mod pool;
 pub mod progress;
+mod reach;
 mod router;
 pub mod slurm;
 mod step;
