@@ -18,7 +18,9 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
-use crate::config::{Config, Executor, Http, Node, Packing, Pool, Snapshots, Spill, Store};
+use crate::config::{
+    AnyPool, Config, Executor, Http, Node, Packing, Pool, Snapshots, Spill, Store,
+};
 use crate::coordinator::Coordinator;
 use crate::system;
 
@@ -230,7 +232,7 @@ fn config(options: &Options, data: &Path, master: &MasterHandle) -> anyhow::Resu
             url: format!("file://{}", data.join("store").display()),
             options: [].into(),
         },
-        pools: vec![Pool {
+        pools: vec![AnyPool::Mesos(Pool {
             name: "default".to_owned(),
             region: String::new(),
             masters: vec![master.url()],
@@ -244,7 +246,7 @@ fn config(options: &Options, data: &Path, master: &MasterHandle) -> anyhow::Resu
             },
             keep_gpus: false,
             packing: Packing::Spread,
-        }],
+        })],
         spill: Spill::default(),
     })
 }

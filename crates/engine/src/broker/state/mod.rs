@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use meson_core::ids::TaskId;
 use meson_core::matching::{Policy, Shape};
-use meson_core::resources::Resources;
+use meson_core::resources::{MilliCpus, Resources};
 use meson_core::units::{Duration, Timestamp};
 use meson_mesos::scheduler::{self, Call, Event};
 use meson_mesos::types::{AgentId, Data, ExecutorInfo, FrameworkId, TaskStatus};
@@ -47,6 +47,8 @@ pub struct Settings {
     pub orphan_grace: Duration,
     /// Time between implicit reconciliations.
     pub implicit_every: Duration,
+    /// The resource manager hands out whole processors: a step that asks for less holds one.
+    pub whole_cpus: bool,
 }
 
 impl Settings {
@@ -61,7 +63,16 @@ impl Settings {
             revive_every: Duration(50),
             orphan_grace: Duration::from_secs(30),
             implicit_every: Duration::from_secs(600),
+            whole_cpus: false,
         }
+    }
+
+    /// What a request of this size holds.
+    fn held(&self, mut resources: Resources) -> Resources {
+        if self.whole_cpus {
+            resources.cpus = MilliCpus(resources.cpus.0.div_ceil(1000) * 1000);
+        }
+        resources
     }
 }
 
@@ -312,11 +323,12 @@ impl Broker {
             Input::Event(event) => self.event(event, now, out),
             Input::Enqueue {
                 task,
-                shape,
+                mut shape,
                 owner,
                 deadline,
                 payload,
             } => {
+                shape.resources = self.settings.held(shape.resources);
                 self.enqueue(
                     task,
                     Entry {
