@@ -5,3 +5,4 @@ mod bad_start;
 mod crash;
 mod examples;
 mod runs;
+mod sizing;

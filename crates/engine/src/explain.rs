@@ -34,6 +34,8 @@ pub(crate) struct Queued {
     /// The region that it asks for, or its workflow; empty: neither.
     pub(crate) region: String,
     pub(crate) task: TaskId,
+    /// What it asks for and why, where that is not what its step states.
+    pub(crate) asked: Option<String>,
 }
 
 pub(crate) fn step_now(
@@ -84,7 +86,7 @@ pub(crate) fn step_now(
             queued: None,
         });
     };
-    let text = entered(&record, &step.kind, !step.produces.is_empty());
+    let mut text = entered(&record, &step.kind, !step.produces.is_empty());
     let waits = matches!(record.state, StepState::Requested | StepState::Ready)
         && record.phase == Phase::Attempt
         && record.attempt.0 > 0
@@ -95,6 +97,10 @@ pub(crate) fn step_now(
         path: instance.path.clone(),
         attempt: record.attempt,
     };
+    let asked = asked(&record);
+    if let Some(asked) = asked.as_ref().filter(|_| !waits) {
+        text.push_str(&format!("; {asked}"));
+    }
     Ok(StepNow {
         step: step.name.clone(),
         state: record.state,
@@ -103,6 +109,7 @@ pub(crate) fn step_now(
             pool: step.pool.clone(),
             region: plan.region_of(step).to_owned(),
             task,
+            asked,
         }),
     })
 }
@@ -114,6 +121,18 @@ fn interesting(records: &dyn Records, node: NodeId) -> Option<IterPath> {
     let first = |family| records.scan(&below(family), None, 1).into_iter().next();
     let (key, _) = first(Family::Live).or_else(|| first(Family::Instance))?;
     Some(key.instance()?.path.clone())
+}
+
+/// What a live attempt asks for, where that is not what its step states.
+fn asked(record: &StepRecord) -> Option<String> {
+    let asked = record.asked.as_deref()?;
+    let cpus = asked.cpus.0 as f64 / 1000.0;
+    (!record.state.is_ended()).then(|| {
+        format!(
+            "it asks for {} of memory and {cpus} cpus: {}",
+            asked.mem, asked.why
+        )
+    })
 }
 
 /// A sentence about a step that was entered.

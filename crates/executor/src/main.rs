@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser;
 use meson_executor::executor::{self, End};
+use meson_executor::process::fence::Memory;
 use meson_executor::process::guard;
 use meson_executor::process::nursery::Nursery;
 use meson_executor::settings::Settings;
@@ -73,6 +74,7 @@ async fn serve(settings: Settings) -> anyhow::Result<End> {
     });
     let context = Context {
         nursery: Nursery::default(),
+        memory: Memory::find(settings.memory, &settings.instance),
         http: coordinators::client()?,
         storage,
         flushes: TaskTracker::new(),

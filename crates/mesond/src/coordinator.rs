@@ -234,6 +234,11 @@ fn pool(pool: &Pool) -> MesosPool {
                 ..Uri::default()
             })
             .collect(),
+        environment: executor.memory.map(|keeping| {
+            [("MESON_EXECUTOR_MEMORY", keeping.name())]
+                .into_iter()
+                .collect()
+        }),
         ..CommandInfo::default()
     };
     let resources = Resources {

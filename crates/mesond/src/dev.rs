@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
-use crate::config::{Config, Executor, Http, Node, Packing, Pool, Store};
+use crate::config::{Config, Executor, Http, Keeping, Node, Packing, Pool, Store};
 use crate::coordinator::Coordinator;
 use crate::system;
 
@@ -37,6 +37,9 @@ pub(crate) struct Options {
     /// What each agent has, like `cpus:4;mem:8192`; this machine's share otherwise.
     #[arg(long, value_name = "RESOURCES")]
     resources: Option<String>,
+    /// End steps that use more memory than they asked for, as a cluster with limits does.
+    #[arg(long)]
+    enforce_memory: bool,
 }
 
 /// Time for agents to end their executors.
@@ -240,6 +243,7 @@ fn config(options: &Options, data: &Path, master: &MasterHandle) -> anyhow::Resu
                 uri: None,
                 cpus: 0.1,
                 mem: 64,
+                memory: options.enforce_memory.then_some(Keeping::Enforce),
             },
             keep_gpus: false,
             packing: Packing::Spread,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::ids::{Attempt, Instance, NodeId};
+use crate::sizing::Usage;
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,6 +65,8 @@ pub enum Input {
         attempt: Attempt,
         /// How.
         outcome: Outcome,
+        /// What it used, as far as somebody measured it.
+        usage: Option<Usage>,
     },
     /// A timer set by [`Effect::SetTimer`](super::Effect::SetTimer) fired.
     Timer {
@@ -126,4 +129,12 @@ pub enum FailureClass {
     Platform,
     /// It took too long. No tries.
     Timeout,
+    /// It wanted more memory than it was given. Tried again with more at the platform's cost, as
+    /// far as the step may have more ([`most_mem`](crate::sizing::most_mem)); then it is the step's.
+    OutOfMemory,
+}
+
+impl FailureClass {
+    /// How many there are.
+    pub const COUNT: usize = 4;
 }

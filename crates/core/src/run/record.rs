@@ -10,9 +10,10 @@ use serde_json::Value;
 
 pub use super::codec::{CodecError, FORMAT};
 use super::codec::{decode, encode};
-use super::input::Failure;
+use super::input::{Failure, FailureClass};
 use crate::definition::Definition;
 use crate::ids::{Attempt, Instance, NodeId, RunId};
+use crate::sizing::{Asked, Learned, Samples, Usage};
 use crate::units::Timestamp;
 
 /// The value of a [`RecordKey`](super::RecordKey).
@@ -40,6 +41,8 @@ pub enum Record {
     Live,
     /// Of [`RecordKey::Todo`](super::RecordKey::Todo).
     Todo(Todo),
+    /// Of [`RecordKey::Samples`](super::RecordKey::Samples).
+    Samples(Box<Samples>),
 }
 
 /// What a run was made with.
@@ -64,6 +67,9 @@ pub struct RunHeader {
     pub created_at: Timestamp,
     /// The attempt of another run that this one is a step of.
     pub parent: Option<String>,
+    /// What earlier runs used, by the names of steps that may learn from it.
+    #[serde(default)]
+    pub learned: BTreeMap<String, Learned>,
 }
 
 impl RunHeader {
@@ -85,6 +91,7 @@ impl RunHeader {
             force: false,
             created_at,
             parent: None,
+            learned: BTreeMap::new(),
         }
     }
 }
@@ -287,8 +294,8 @@ pub struct StepRecord {
     pub state: StepState,
     /// The newest attempt; 0: none yet.
     pub attempt: Attempt,
-    /// Failures that each budget paid for, by [`FailureClass`](super::FailureClass), since it was entered.
-    pub spent: [u16; 3],
+    /// Failures that each budget paid for, by [`FailureClass`], since it was entered.
+    pub spent: [u16; FailureClass::COUNT],
     /// Why the newest attempt is to be killed, if it is.
     pub kill: Option<KillReason>,
     /// What it is about.
@@ -305,6 +312,10 @@ pub struct StepRecord {
     pub place: Option<Box<Place>>,
     /// Why the last attempt that failed did.
     pub failure: Option<Box<Failure>>,
+    /// What the newest attempt asks for, if not what the step states.
+    pub asked: Option<Box<Asked>>,
+    /// What the newest attempt used, once it has ended.
+    pub usage: Option<Box<Usage>>,
 }
 
 /// What a step instance is about.

@@ -15,9 +15,10 @@ use super::plan::Plan;
 use super::record::{Group, GroupState, Record, StepRecord, StepState, Summary};
 use super::records::Records;
 use super::scope::Scope;
-use super::state::{State, header, status, summary};
+use super::state::{State, header, samples, status, summary};
 use crate::definition::NodeKind;
 use crate::ids::{Instance, IterPath, NodeId};
+use crate::sizing::{Samples, Sketch, Usage};
 
 /// Most iterations in one page.
 pub const MAX_PAGE: usize = 1_000;
@@ -80,6 +81,88 @@ pub struct StepView {
     pub url: Option<String>,
     /// The round of the innermost repeat around it, from 1.
     pub round: Option<u32>,
+    /// What the newest attempt used; in a for-each what those used that succeeded.
+    #[serde(default)]
+    pub usage: Option<UsageView>,
+    /// What the newest attempt asks for, where that is not what the step states.
+    #[serde(default)]
+    pub asked: Option<AskedView>,
+}
+
+/// What attempts used. Of one attempt all three of a spread are the same.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsageView {
+    /// Of how many attempts.
+    pub attempts: u64,
+    /// Peak memory, in bytes.
+    pub peak_rss_bytes: Spread,
+    /// Processor time, in milliseconds.
+    pub cpu_ms: Spread,
+    /// Time, in milliseconds.
+    pub wall_ms: Spread,
+}
+
+/// From the least to the most.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spread {
+    /// The least.
+    pub min: u64,
+    /// In the middle, within three percent.
+    pub median: u64,
+    /// The most.
+    pub max: u64,
+}
+
+/// What an attempt asks for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AskedView {
+    /// Cores.
+    pub cpus: f64,
+    /// Memory.
+    pub mem_bytes: u64,
+    /// Why it is not what the step states.
+    pub why: String,
+}
+
+impl UsageView {
+    fn one(usage: &Usage) -> Self {
+        let spread = |value| Spread {
+            min: value,
+            median: value,
+            max: value,
+        };
+        Self {
+            attempts: 1,
+            peak_rss_bytes: spread(usage.peak_rss_bytes),
+            cpu_ms: spread(usage.cpu_ms),
+            wall_ms: spread(usage.wall_ms),
+        }
+    }
+
+    fn of(samples: &Samples) -> Option<Self> {
+        let spread = |sketch: &Sketch| Spread {
+            min: sketch.min(),
+            median: sketch.percentile(50),
+            max: sketch.max(),
+        };
+        (samples.count() > 0).then(|| Self {
+            attempts: samples.count(),
+            peak_rss_bytes: spread(&samples.memory),
+            cpu_ms: spread(&samples.cpu),
+            wall_ms: spread(&samples.wall),
+        })
+    }
+}
+
+impl AskedView {
+    fn of(record: &StepRecord) -> Option<Self> {
+        let asked = record.asked.as_deref()?;
+        Some(Self {
+            cpus: asked.cpus.0 as f64 / 1000.0,
+            mem_bytes: asked.mem.0,
+            why: asked.why.to_string(),
+        })
+    }
 }
 
 /// Failures that were tried again, by who paid.
@@ -91,6 +174,9 @@ pub struct RetriesUsed {
     pub platform: u16,
     /// Time-outs.
     pub timeout: u16,
+    /// The platform's, for want of memory.
+    #[serde(default)]
+    pub out_of_memory: u16,
 }
 
 /// How far the iterations of a step are.
@@ -129,6 +215,12 @@ pub struct IterationView {
     pub host: Option<String>,
     /// Where to look at its process.
     pub url: Option<String>,
+    /// What the newest attempt used, once it has ended.
+    #[serde(default)]
+    pub usage: Option<Usage>,
+    /// What the newest attempt asks for, where that is not what the step states.
+    #[serde(default)]
+    pub asked: Option<AskedView>,
 }
 
 /// A part of the iterations of a step.
@@ -241,6 +333,8 @@ fn view_step(state: &State<'_>, node: NodeId) -> Option<StepView> {
         host: None,
         url: None,
         round: round.map(|round| round.saturating_add(1)),
+        usage: None,
+        asked: None,
     };
     if iterated {
         let summary = summary(state.records, node);
@@ -250,6 +344,7 @@ fn view_step(state: &State<'_>, node: NodeId) -> Option<StepView> {
             .to_owned();
         view.attempts = summary.attempts;
         view.iterations = Some(iterations);
+        view.usage = UsageView::of(&samples(state.records, node));
         return Some(view);
     }
     let instance = Instance { node, path };
@@ -258,12 +353,15 @@ fn view_step(state: &State<'_>, node: NodeId) -> Option<StepView> {
         Some(record) => {
             view.state = record.state.name().to_owned();
             view.attempts = u64::from(record.attempt.0);
-            let [step, platform, timeout] = record.spent;
+            let [step, platform, timeout, out_of_memory] = record.spent;
             view.retries_used = RetriesUsed {
                 step,
                 platform,
                 timeout,
+                out_of_memory,
             };
+            view.usage = record.usage.as_deref().map(UsageView::one);
+            view.asked = AskedView::of(&record);
             view.outputs = outputs(state.records, &instance);
             view.error = record
                 .failure
@@ -448,5 +546,7 @@ fn view_iteration(
         finished_at: record.ended_at.map(|at| at.to_rfc3339()),
         host: record.place.as_ref().map(|place| place.host.clone()),
         url: record.place.as_ref().and_then(|place| place.url.clone()),
+        usage: record.usage.as_deref().copied(),
+        asked: AskedView::of(record),
     }
 }

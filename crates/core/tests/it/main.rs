@@ -17,6 +17,7 @@ mod flows;
 mod outputs;
 mod properties;
 mod retries;
+mod sizing;
 mod validation;
 mod views;
 mod width;

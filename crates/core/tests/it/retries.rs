@@ -189,6 +189,7 @@ fn a_late_update_is_recorded_and_changes_nothing() {
         instance: at(1, &[]),
         attempt: Attempt(1),
         outcome,
+        usage: None,
     });
     assert!(
         matches!(

@@ -25,6 +25,7 @@ use meson_core::expression::Expression;
 use meson_core::ids::TaskId;
 use meson_core::resources::Resources;
 use meson_core::run::FailureClass;
+use meson_core::sizing::Usage;
 use meson_core::units::Timestamp;
 use meson_protocol::api::Reason;
 use serde::{Deserialize, Serialize};
@@ -160,6 +161,13 @@ pub enum Signal {
         /// A page to look at.
         url: Option<String>,
     },
+    /// Another one: what it used so far.
+    Usage {
+        /// The attempt.
+        task: TaskId,
+        /// That.
+        usage: Usage,
+    },
 }
 
 impl Signal {
@@ -170,7 +178,8 @@ impl Signal {
             Self::Queued { task }
             | Self::Placed { task, .. }
             | Self::Withdrawn { task }
-            | Self::Progress { task, .. } => task,
+            | Self::Progress { task, .. }
+            | Self::Usage { task, .. } => task,
             Self::Update(update) => &update.task,
         }
     }

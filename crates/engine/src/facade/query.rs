@@ -197,7 +197,13 @@ impl Engine {
             reasons: Vec::new(),
             would_fit: Vec::new(),
         };
-        let Some(Queued { pool, region, task }) = now.queued else {
+        let Some(Queued {
+            pool,
+            region,
+            task,
+            asked,
+        }) = now.queued
+        else {
             return Ok(explanation);
         };
         let pool = self.node.pool_of(run, &pool, &region);
@@ -235,6 +241,9 @@ impl Engine {
                 explanation.summary = "the broker has just found a place for it".to_owned();
             }
             None => {}
+        }
+        if let Some(asked) = asked {
+            explanation.summary.push_str(&format!("; {asked}"));
         }
         Ok(explanation)
     }

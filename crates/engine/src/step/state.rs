@@ -16,6 +16,7 @@ use std::collections::VecDeque;
 
 use meson_core::ids::{Attempt, Instance, TaskId};
 use meson_core::run::{Failure, FailureClass, Input, Outcome};
+use meson_core::sizing::Usage;
 
 use super::result;
 use super::words::{Action, Event};
@@ -71,6 +72,8 @@ pub(crate) struct StepState {
     broker: bool,
     killed: bool,
     awaiting_result: bool,
+    /// What its end says that it used.
+    usage: Option<Usage>,
 }
 
 impl StepState {
@@ -93,6 +96,7 @@ impl StepState {
             broker: false,
             killed: false,
             awaiting_result: false,
+            usage: None,
         }
     }
 
@@ -205,6 +209,11 @@ impl StepState {
                 Phase::Asking { .. } if self.broker => actions.push(Action::Enqueue),
                 _ => {}
             },
+            Signal::Usage { usage, .. } => {
+                if !matches!(self.phase, Phase::Ending) {
+                    actions.push(Action::Usage(usage));
+                }
+            }
             Signal::Progress {
                 percent,
                 message,
@@ -324,6 +333,7 @@ impl StepState {
                 }
             }
             AttemptState::Finished { data } => {
+                self.usage = result::usage(&data);
                 self.end(result::finished(&data), ack, actions);
             }
             AttemptState::Failed {
@@ -331,6 +341,7 @@ impl StepState {
                 message,
                 data,
             } => {
+                self.usage = result::usage(&data);
                 self.end(result::failed(class, &message, &data), ack, actions);
             }
             AttemptState::Killed if self.killed => self.end(Outcome::Killed, ack, actions),
@@ -468,6 +479,7 @@ impl StepState {
             instance: self.instance.clone(),
             attempt: self.attempt(),
             outcome,
+            usage: self.usage.take(),
         };
         self.report(input, acknowledge, Then::Over, actions);
     }

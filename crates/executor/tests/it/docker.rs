@@ -205,7 +205,7 @@ async fn an_image_that_is_not_there_is_named_with_what_pulling_said() {
 }
 
 #[tokio::test]
-async fn a_container_is_stopped_with_grace_and_removed() {
+async fn item_32_a_container_is_stopped_with_grace_and_removed() {
     needs_docker!();
     let agent = Agent::start().await;
     let payload = container(
@@ -231,7 +231,7 @@ async fn a_container_is_stopped_with_grace_and_removed() {
 }
 
 #[tokio::test]
-async fn a_container_outlives_neither_its_executor_nor_a_guard_that_dies_with_it() {
+async fn item_36_a_container_outlives_neither_its_executor_nor_a_guard_that_dies_with_it() {
     needs_docker!();
     let mut agent = Agent::start().await;
     let task = agent.launch(&container("d-5.a.1", "echo up > /meson/work/up; sleep 600"));

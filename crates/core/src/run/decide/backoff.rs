@@ -14,7 +14,8 @@ pub fn back_off(task: &TaskId, class: FailureClass, failures: u16) -> Duration {
         // The step's own failure: give what it depends on time to recover.
         FailureClass::Step | FailureClass::Timeout => (1_000u64, 300_000u64),
         // The platform's: another agent will probably do.
-        FailureClass::Platform => (200, 30_000),
+        // So will more memory.
+        FailureClass::Platform | FailureClass::OutOfMemory => (200, 30_000),
     };
     let doubled = first
         .saturating_mul(1 << u32::from(failures.saturating_sub(1)).min(20))
