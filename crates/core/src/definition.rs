@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::expression::{Expression, Template};
 use crate::ids::NodeId;
+use crate::matching::Spread;
 use crate::resources::Resources;
 use crate::sizing::Auto;
 use crate::units::Duration;
@@ -206,6 +207,13 @@ pub struct Step {
     /// Should hold for the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefer: Option<Expression>,
+    /// May be ended for others' sake, at the platform's cost; may therefore use what a resource
+    /// manager lends until it wants it back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub preemptible: bool,
+    /// What its iterations should not share, as far as there is a choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spread: Option<Spread>,
     /// How often its own failures are tried again.
     #[serde(default = "default_retries")]
     pub retries: u32,

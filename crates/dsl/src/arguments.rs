@@ -123,6 +123,16 @@ impl<'v> Arguments<'v> {
         }
     }
 
+    /// `True` or `False`; `False` when it is not given.
+    pub(crate) fn truth(&self, name: &str) -> Result<bool, Fault> {
+        let Some(value) = self.take(name) else {
+            return Ok(false);
+        };
+        value
+            .unpack_bool()
+            .ok_or_else(|| self.wrong(name, value, "True or False"))
+    }
+
     /// Text in which references and parameters may stand.
     pub(crate) fn template(&self, name: &str) -> Result<Option<Template>, Fault> {
         let Some(value) = self.take(name) else {

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use crate::announce::Announcements;
 use crate::cluster::Table;
+use crate::counted::Counted;
 use crate::guardian::Guardian;
 use crate::layout::{Layout, Place, SIGNS};
 use crate::machine::Definitions;
@@ -55,12 +56,18 @@ impl Node {
     ) -> Self {
         let shards = u16::try_from(consensus.shards().len()).unwrap_or(u16::MAX);
         let layout = options.layout.clone();
+        let metrics = Metrics::new();
+        let counted = Counted {
+            consensus: consensus.clone(),
+            peers: Arc::clone(&options.peers),
+        };
+        metrics.register(|registry| registry.register_collector(Box::new(counted)));
         Self {
             inner: Arc::new(Inner {
                 layout: layout.unwrap_or_else(|| Layout::single(shards)),
                 consensus,
                 definitions,
-                metrics: Metrics::new(),
+                metrics,
                 brokers: BrokerDirectory::default(),
                 progress: ProgressTable::new(options.limits.progress_entries),
                 announcements: Announcements::default(),

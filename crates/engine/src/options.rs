@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use actix_rt::ArbiterHandle;
 use meson_actors::{ArbiterSpawner, Intensity, LocalSpawner, Spawner};
-use meson_core::units::Timestamp;
 use meson_protocol::task::StoreLocation;
 use meson_protocol::token::ClusterSecret;
 
-use crate::clock::SharedClock;
+use crate::clock::{Clock, SharedClock};
 use crate::layout::Layout;
 use crate::peers::{Coordinators, Nobody};
 use crate::pool::BrokerFactory;
@@ -135,11 +134,7 @@ impl Default for EngineTiming {
 
 impl EngineOptions {
     /// Options with default limits, everything on the current thread, and no broker.
-    pub fn new(
-        clock: impl Fn() -> Timestamp + Send + Sync + 'static,
-        seed: u64,
-        secret: ClusterSecret,
-    ) -> Self {
+    pub fn new(clock: impl Clock, seed: u64, secret: ClusterSecret) -> Self {
         Self {
             spawners: vec![Arc::new(LocalSpawner)],
             clock: Arc::new(clock),

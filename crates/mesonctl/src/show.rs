@@ -271,7 +271,9 @@ pub(crate) fn artifact(artifact: &ArtifactView) -> String {
 }
 
 pub(crate) fn cluster(cluster: &ClusterView) -> String {
-    let mut nodes = table(&["NODE", "REGION", "ZONE", "ADDRESS", "STATE", "LEADS", "RTT"]);
+    let mut nodes = table(&[
+        "NODE", "REGION", "ZONE", "ADDRESS", "STATE", "RELEASE", "LEADS", "RTT", "CLOCK",
+    ]);
     for node in &cluster.nodes {
         nodes.add_row([
             node.id.to_string(),
@@ -279,6 +281,7 @@ pub(crate) fn cluster(cluster: &ClusterView) -> String {
             node.zone.clone(),
             node.addr.clone(),
             node.state.clone(),
+            node.version.clone().unwrap_or_default(),
             cluster
                 .shards
                 .iter()
@@ -287,6 +290,10 @@ pub(crate) fn cluster(cluster: &ClusterView) -> String {
                 .to_string(),
             node.rtt_ms
                 .map_or_else(String::new, |rtt| format!("{rtt:.1} ms")),
+            // A tenth of a second is what asking costs on a busy machine.
+            node.clock_ahead_ms
+                .filter(|ahead| ahead.unsigned_abs() >= 100)
+                .map_or_else(String::new, |ahead| format!("{:+.1} s", ahead as f64 / 1e3)),
         ]);
     }
     let mut shards = table(&["SHARD", "LEADER", "TERM", "REPLICAS", "COMMITTED"]);

@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
-use crate::config::{Config, Executor, Http, Keeping, Node, Packing, Pool, Store};
+use crate::config::{Config, Executor, Http, Keeping, Node, Packing, Pool, Snapshots, Store};
 use crate::coordinator::Coordinator;
 use crate::system;
 
@@ -228,6 +228,7 @@ fn config(options: &Options, data: &Path, master: &MasterHandle) -> anyhow::Resu
             advertise: Vec::new(),
         },
         cluster: None,
+        snapshots: Snapshots::default(),
         store: Store {
             url: format!("file://{}", data.join("store").display()),
             options: [].into(),

@@ -332,6 +332,13 @@ pub struct NodeView {
     pub addr: String,
     /// `up`, `draining` or `down`.
     pub state: String,
+    /// Its release, if it was heard lately.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// By how much its clock is before that of the coordinator that answers, in milliseconds; none
+    /// for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_ahead_ms: Option<i64>,
     /// Round-trip time to it from the coordinator that answers, in milliseconds; none for itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt_ms: Option<f64>,

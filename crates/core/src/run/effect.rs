@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::definition::Definition;
 use crate::expression::{Expression, ResolvedText};
 use crate::ids::{Attempt, Instance, TaskId};
+use crate::matching::Spread;
 use crate::resources::Resources;
 use crate::units::{Duration, Timestamp};
 
@@ -103,6 +104,10 @@ pub struct LaunchSpec {
     pub require: Option<Expression>,
     /// Should hold for the agent.
     pub prefer: Option<Expression>,
+    /// May be ended for others' sake.
+    pub preemptible: bool,
+    /// What its iterations should not share.
+    pub spread: Option<Spread>,
     /// An attempt that runs longer is killed.
     pub timeout: Option<Duration>,
     /// Wanted done by then.

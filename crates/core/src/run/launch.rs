@@ -76,6 +76,8 @@ pub fn launch_spec(
         resources: sized(&step.resources, &record),
         require: step.require.clone(),
         prefer: step.prefer.clone(),
+        preemptible: step.preemptible,
+        spread: step.spread,
         timeout: step.timeout,
         deadline: step
             .sla

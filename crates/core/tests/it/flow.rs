@@ -53,6 +53,8 @@ pub(crate) fn step(name: &str) -> Flow {
         retries: 0,
         timeout: None,
         sla: None,
+        preemptible: false,
+        spread: None,
         region: String::new(),
         pool: String::new(),
         owner: String::new(),

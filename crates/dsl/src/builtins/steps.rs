@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use meson_core::definition::{Command, DEFAULT_RETRIES, Produces, Step, StepKind};
 use meson_core::expression::{Expression, Template};
+use meson_core::matching::Spread;
 use starlark::collections::SmallMap;
 use starlark::environment::GlobalsBuilder;
 use starlark::eval::Evaluator;
@@ -110,6 +111,19 @@ fn step(
     for file in args.texts("files")? {
         bundle_file(eval, &file, "files").map_err(|fault| fault.on(Focus::Text(file.clone())))?;
     }
+    let spread = match args.text("spread")?.as_deref() {
+        None => None,
+        Some("agents") => Some(Spread::Agents),
+        Some("zones") => Some(Spread::Zones),
+        Some(other) => {
+            return Err(Fault::new(
+                "value",
+                format!("`spread` is \"agents\" or \"zones\", not {other:?}"),
+            )
+            .help("the iterations of the step are then kept on different ones, as far as there is a choice")
+            .arg("spread"));
+        }
+    };
     let step = Step {
         name: String::new(),
         title: args.text("title")?.unwrap_or_default(),
@@ -123,6 +137,8 @@ fn step(
         auto,
         require,
         prefer,
+        preemptible: args.truth("preemptible")?,
+        spread,
         retries: args.count("retries", 0)?.unwrap_or(DEFAULT_RETRIES),
         timeout: args.parsed("timeout")?,
         sla: args.parsed("sla")?,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use meson_core::definition::{Command, Items, Join, NodeKind, ParamType, Replication, StepKind};
+use meson_core::matching::Spread;
 use meson_core::resources::MilliCpus;
 use meson_core::units::{Bytes, Duration};
 use meson_dsl::{DrawOptions, draw};
@@ -87,7 +88,7 @@ fn every_common_argument_arrives() {
     let step = step(
         "python(script = \"a.py\", name = None, title = \"Train\", env = {\"A\": \"1\"}, inputs = {\"model\": \"m\"}, outputs = [\"o\"], \
          produces = [artifact(\"m\", id = \"m-1\")], resources = {\"cpus\": 0.25, \"mem\": \"1g\", \"disk\": \"2g\", \"gpus\": 1}, \
-         where = \"attributes.disk == 'ssd'\", prefer = \"zone == 'a'\", retries = 0, timeout = \"90s\", sla = \"2h\", region = \"eu\", \
+         where = \"attributes.disk == 'ssd'\", prefer = \"zone == 'a'\", preemptible = True, spread = \"zones\", retries = 0, timeout = \"90s\", sla = \"2h\", region = \"eu\", \
          pool = \"gpu\", owner = \"ml\")",
     );
     assert_eq!(
@@ -116,6 +117,7 @@ fn every_common_argument_arrives() {
     );
     assert_eq!(step.require.unwrap().0, "attributes.disk == 'ssd'");
     assert_eq!(step.prefer.unwrap().0, "zone == 'a'");
+    assert_eq!((step.preemptible, step.spread), (true, Some(Spread::Zones)));
     assert_eq!(
         (step.timeout, step.sla),
         (

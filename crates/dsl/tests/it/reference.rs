@@ -96,6 +96,8 @@ fn every_function_and_every_warning_is_described() {
         "resources",
         "where",
         "prefer",
+        "preemptible",
+        "spread",
         "retries",
         "timeout",
         "sla",

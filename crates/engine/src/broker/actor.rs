@@ -11,7 +11,6 @@ use std::time::Duration;
 use actix::prelude::*;
 use futures::StreamExt;
 use meson_core::ids::TaskId;
-use meson_core::matching::Shape;
 use meson_mesos::scheduler::{Call, Event};
 use meson_mesos::types::FrameworkId;
 use tokio::sync::mpsc;
@@ -380,11 +379,7 @@ impl Handler<Enqueue> for BrokerActor {
         self.observe(&request.task, request.observer);
         let input = Input::Enqueue {
             task: request.task,
-            shape: Shape {
-                resources: request.resources,
-                require: request.require,
-                prefer: request.prefer,
-            },
+            shape: request.shape,
             owner: request.owner,
             deadline: request.deadline,
             payload: request.payload,

@@ -244,9 +244,7 @@ impl Handler<Enqueue> for Liaison {
         self.observe(&request.task, request.observer);
         self.tell(ToBroker::Enqueue(Box::new(Request {
             task: request.task,
-            resources: request.resources,
-            require: request.require,
-            prefer: request.prefer,
+            shape: request.shape,
             deadline: request.deadline,
             owner: request.owner,
             payload: request.payload,

@@ -78,9 +78,7 @@ fn tell(link: &BrokerLink, relay: &Addr<Relay>, message: ToBroker) {
     match message {
         ToBroker::Enqueue(request) => link.enqueue.do_send(Enqueue {
             task: request.task,
-            resources: request.resources,
-            require: request.require,
-            prefer: request.prefer,
+            shape: request.shape,
             deadline: request.deadline,
             owner: request.owner,
             payload: request.payload,

@@ -9,6 +9,7 @@ use actix::prelude::*;
 use bytes::Bytes;
 use meson_actors::{BoxError, ChildSpec, Restart, Scope};
 use meson_core::ids::{Instance, TaskId};
+use meson_core::matching::{Gang, Shape};
 use meson_core::run::{Failure, FailureClass, Input, LaunchSpec, Outcome};
 use meson_protocol::task::TaskPayload;
 use tokio::sync::watch;
@@ -335,9 +336,16 @@ impl StepActor {
             let (spec, payload) = self.payload(spec, now.bundle)?;
             Ok(Enqueue {
                 task: self.state.task().clone(),
-                resources: spec.resources,
-                require: spec.require,
-                prefer: spec.prefer,
+                shape: Shape {
+                    resources: spec.resources,
+                    require: spec.require,
+                    prefer: spec.prefer,
+                    region: spec.region,
+                    gang: Gang::default(),
+                    preemptible: spec.preemptible,
+                    spread: spec.spread,
+                    lasts: spec.timeout,
+                },
                 deadline: spec.deadline,
                 owner: spec.owner,
                 payload,

@@ -39,6 +39,8 @@ fn step_of(name: &str, kind: StepKind) -> Step {
         retries: DEFAULT_RETRIES,
         timeout: None,
         sla: None,
+        preemptible: false,
+        spread: None,
         region: String::new(),
         pool: String::new(),
         owner: String::new(),

@@ -1,6 +1,7 @@
 //! A coordinator's configuration file, read strictly: an unknown key is an error that names it.
 
 mod cluster;
+mod snapshots;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use meson_core::definition::Replication;
 use meson_engine::{Group, Layout};
 
 pub(crate) use self::cluster::Cluster;
+pub(crate) use self::snapshots::Snapshots;
 
 /// Shards of a cluster that does not say.
 const SHARDS: u16 = 8;
@@ -56,6 +58,9 @@ pub(crate) struct Config {
     pub(crate) http: Http,
     /// Other coordinators.
     pub(crate) cluster: Option<Cluster>,
+    /// When the log is shortened.
+    #[serde(default)]
+    pub(crate) snapshots: Snapshots,
     /// Where artifacts and logs are.
     pub(crate) store: Store,
     /// Resource managers.
@@ -273,6 +278,7 @@ impl Config {
             ));
         }
         self.layout().map_err(|problem| ("node.shards", problem))?;
+        self.snapshots.check()?;
         if let Some(cluster) = &self.cluster {
             cluster.check(self.node.id)?;
             self.agrees_with(cluster)?;
@@ -421,6 +427,11 @@ mod tests {
             ("id = 1", "id = \"one\"", "id"),
             ("id = 1", "id = 0", "node.id"),
             ("id = 1", "id = 1\nshards = 0", "node.shards"),
+            (
+                "[http]",
+                "[snapshots]\nevery_mb = 0\n[http]",
+                "snapshots.every_mb",
+            ),
             ("127.0.0.1:7070", "here", "http.listen"),
             ("http://127.0.0.1:5050", "127.0.0.1:5050", "http://"),
             ("[http]", "[htpp]", "htpp"),

@@ -5,6 +5,8 @@
 //! * [`settle`]: matching, launching, giving back, asking again.
 
 mod events;
+#[cfg(test)]
+mod properties;
 mod requests;
 mod settle;
 #[cfg(test)]

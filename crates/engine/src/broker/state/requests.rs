@@ -80,7 +80,7 @@ impl Broker {
             }
         }
         if let Some(agent) = &state.agent {
-            self.agents.release(agent, &state.resources);
+            self.agents.release(agent, task, &state.resources);
         }
         Some(state)
     }
@@ -134,8 +134,7 @@ impl Broker {
                 .is_some_and(|known| matches!(known.stage, Stage::Launched)) => {}
             None => {
                 // Too late: the hold is over. The placement is on record, so this attempt is done for.
-                self.queue.remove(&task);
-                self.payloads.remove(&task);
+                self.withdraw(&task);
                 let state = AttemptState::Failed {
                     class: FailureClass::Platform,
                     message: "the placement was confirmed too late: its offer is gone".to_owned(),
@@ -160,6 +159,22 @@ impl Broker {
         now: Timestamp,
         out: &mut Vec<Output>,
     ) {
+        // It waits here for a place although it is on record as placed: an attempt is launched where it
+        // is on record, or nowhere.
+        self.withdraw(&task);
+        if let Some(Task {
+            stage: Stage::Placed { .. },
+            agent: Some(place),
+            ..
+        }) = self.tasks.get(&task)
+        {
+            if *place == agent {
+                // Its step actor was lost between having the placement committed and saying so.
+                self.confirm(task, out);
+                return;
+            }
+            self.forget(&task);
+        }
         let known = self.tasks.entry(task.clone()).or_insert_with(|| Task {
             agent: Some(agent.clone()),
             resources: Resources::ZERO,
@@ -190,20 +205,15 @@ impl Broker {
         now: Timestamp,
         out: &mut Vec<Output>,
     ) {
-        if self.queue.remove(&task).is_some() {
-            self.payloads.remove(&task);
+        if self.withdraw(&task) {
             out.push(Output::Signal(task, News::Withdrawn));
             return;
         }
         if let Some(Task {
             stage: Stage::Placed { .. },
-            agent: Some(place),
             ..
         }) = self.tasks.get(&task)
         {
-            if let Some(agent) = self.agents.0.get_mut(place) {
-                agent.placed.remove(&task);
-            }
             self.forget(&task);
             out.push(Output::Signal(task, News::Withdrawn));
             return;
@@ -228,16 +238,30 @@ impl Broker {
         }
     }
 
-    /// Another step actor may come for it; otherwise it is asked about, and killed if unwanted.
+    /// Takes a request out of the queue: whether it was there.
+    pub(super) fn withdraw(&mut self, task: &TaskId) -> bool {
+        self.payloads.remove(task);
+        self.queue.remove(task).is_some()
+    }
+
+    /// Another step actor may come for it. Until then, what is not launched waits for nothing, and
+    /// what runs is asked about, and killed if unwanted.
     pub(super) fn unheard(&mut self, task: &TaskId, now: Timestamp) {
-        if let Some(known) = self
-            .tasks
-            .get_mut(task)
-            .filter(|known| matches!(known.stage, Stage::Launched))
-        {
-            known.claimed = false;
-            if !known.killing {
-                known.next = Some(now.after(self.settings.orphan_grace));
+        self.withdraw(task);
+        let Some(known) = self.tasks.get_mut(task) else {
+            return;
+        };
+        match &known.stage {
+            Stage::Launched => {
+                known.claimed = false;
+                if !known.killing {
+                    known.next = Some(now.after(self.settings.orphan_grace));
+                }
+            }
+            // On record as placed there: it is launched, and asked about then.
+            Stage::Placed { .. } if self.agents.is_confirmed(known.agent.as_deref(), task) => {}
+            Stage::Placed { .. } => {
+                self.forget(task);
             }
         }
     }

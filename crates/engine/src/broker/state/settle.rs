@@ -8,6 +8,7 @@ use meson_mesos::types::{AgentId, Filters};
 
 use super::super::PLACEMENT_HOLD;
 use super::super::launch::{self, Launchable};
+use super::super::queue::Placed;
 use super::{Broker, KILL_AGAIN, News, Output, Stage, Task};
 
 impl Broker {
@@ -85,7 +86,7 @@ impl Broker {
         if self.queue.is_empty() {
             return;
         }
-        let (ids, offers) = self
+        let offers = self
             .agents
             .open(&executor, &self.settings.executor.resources);
         if offers.is_empty() {
@@ -94,8 +95,8 @@ impl Broker {
         let placed = self
             .queue
             .place(&offers, &self.held, self.settings.policy, now);
-        for (task, entry, offer) in placed {
-            let agent_id = &ids[offer];
+        for Placed { task, entry, offer } in placed {
+            let agent_id = &offers[offer].agent;
             let resources = entry.shape.resources;
             let held = self
                 .held
