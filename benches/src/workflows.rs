@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use meson_core::definition::{
-    Definition, FORMAT, Items, Node, NodeKind, Replication, Step, StepKind,
+    Definition, FORMAT, Items, Node, NodeKind, Replication, Step, StepKind, Unreachable,
 };
 use meson_core::ids::NodeId;
 use meson_core::resources::Resources;
@@ -76,6 +76,7 @@ fn noop(name: String) -> NodeKind {
         prefer: None,
         retries: 0,
         timeout: None,
+        unreachable: Unreachable::default(),
         sla: None,
         preemptible: false,
         spread: None,

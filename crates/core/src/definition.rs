@@ -220,6 +220,9 @@ pub struct Step {
     /// An attempt that runs longer is killed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
+    /// What becomes of an attempt whose agent is out of sight.
+    #[serde(default, skip_serializing_if = "Unreachable::is_default")]
+    pub unreachable: Unreachable,
     /// Wanted done this long after the run's start: orders the queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sla: Option<Duration>,
@@ -239,6 +242,46 @@ pub const DEFAULT_RETRIES: u32 = 2;
 
 fn default_retries() -> u32 {
     DEFAULT_RETRIES
+}
+
+/// What becomes of an attempt whose agent is out of the resource manager's sight. It may still run
+/// there, and may come back.
+///
+/// Whatever is chosen, an attempt that was replaced is killed when it is seen again, and what it
+/// says then changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unreachable {
+    /// Wait until it is back, however long that takes: for steps that must never run twice at the
+    /// same time. Only the step's own timeout, or the end of its run, ends the waiting.
+    Wait,
+    /// After so long another attempt takes over, at the platform's cost.
+    ReplaceAfter(Duration),
+}
+
+impl Unreachable {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Default for Unreachable {
+    /// Five minutes: longer than a reboot, shorter than anybody's patience.
+    fn default() -> Self {
+        Self::ReplaceAfter(Duration::from_secs(300))
+    }
+}
+
+impl std::str::FromStr for Unreachable {
+    type Err = crate::units::UnitError;
+
+    /// `wait`, or the time after which the attempt is replaced.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.trim() == "wait" {
+            return Ok(Self::Wait);
+        }
+        text.parse().map(Self::ReplaceAfter)
+    }
 }
 
 /// An artifact that a step leaves behind.

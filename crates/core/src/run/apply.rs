@@ -346,7 +346,7 @@ fn step(records: &mut dyn RecordsMut, event: &Event) {
         }
         Event::AttemptUnreachable { timer, .. } => {
             step.state = StepState::Unreachable;
-            step.timer = Some(*timer);
+            step.timer = *timer;
         }
         Event::AttemptFailed {
             failure, retry_at, ..

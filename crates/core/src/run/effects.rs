@@ -39,7 +39,7 @@ pub fn effects(plan: &Plan, records: &dyn Records, events: &[Event]) -> Vec<Effe
             | Event::AttemptUnreachable {
                 instance,
                 attempt,
-                timer: at,
+                timer: Some(at),
                 ..
             }
             | Event::TimerMoved {

@@ -148,8 +148,8 @@ pub enum Event {
         instance: Instance,
         /// Which one.
         attempt: Attempt,
-        /// When it is given up.
-        timer: Timestamp,
+        /// When it is given up, if it ever is.
+        timer: Option<Timestamp>,
         /// When.
         at: Timestamp,
     },

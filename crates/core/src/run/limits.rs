@@ -26,5 +26,5 @@ pub const REASON_BYTES: usize = 1_024;
 pub const PLATFORM_RETRIES: u16 = 10;
 /// Attempts of a step instance that may end for want of memory and be tried again with more.
 pub const MEMORY_RETRIES: u16 = 10;
-/// How long an agent may be out of sight before its attempt is replaced.
-pub const UNREACHABLE_GRACE: Duration = Duration::from_secs(300);
+/// How long an attempt that nobody wants any more is waited for while its agent is out of sight.
+pub const UNWANTED_GRACE: Duration = Duration::from_secs(300);

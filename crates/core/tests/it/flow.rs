@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use meson_core::definition::{
     Command, Definition, FORMAT, Items, Join, Node, NodeKind, Param, ParamType, Produces,
-    Replication, Step, StepKind,
+    Replication, Step, StepKind, Unreachable,
 };
 use meson_core::expression::{Expression, Template};
 use meson_core::ids::NodeId;
@@ -52,6 +52,7 @@ pub(crate) fn step(name: &str) -> Flow {
         prefer: None,
         retries: 0,
         timeout: None,
+        unreachable: Unreachable::default(),
         sla: None,
         preemptible: false,
         spread: None,

@@ -1,5 +1,6 @@
 //! Who pays for failures, timeouts, and agents out of sight.
 
+use meson_core::definition::Unreachable;
 use meson_core::ids::Attempt;
 use meson_core::run::record::KillReason;
 use meson_core::run::{
@@ -258,4 +259,106 @@ fn repeated_word_costs_no_event() {
         [],
         "it is past that"
     );
+}
+
+#[test]
+fn item_12_unreachable_policy_replaces_after_the_steps_own_time() {
+    let policy = Unreachable::ReplaceAfter(Duration::from_secs(40));
+    let mut world = World::begin(step("a").with(|step| step.unreachable = policy).define());
+    world.run_on("a");
+    let since = world.now.0;
+    world.feed(Input::Unreachable {
+        instance: at(0, &[]),
+        attempt: Attempt(1),
+    });
+    let record = world.step_record(&at(0, &[])).unwrap();
+    assert_eq!(record.timer.unwrap().0, since + 40_000);
+    world.fire("a");
+    let record = world.step_record(&at(0, &[])).unwrap();
+    assert_eq!(record.attempt, Attempt(2));
+    assert_eq!(
+        record.spent[FailureClass::Platform as usize],
+        1,
+        "the platform pays"
+    );
+    assert_eq!(record.spent[FailureClass::Step as usize], 0);
+}
+
+#[test]
+fn item_12_unreachable_policy_waits_for_ever_if_told_to() {
+    let mut world = World::begin(
+        step("a")
+            .with(|step| step.unreachable = Unreachable::Wait)
+            .define(),
+    );
+    world.run_on("a");
+    world.feed(Input::Unreachable {
+        instance: at(0, &[]),
+        attempt: Attempt(1),
+    });
+    assert_eq!(world.step_record(&at(0, &[])).unwrap().timer, None);
+    world.run_on("a");
+    let record = world.step_record(&at(0, &[])).unwrap();
+    assert_eq!(
+        (record.state, record.attempt),
+        (StepState::Running, Attempt(1))
+    );
+}
+
+#[test]
+fn item_12_unreachable_policy_waits_no_longer_than_the_timeout_of_the_step() {
+    let mut world = World::begin(
+        step("a")
+            .timeout(Duration::from_secs(3_600))
+            .with(|step| step.unreachable = Unreachable::Wait)
+            .define(),
+    );
+    world.run_on("a");
+    world.feed(Input::Unreachable {
+        instance: at(0, &[]),
+        attempt: Attempt(1),
+    });
+    world.fire("a");
+    let record = world.step_record(&at(0, &[])).unwrap();
+    assert_eq!(record.state, StepState::TimedOut);
+}
+
+#[test]
+fn item_12_unreachable_policy_to_wait_does_not_hold_up_a_cancelled_run() {
+    let mut world = World::begin(
+        step("a")
+            .with(|step| step.unreachable = Unreachable::Wait)
+            .define(),
+    );
+    world.run_on("a");
+    world.feed(Input::Unreachable {
+        instance: at(0, &[]),
+        attempt: Attempt(1),
+    });
+    world.feed(Input::Cancel {
+        reason: "enough".to_owned(),
+    });
+    world.fire("a");
+    let record = world.step_record(&at(0, &[])).unwrap();
+    assert_eq!(record.state, StepState::Killed);
+}
+
+#[test]
+fn item_13_out_of_memory_is_counted_apart_from_other_failures() {
+    let mut world = World::begin(step("a").retries(1).define());
+    world.fail("a", FailureClass::OutOfMemory);
+    world.fire("a");
+    world.fail("a", FailureClass::Step);
+    world.fire("a");
+    let record = world.step_record(&at(0, &[])).unwrap();
+    assert_eq!((record.spent, record.attempt), ([1, 0, 0, 1], Attempt(3)));
+    world.fail("a", FailureClass::OutOfMemory);
+    world.fire("a");
+    assert_eq!(
+        world.state(),
+        RunState::Running,
+        "more memory is the platform's to give, whatever the step has spent"
+    );
+    world.fail("a", FailureClass::Step);
+    assert_eq!(world.state(), RunState::Failed);
 }

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use meson_core::definition::{Command, DEFAULT_RETRIES, Produces, Step, StepKind};
+use meson_core::definition::{Command, DEFAULT_RETRIES, Produces, Step, StepKind, Unreachable};
 use meson_core::expression::{Expression, Template};
 use meson_core::matching::Spread;
 use starlark::collections::SmallMap;
@@ -141,6 +141,7 @@ fn step(
         spread,
         retries: args.count("retries", 0)?.unwrap_or(DEFAULT_RETRIES),
         timeout: args.parsed("timeout")?,
+        unreachable: unreachable(&args)?,
         sla: args.parsed("sla")?,
         region: args.text("region")?.unwrap_or_default(),
         pool: args.text("pool")?.unwrap_or_default(),
@@ -153,6 +154,14 @@ fn step(
         name,
     };
     Ok(StepValue(session.add_step(step)?))
+}
+
+/// `"wait"`, or a duration.
+fn unreachable(args: &Arguments<'_>) -> Result<Unreachable, Fault> {
+    let policy = args.parsed("unreachable").map_err(|fault| {
+        fault.help("write \"wait\", or the time after which another attempt takes over, as \"10m\"")
+    })?;
+    Ok(policy.unwrap_or_default())
 }
 
 fn produces(args: &Arguments<'_>, outputs: &[String]) -> Result<Vec<Produces>, Fault> {

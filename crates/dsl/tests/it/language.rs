@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use meson_core::definition::{Command, Items, Join, NodeKind, ParamType, Replication, StepKind};
+use meson_core::definition::{
+    Command, Items, Join, NodeKind, ParamType, Replication, StepKind, Unreachable,
+};
 use meson_core::matching::Spread;
 use meson_core::resources::MilliCpus;
 use meson_core::units::{Bytes, Duration};
@@ -88,7 +90,7 @@ fn every_common_argument_arrives() {
     let step = step(
         "python(script = \"a.py\", name = None, title = \"Train\", env = {\"A\": \"1\"}, inputs = {\"model\": \"m\"}, outputs = [\"o\"], \
          produces = [artifact(\"m\", id = \"m-1\")], resources = {\"cpus\": 0.25, \"mem\": \"1g\", \"disk\": \"2g\", \"gpus\": 1}, \
-         where = \"attributes.disk == 'ssd'\", prefer = \"zone == 'a'\", preemptible = True, spread = \"zones\", retries = 0, timeout = \"90s\", sla = \"2h\", region = \"eu\", \
+         where = \"attributes.disk == 'ssd'\", prefer = \"zone == 'a'\", preemptible = True, spread = \"zones\", retries = 0, timeout = \"90s\", unreachable = \"10m\", sla = \"2h\", region = \"eu\", \
          pool = \"gpu\", owner = \"ml\")",
     );
     assert_eq!(
@@ -124,6 +126,10 @@ fn every_common_argument_arrives() {
             Some(Duration::from_secs(90)),
             Some(Duration::from_secs(7200))
         )
+    );
+    assert_eq!(
+        step.unreachable,
+        Unreachable::ReplaceAfter(Duration::from_secs(600))
     );
     assert_eq!(
         (

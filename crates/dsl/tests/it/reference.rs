@@ -100,6 +100,7 @@ fn every_function_and_every_warning_is_described() {
         "spread",
         "retries",
         "timeout",
+        "unreachable",
         "sla",
         "region",
         "pool",

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Rejected, Transition, back_off, cut, outputs};
+use crate::definition::Unreachable;
 use crate::ids::{Attempt, Instance, TaskId};
 use crate::run::event::{Event, Late};
 use crate::run::input::{Failure, FailureClass, Outcome};
@@ -10,7 +11,7 @@ use crate::run::limits;
 use crate::run::record::{KillReason, Phase, StepRecord, StepState};
 use crate::run::state::header;
 use crate::sizing::Usage;
-use crate::units::Timestamp;
+use crate::units::{Duration, Timestamp};
 
 impl Transition<'_> {
     /// The step's record, if the attempt is the one that is under way. Word of another one is
@@ -124,8 +125,8 @@ impl Transition<'_> {
         attempt: Attempt,
     ) -> Result<(), Rejected> {
         let record = self.current(instance, attempt, Late::Alive)?;
-        if record.is_some_and(|record| record.state != StepState::Unreachable) {
-            let timer = self.now.after(limits::UNREACHABLE_GRACE);
+        if let Some(record) = record.filter(|record| record.state != StepState::Unreachable) {
+            let timer = self.given_up_at(instance, &record);
             let instance = instance.clone();
             self.emit(Event::AttemptUnreachable {
                 instance,
@@ -135,6 +136,27 @@ impl Transition<'_> {
             });
         }
         Ok(())
+    }
+
+    /// Until when an attempt that is out of sight from now on is waited for.
+    fn given_up_at(&self, instance: &Instance, record: &StepRecord) -> Option<Timestamp> {
+        if record.kill.is_some() {
+            return Some(self.now.after(limits::UNWANTED_GRACE));
+        }
+        let step = self.plan.step(instance.node)?;
+        match step.unreachable {
+            Unreachable::ReplaceAfter(grace) => Some(self.now.after(grace)),
+            Unreachable::Wait => {
+                let limit = step.timeout?;
+                Some(
+                    record
+                        .started_at
+                        .unwrap_or(self.now)
+                        .after(limit)
+                        .max(self.now),
+                )
+            }
+        }
     }
 
     pub(super) fn attempt_ended(
@@ -304,17 +326,12 @@ impl Transition<'_> {
     fn give_up(&mut self, instance: &Instance, record: &StepRecord) {
         let failure = match record.kill {
             Some(KillReason::Timeout) => self.too_long(instance),
-            _ => {
-                let message = format!(
-                    "its agent was out of sight for {}",
-                    limits::UNREACHABLE_GRACE
-                );
-                Failure {
-                    class: FailureClass::Platform,
-                    message,
-                    retryable: true,
-                }
-            }
+            _ => match self.plan.step(instance.node).map(|step| step.unreachable) {
+                // It waits for its agent, and only its own timeout ends that.
+                Some(Unreachable::Wait) => self.too_long(instance),
+                Some(Unreachable::ReplaceAfter(grace)) => out_of_sight(grace),
+                None => out_of_sight(limits::UNWANTED_GRACE),
+            },
         };
         if matches!(record.kill, Some(KillReason::Cancelled | KillReason::Lost)) {
             return self.end_step(instance, StepState::Killed, Some(failure), BTreeMap::new());
@@ -326,5 +343,13 @@ impl Transition<'_> {
         if waits {
             self.start_attempt(instance.clone());
         }
+    }
+}
+
+fn out_of_sight(grace: Duration) -> Failure {
+    Failure {
+        class: FailureClass::Platform,
+        message: format!("its agent was out of sight for {grace}"),
+        retryable: true,
     }
 }

@@ -13,8 +13,7 @@ pub fn back_off(task: &TaskId, class: FailureClass, failures: u16) -> Duration {
     let (first, limit) = match class {
         // The step's own failure: give what it depends on time to recover.
         FailureClass::Step | FailureClass::Timeout => (1_000u64, 300_000u64),
-        // The platform's: another agent will probably do.
-        // So will more memory.
+        // The platform's: another agent will probably do, and so will more memory.
         FailureClass::Platform | FailureClass::OutOfMemory => (200, 30_000),
     };
     let doubled = first
