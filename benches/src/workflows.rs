@@ -80,7 +80,7 @@ fn noop(name: String) -> NodeKind {
         sla: None,
         preemptible: false,
         spread: None,
-        region: String::new(),
+        regions: Vec::new(),
         pool: String::new(),
         owner: String::new(),
     }))

@@ -226,9 +226,10 @@ pub struct Step {
     /// Wanted done this long after the run's start: orders the queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sla: Option<Duration>,
-    /// Another region than the workflow's; empty: the workflow's.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub region: String,
+    /// Other regions than the workflow's, in order of preference: the first whose pool can be
+    /// reached; empty: the workflow's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub regions: Vec<String>,
     /// Another pool than the default one; empty: the default.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub pool: String,

@@ -40,6 +40,7 @@ pub mod options;
 pub mod peers;
 pub mod pool;
 pub mod progress;
+mod reach;
 mod router;
 mod step;
 pub mod views;

@@ -171,6 +171,10 @@ pub(crate) fn run(detail: &RunDetail) -> String {
             .unwrap_or_default();
         let details: Vec<String> = [
             live.host.as_ref().map(|host| format!("on {host}")),
+            live.pool
+                .as_ref()
+                .filter(|pool| *pool != "default")
+                .map(|pool| format!("in pool {pool}")),
             live.percent.map(|percent| format!("{percent}%")),
             live.usage.as_ref().map(usage::of_attempt),
             Some(live.message.clone()).filter(|message| !message.is_empty()),

@@ -144,6 +144,9 @@ pub struct LiveAttempt {
     /// The host that it runs on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    /// The pool that it was placed in, or went to because its first choice could not be reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
     /// A page to look at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,

@@ -213,7 +213,15 @@ impl Slurm {
 /// What programs expect to find, and what changes how Slurm's commands find their cluster.
 fn inherited() -> impl Iterator<Item = (OsString, OsString)> {
     [
-        "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "SLURM_CONF",
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "SHELL",
+        "LANG",
+        "LC_ALL",
+        "TZ",
+        "SLURM_CONF",
     ]
     .into_iter()
     .filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?)))
@@ -224,8 +232,7 @@ async fn read(pipe: Option<impl AsyncRead + Unpin>) -> Option<String> {
     let mut bytes = Vec::new();
     let mut pipe = pipe?.take(MAX_OUTPUT_BYTES + 1);
     pipe.read_to_end(&mut bytes).await.ok()?;
-    (bytes.len() as u64 <= MAX_OUTPUT_BYTES)
-        .then(|| String::from_utf8_lossy(&bytes).into_owned())
+    (bytes.len() as u64 <= MAX_OUTPUT_BYTES).then(|| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]

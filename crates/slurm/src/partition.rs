@@ -33,11 +33,17 @@ mod tests {
 
     #[test]
     fn a_partition_is_up_or_is_not() {
-        let line =
-            "PartitionName=main AllowGroups=ALL Default=YES State=INACTIVE TotalCPUs=6 TotalNodes=2";
+        let line = "PartitionName=main AllowGroups=ALL Default=YES State=INACTIVE TotalCPUs=6 TotalNodes=2";
         let partition = Partition::parse(line).unwrap();
-        assert_eq!((partition.name.as_str(), partition.is_up()), ("main", false));
-        assert!(Partition::parse(&line.replace("INACTIVE", "UP")).unwrap().is_up());
+        assert_eq!(
+            (partition.name.as_str(), partition.is_up()),
+            ("main", false)
+        );
+        assert!(
+            Partition::parse(&line.replace("INACTIVE", "UP"))
+                .unwrap()
+                .is_up()
+        );
         assert_eq!(Partition::parse("Partition nope not found"), None);
     }
 }

@@ -102,6 +102,7 @@ pub fn apply(records: &mut dyn RecordsMut, event: &Event) {
             ..
         } => measured(records, instance, *asked_mem, usage, *end),
         Event::AttemptRequested { .. }
+        | Event::AttemptSpilled { .. }
         | Event::AttemptLaunching { .. }
         | Event::AttemptRunning { .. }
         | Event::AttemptUnreachable { .. }
@@ -330,9 +331,15 @@ fn step(records: &mut dyn RecordsMut, event: &Event) {
     let before = step.state;
     match event {
         Event::AttemptRequested { .. } => step.state = StepState::Requested,
-        Event::AttemptLaunching { agent, host, .. } => {
+        Event::AttemptSpilled { to, .. } => {
+            step.place.get_or_insert_default().pool.clone_from(to);
+        }
+        Event::AttemptLaunching {
+            pool, agent, host, ..
+        } => {
             step.state = StepState::Launching;
             let place = step.place.get_or_insert_default();
+            place.pool.clone_from(pool);
             place.agent.clone_from(agent);
             place.host.clone_from(host);
         }

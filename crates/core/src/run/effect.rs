@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::record::Place;
 use crate::definition::Definition;
 use crate::expression::{Expression, ResolvedText};
 use crate::ids::{Attempt, Instance, TaskId};
@@ -34,9 +35,9 @@ pub enum Effect {
         instance: Instance,
         /// Which one; its number is part of the task id.
         attempt: Attempt,
-        /// What was known of the agent when this actor last heard: the attempt is to be
-        /// adopted, not launched again.
-        launched_on: Option<String>,
+        /// Where it was when this actor last heard: with an agent it is to be adopted there, not
+        /// launched again; without one it waits in that pool.
+        place: Option<Box<Place>>,
     },
     /// Finish a no-op attempt: feed [`Input::Ended`](super::Input::Ended) at once.
     CompleteNoop {
@@ -114,7 +115,7 @@ pub struct LaunchSpec {
     pub deadline: Option<Timestamp>,
     /// Who pays.
     pub owner: String,
-    /// Where; empty: the coordinator's own region.
+    /// Where it goes first of all; empty: wherever its run is at home.
     pub region: String,
     /// Which pool; empty: the default.
     pub pool: String,

@@ -334,7 +334,9 @@ pub enum Phase {
 /// Where an attempt is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
-    /// The Mesos agent's id.
+    /// The pool that it was placed in, or waits in if that is not its first choice.
+    pub pool: String,
+    /// The Mesos agent's id; empty: none yet.
     pub agent: String,
     /// Its host.
     pub host: String,

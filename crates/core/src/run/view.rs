@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::key::{Family, RecordKey, Scan};
 use super::plan::Plan;
-use super::record::{Group, GroupState, Record, StepRecord, StepState, Summary};
+use super::record::{Group, GroupState, Place, Record, StepRecord, StepState, Summary};
 use super::records::Records;
 use super::scope::Scope;
 use super::state::{State, header, samples, status, summary};
@@ -77,6 +77,8 @@ pub struct StepView {
     pub finished_at: Option<String>,
     /// Where the newest attempt runs or ran.
     pub host: Option<String>,
+    /// The pool that it was placed in, or went to because its first choice could not be reached.
+    pub pool: Option<String>,
     /// Where to look at its process.
     pub url: Option<String>,
     /// The round of the innermost repeat around it, from 1.
@@ -213,6 +215,8 @@ pub struct IterationView {
     pub finished_at: Option<String>,
     /// Where it runs or ran.
     pub host: Option<String>,
+    /// The pool that it was placed in.
+    pub pool: Option<String>,
     /// Where to look at its process.
     pub url: Option<String>,
     /// What the newest attempt used, once it has ended.
@@ -331,6 +335,7 @@ fn view_step(state: &State<'_>, node: NodeId) -> Option<StepView> {
         started_at: None,
         finished_at: None,
         host: None,
+        pool: None,
         url: None,
         round: round.map(|round| round.saturating_add(1)),
         usage: None,
@@ -369,7 +374,8 @@ fn view_step(state: &State<'_>, node: NodeId) -> Option<StepView> {
                 .map(|failure| failure.message.clone());
             view.started_at = record.started_at.map(|at| at.to_rfc3339());
             view.finished_at = record.ended_at.map(|at| at.to_rfc3339());
-            view.host = record.place.as_ref().map(|place| place.host.clone());
+            view.host = place(record.place.as_deref(), |place| &place.host);
+            view.pool = place(record.place.as_deref(), |place| &place.pool);
             view.url = record.place.as_ref().and_then(|place| place.url.clone());
         }
     }
@@ -544,9 +550,15 @@ fn view_iteration(
             .map(|failure| failure.message.clone()),
         started_at: record.started_at.map(|at| at.to_rfc3339()),
         finished_at: record.ended_at.map(|at| at.to_rfc3339()),
-        host: record.place.as_ref().map(|place| place.host.clone()),
+        host: place(record.place.as_deref(), |place| &place.host),
+        pool: place(record.place.as_deref(), |place| &place.pool),
         url: record.place.as_ref().and_then(|place| place.url.clone()),
         usage: record.usage.as_deref().copied(),
         asked: AskedView::of(record),
     }
+}
+
+/// What is known of a place; nothing if it is empty.
+fn place(place: Option<&Place>, part: impl FnOnce(&Place) -> &String) -> Option<String> {
+    place.map(part).filter(|part| !part.is_empty()).cloned()
 }

@@ -56,7 +56,7 @@ pub(crate) fn step(name: &str) -> Flow {
         sla: None,
         preemptible: false,
         spread: None,
-        region: String::new(),
+        regions: Vec::new(),
         pool: String::new(),
         owner: String::new(),
     }))

@@ -119,6 +119,7 @@ fn an_attempt_out_of_sight_is_replaced_and_the_late_comer_killed() {
     world.feed(Input::Unreachable {
         instance: at(0, &[]),
         attempt: Attempt(1),
+        reason: None,
     });
     world.pending.clear();
     world.fire("a");
@@ -130,7 +131,7 @@ fn an_attempt_out_of_sight_is_replaced_and_the_late_comer_killed() {
         Effect::StartAttempt {
             instance: at(0, &[]),
             attempt: Attempt(2),
-            launched_on: None,
+            place: None,
         },
     ];
     assert_eq!(world.pending, expected);
@@ -167,6 +168,7 @@ fn an_attempt_that_comes_back_in_time_goes_on() {
     world.feed(Input::Unreachable {
         instance: at(0, &[]),
         attempt: Attempt(1),
+        reason: None,
     });
     world.now.0 += 1_000;
     world.run_on("a");
@@ -232,6 +234,7 @@ fn repeated_word_costs_no_event() {
     let launching = Input::Launching {
         instance: instance.clone(),
         attempt,
+        pool: "eu".to_owned(),
         agent: "1".to_owned(),
         host: "h".to_owned(),
     };
@@ -246,7 +249,11 @@ fn repeated_word_costs_no_event() {
             attempt,
             url: None,
         },
-        Input::Unreachable { instance, attempt },
+        Input::Unreachable {
+            instance,
+            attempt,
+            reason: None,
+        },
     ] {
         assert_eq!(world.feed(input.clone()).len(), 1, "{input:?}");
         assert_eq!(world.feed(input.clone()), [], "{input:?}");
@@ -270,6 +277,7 @@ fn item_12_unreachable_policy_replaces_after_the_steps_own_time() {
     world.feed(Input::Unreachable {
         instance: at(0, &[]),
         attempt: Attempt(1),
+        reason: None,
     });
     let record = world.step_record(&at(0, &[])).unwrap();
     assert_eq!(record.timer.unwrap().0, since + 40_000);
@@ -295,6 +303,7 @@ fn item_12_unreachable_policy_waits_for_ever_if_told_to() {
     world.feed(Input::Unreachable {
         instance: at(0, &[]),
         attempt: Attempt(1),
+        reason: None,
     });
     assert_eq!(world.step_record(&at(0, &[])).unwrap().timer, None);
     world.run_on("a");
@@ -317,6 +326,7 @@ fn item_12_unreachable_policy_waits_no_longer_than_the_timeout_of_the_step() {
     world.feed(Input::Unreachable {
         instance: at(0, &[]),
         attempt: Attempt(1),
+        reason: None,
     });
     world.fire("a");
     let record = world.step_record(&at(0, &[])).unwrap();
@@ -334,6 +344,7 @@ fn item_12_unreachable_policy_to_wait_does_not_hold_up_a_cancelled_run() {
     world.feed(Input::Unreachable {
         instance: at(0, &[]),
         attempt: Attempt(1),
+        reason: None,
     });
     world.feed(Input::Cancel {
         reason: "enough".to_owned(),

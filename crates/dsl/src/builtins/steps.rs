@@ -124,6 +124,18 @@ fn step(
             .arg("spread"));
         }
     };
+    let (regions, pool) = (regions(&args)?, args.text("pool")?.unwrap_or_default());
+    if regions.len() > 1 && !pool.is_empty() {
+        return Err(Fault::new(
+            "arguments",
+            format!(
+                "`pool` is one resource manager, and `region` names {}",
+                regions.len()
+            ),
+        )
+        .help("leave `pool` out to take each region's own")
+        .arg("pool"));
+    }
     let step = Step {
         name: String::new(),
         title: args.text("title")?.unwrap_or_default(),
@@ -143,8 +155,8 @@ fn step(
         timeout: args.parsed("timeout")?,
         unreachable: unreachable(&args)?,
         sla: args.parsed("sla")?,
-        region: args.text("region")?.unwrap_or_default(),
-        pool: args.text("pool")?.unwrap_or_default(),
+        regions,
+        pool,
         owner: args.text("owner")?.unwrap_or_default(),
     };
     let step = StepDef {
@@ -162,6 +174,26 @@ fn unreachable(args: &Arguments<'_>) -> Result<Unreachable, Fault> {
         fault.help("write \"wait\", or the time after which another attempt takes over, as \"10m\"")
     })?;
     Ok(policy.unwrap_or_default())
+}
+
+/// One region, or several in order of preference.
+fn regions(args: &Arguments<'_>) -> Result<Vec<String>, Fault> {
+    let regions = args.text_or_texts("region")?;
+    for (index, region) in regions.iter().enumerate() {
+        if region.trim().is_empty() {
+            return Err(Fault::new("region", "an empty text is no region")
+                .help("leave `region` out for the workflow's own")
+                .arg("region"));
+        }
+        if regions[..index].contains(region) {
+            return Err(
+                Fault::new("duplicate", format!("`{region}` is twice in `region`"))
+                    .help("a list of regions is in order of preference: leave one of them out")
+                    .arg("region"),
+            );
+        }
+    }
+    Ok(regions)
 }
 
 fn produces(args: &Arguments<'_>, outputs: &[String]) -> Result<Vec<Produces>, Fault> {

@@ -133,11 +133,11 @@ fn every_common_argument_arrives() {
     );
     assert_eq!(
         (
-            step.region.as_str(),
+            step.regions.join(" "),
             step.pool.as_str(),
             step.owner.as_str()
         ),
-        ("eu", "gpu", "ml")
+        ("eu".to_owned(), "gpu", "ml")
     );
 }
 
@@ -165,6 +165,21 @@ fn a_step_may_be_left_to_learn_what_it_needs() {
     );
     assert_eq!(call("").auto.unwrap().max_mem, Bytes::from_mib(1_024));
     assert_eq!(step("noop(resources = {\"mem\": \"1g\"})").auto, None);
+}
+
+#[test]
+fn a_step_may_name_one_region_or_several_in_order() {
+    for (call, regions) in [
+        ("noop()", ""),
+        ("noop(region = \"eu\")", "eu"),
+        ("noop(region = [\"us\", \"eu\", \"ap\"])", "us eu ap"),
+    ] {
+        assert_eq!(
+            crate::support::step(call).regions.join(" "),
+            regions,
+            "{call}"
+        );
+    }
 }
 
 #[test]

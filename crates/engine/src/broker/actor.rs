@@ -94,7 +94,13 @@ impl BrokerActor {
                         .get(&task)
                         .filter(|observer| observer.connected())
                     {
-                        Some(observer) => observer.do_send(Signal::from((task, news))),
+                        Some(observer) => {
+                            let mut signal = Signal::from((task, news));
+                            if let Signal::Placed { pool, .. } = &mut signal {
+                                pool.clone_from(&self.context.pool);
+                            }
+                            observer.do_send(signal);
+                        }
                         None => {
                             self.observers.remove(&task);
                             self.state.handle(
@@ -154,6 +160,7 @@ impl Actor for BrokerActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
+        self.context.in_session(false);
         let sessions = keep_subscribed(
             self.context.clone(),
             Arc::clone(&self.manager),
@@ -328,6 +335,7 @@ impl Handler<SessionUp> for BrokerActor {
 
     fn handle(&mut self, up: SessionUp, ctx: &mut Context<Self>) {
         self.calls = Some(up.lanes);
+        self.context.in_session(true);
         self.input(Input::Subscribed(up.framework), ctx);
     }
 }
@@ -337,6 +345,7 @@ impl Handler<SessionDown> for BrokerActor {
 
     fn handle(&mut self, _: SessionDown, ctx: &mut Context<Self>) {
         self.calls = None;
+        self.context.in_session(false);
         self.input(Input::Disconnected, ctx);
     }
 }

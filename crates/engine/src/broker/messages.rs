@@ -133,6 +133,8 @@ pub enum Signal {
     Placed {
         /// The attempt.
         task: TaskId,
+        /// The broker's pool.
+        pool: String,
         /// The agent's id.
         agent: String,
         /// The agent's host name.

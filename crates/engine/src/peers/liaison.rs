@@ -151,6 +151,7 @@ async fn hear(
                 Some(out) => liaison.send(Up(out)).await,
                 None => Ok(()),
             },
+            FromBroker::Session(session) => liaison.send(Session(session)).await,
             FromBroker::Signal(signal) => liaison.send(News(signal)).await,
         };
         if sent.is_err() {
@@ -168,6 +169,11 @@ struct Up(mpsc::Sender<ToBroker>);
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Over;
+
+/// The broker has a session with the resource manager, or has none.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Session(bool);
 
 /// A signal arrived.
 #[derive(Message)]
@@ -214,6 +220,17 @@ impl Handler<Over> for Liaison {
 
     fn handle(&mut self, _: Over, _: &mut Context<Self>) {
         self.hang_up();
+    }
+}
+
+impl Handler<Session> for Liaison {
+    type Result = ();
+
+    fn handle(&mut self, Session(session): Session, _: &mut Context<Self>) {
+        if self.out.is_some() {
+            let brokers = self.node.brokers();
+            brokers.publish_remote_session(&self.pool, session);
+        }
     }
 }
 

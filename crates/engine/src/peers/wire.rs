@@ -130,6 +130,8 @@ pub(crate) struct Request {
 pub(crate) enum FromBroker {
     /// It is there, and hears what is said from here on.
     Up,
+    /// Whether it has a session with the resource manager.
+    Session(bool),
     /// News of an attempt.
     Signal(Signal),
 }

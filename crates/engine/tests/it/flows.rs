@@ -42,7 +42,7 @@ fn step_of(name: &str, kind: StepKind) -> Step {
         sla: None,
         preemptible: false,
         spread: None,
-        region: String::new(),
+        regions: Vec::new(),
         pool: String::new(),
         owner: String::new(),
     }

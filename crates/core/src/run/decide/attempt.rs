@@ -8,7 +8,7 @@ use crate::ids::{Attempt, Instance, TaskId};
 use crate::run::event::{Event, Late};
 use crate::run::input::{Failure, FailureClass, Outcome};
 use crate::run::limits;
-use crate::run::record::{KillReason, Phase, StepRecord, StepState};
+use crate::run::record::{KillReason, Phase, Place, StepRecord, StepState};
 use crate::run::state::header;
 use crate::sizing::Usage;
 use crate::units::{Duration, Timestamp};
@@ -60,12 +60,44 @@ impl Transition<'_> {
         Ok(())
     }
 
+    /// An attempt that was placed does not move: it may run there.
+    pub(super) fn spilled(
+        &mut self,
+        instance: &Instance,
+        attempt: Attempt,
+        [from, to]: [&String; 2],
+        reason: &str,
+    ) -> Result<(), Rejected> {
+        let Some(record) = self.current(instance, attempt, Late::Alive)? else {
+            return Ok(());
+        };
+        let placed = record
+            .place
+            .as_ref()
+            .is_some_and(|place| !place.agent.is_empty());
+        if matches!(record.state, StepState::Ready | StepState::Requested)
+            && !placed
+            && record.kill.is_none()
+        {
+            self.emit(Event::AttemptSpilled {
+                instance: instance.clone(),
+                attempt,
+                from: from.clone(),
+                to: to.clone(),
+                reason: cut(reason, limits::REASON_BYTES).to_owned(),
+                at: self.now,
+            });
+        }
+        Ok(())
+    }
+
     pub(super) fn launching(
         &mut self,
         instance: &Instance,
         attempt: Attempt,
-        agent: &str,
-        host: &str,
+        Place {
+            pool, agent, host, ..
+        }: Place,
     ) -> Result<(), Rejected> {
         let Some(record) = self.current(instance, attempt, Late::Alive)? else {
             return Ok(());
@@ -79,11 +111,11 @@ impl Transition<'_> {
         if matches!(record.state, StepState::Ready | StepState::Requested)
             || (record.state == StepState::Launching && elsewhere())
         {
-            let (agent, host) = (agent.to_owned(), host.to_owned());
             let instance = instance.clone();
             self.emit(Event::AttemptLaunching {
                 instance,
                 attempt,
+                pool,
                 agent,
                 host,
                 at: self.now,
@@ -123,14 +155,17 @@ impl Transition<'_> {
         &mut self,
         instance: &Instance,
         attempt: Attempt,
+        reason: Option<&str>,
     ) -> Result<(), Rejected> {
         let record = self.current(instance, attempt, Late::Alive)?;
         if let Some(record) = record.filter(|record| record.state != StepState::Unreachable) {
             let timer = self.given_up_at(instance, &record);
+            let reason = reason.map(|reason| cut(reason, limits::REASON_BYTES).to_owned());
             let instance = instance.clone();
             self.emit(Event::AttemptUnreachable {
                 instance,
                 attempt,
+                reason,
                 timer,
                 at: self.now,
             });
@@ -349,7 +384,7 @@ impl Transition<'_> {
 fn out_of_sight(grace: Duration) -> Failure {
     Failure {
         class: FailureClass::Platform,
-        message: format!("its agent was out of sight for {grace}"),
+        message: format!("it was out of sight for {grace}"),
         retryable: true,
     }
 }

@@ -142,8 +142,7 @@ impl World {
                         mem: Size::from_mib(16),
                         ..Resources::ZERO
                     },
-                    require: None,
-                    prefer: None,
+                    ..Shape::default()
                 },
                 owner: format!("owner-{}", task % 2),
                 deadline: None,

@@ -52,17 +52,24 @@ impl Broker {
                 },
             ));
         } else {
-            self.requeue(task);
+            self.requeue(task, out);
         }
     }
 
-    /// A placement came to nothing: the request waits again, in its old place.
-    pub(super) fn requeue(&mut self, task: TaskId) {
+    /// A placement came to nothing: the request waits again, in its old place. One that nobody
+    /// hears does not: its step actor is gone, or went to another pool, and if anybody does hear, he
+    /// asks again.
+    pub(super) fn requeue(&mut self, task: TaskId, out: &mut Vec<Output>) {
         if let Some(Task {
             stage: Stage::Placed { entry, payload, .. },
+            claimed,
             ..
         }) = self.forget(&task)
         {
+            if !claimed {
+                out.push(Output::Signal(task, News::Withdrawn));
+                return;
+            }
             self.payloads.insert(task.clone(), payload);
             self.queue.add(task, *entry);
             self.hungry = true;

@@ -15,7 +15,7 @@ impl Broker {
     /// Draws the conclusions: places, launches, gives back, asks again. To be called after each burst
     /// of inputs and when [`wake_at`](Self::wake_at) says.
     pub fn settle(&mut self, now: Timestamp, out: &mut Vec<Output>) {
-        self.end_holds(now);
+        self.end_holds(now, out);
         if self.connected {
             self.place(now, out);
             self.launch(out);
@@ -52,7 +52,7 @@ impl Broker {
     }
 
     /// Placements that were not confirmed in time go back into the queue.
-    pub(super) fn end_holds(&mut self, now: Timestamp) {
+    pub(super) fn end_holds(&mut self, now: Timestamp, out: &mut Vec<Output>) {
         let late: Vec<(TaskId, String)> = self
             .tasks
             .iter()
@@ -70,7 +70,7 @@ impl Broker {
                 _ => agent.placed.remove(&task),
             });
             if confirmed != Some(true) {
-                self.requeue(task);
+                self.requeue(task, out);
             }
         }
     }

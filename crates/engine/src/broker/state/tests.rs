@@ -5,6 +5,7 @@ use meson_mesos::types::{
     CommandInfo, Offer, OfferId, Resource, StatusReason, StatusSource, TaskState,
 };
 
+use super::super::PLACEMENT_HOLD;
 use super::*;
 
 struct World {
@@ -231,6 +232,21 @@ fn a_placement_that_is_not_confirmed_in_time_waits_again_and_a_late_word_ends_th
     let out = world.tell(Input::Confirm(task(1)));
     assert_eq!(failure(&out), Some(FailureClass::Platform));
     assert_eq!(world.broker.queued(), 0);
+}
+
+#[test]
+fn a_placement_that_nobody_hears_of_does_not_wait_again() {
+    let mut world = World::new();
+    world.enqueue(1, 1);
+    world.enqueue(2, 1);
+    world.offer("o1", "a", 4);
+    world.tell(Input::Unheard(task(1)));
+    let out = world.wait(PLACEMENT_HOLD.0);
+    assert!(
+        out.contains(&Output::Signal(task(1), News::Withdrawn)),
+        "whoever does hear asks again: {out:?}"
+    );
+    assert_eq!((world.broker.queued(), world.broker.live()), (0, 1));
 }
 
 #[test]
