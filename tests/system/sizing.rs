@@ -140,3 +140,30 @@ fn an_attempt_that_runs_out_of_memory_is_tried_again_with_more_and_costs_no_retr
     let profile = dev.json(&["profile", "hungry"]);
     assert_eq!(profile["steps"][0]["out_of_memory"], 2, "{profile:#}");
 }
+
+#[test]
+fn an_agent_that_ends_a_container_for_its_memory_costs_the_platform_too() {
+    let dev = Dev::start(&["--agents", "1", "--enforce-memory=agents"]);
+    // The container may use what its executor asked for beside.
+    let script = format!(
+        "hold = command(run = \"{}\", retries = 0, resources = auto(cpus = 0.5, mem = \"64m\", max_mem = \"2g\"))\nworkflow(name = \"limited\", flow = start >> hold >> end)\n",
+        holds(400)
+    );
+    let file = dev.workflow("limited", &[("limited.star", &script)]);
+    let id = dev.submit(&file, &[]);
+    let run = dev.ended(&id, SOON);
+    assert_eq!(run["state"], "succeeded", "{run:#}");
+    let hold = find_step(&run, "hold").unwrap();
+    assert!(
+        hold["retries_used"]["out_of_memory"].as_u64() >= Some(2),
+        "{run:#}"
+    );
+    assert_eq!(hold["retries_used"]["step"], 0, "{run:#}");
+    let failed = texts(&dev, &id, "attempt_failed");
+    assert!(
+        failed
+            .iter()
+            .any(|text| text.contains("REASON_CONTAINER_LIMITATION_MEMORY")),
+        "{failed:#?}"
+    );
+}

@@ -37,9 +37,19 @@ pub(crate) struct Options {
     /// What each agent has, like `cpus:4;mem:8192`; this machine's share otherwise.
     #[arg(long, value_name = "RESOURCES")]
     resources: Option<String>,
-    /// End steps that use more memory than they asked for, as a cluster with limits does.
-    #[arg(long)]
-    enforce_memory: bool,
+    /// End steps that use more memory than they asked for, as a cluster with limits does: by the
+    /// executor (`steps`), or by the agent, which ends the executor and all that it runs (`agents`).
+    #[arg(long, value_name = "BY", num_args = 0..=1, require_equals = true, default_missing_value = "steps")]
+    enforce_memory: Option<Enforce>,
+}
+
+/// Who sees to it that steps use no more memory than they asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Enforce {
+    /// The executor.
+    Steps,
+    /// The agent.
+    Agents,
 }
 
 /// Time for agents to end their executors.
@@ -141,6 +151,9 @@ fn agent_command(options: &Options, data: &Path, master: &MasterHandle, number: 
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .process_group(0);
+    if options.enforce_memory == Some(Enforce::Agents) {
+        command.arg("--limit-memory");
+    }
     command
 }
 
@@ -244,7 +257,8 @@ fn config(options: &Options, data: &Path, master: &MasterHandle) -> anyhow::Resu
                 uri: None,
                 cpus: 0.1,
                 mem: 64,
-                memory: options.enforce_memory.then_some(Keeping::Enforce),
+                memory: (options.enforce_memory == Some(Enforce::Steps))
+                    .then_some(Keeping::Enforce),
             },
             keep_gpus: false,
             packing: Packing::Spread,
