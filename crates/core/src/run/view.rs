@@ -118,8 +118,9 @@ pub struct Spread {
 /// What an attempt asks for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AskedView {
-    /// Cores.
-    pub cpus: f64,
+    /// Cores, in thousandths. (A run is flattened into what goes around it, and fractions do not
+    /// survive that where numbers are kept to their last digit.)
+    pub cpu_millis: u64,
     /// Memory.
     pub mem_bytes: u64,
     /// Why it is not what the step states.
@@ -160,7 +161,7 @@ impl AskedView {
     fn of(record: &StepRecord) -> Option<Self> {
         let asked = record.asked.as_deref()?;
         Some(Self {
-            cpus: asked.cpus.0 as f64 / 1000.0,
+            cpu_millis: asked.cpus.0,
             mem_bytes: asked.mem.0,
             why: asked.why.to_string(),
         })

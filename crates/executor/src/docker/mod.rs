@@ -220,18 +220,33 @@ async fn in_container(
         usage: meter.usage(began.elapsed()),
         starved: None,
     };
-    if matches!(ran.verdict, Verdict::Exited(Exit::Code(code)) if code != 0) {
-        let state = docker
-            .inspect_container(id, None::<InspectContainerOptions>)
-            .await
-            .ok()
-            .and_then(|i| i.state);
-        if state.is_some_and(|state| state.oom_killed == Some(true)) {
-            ran.starved =
-                Some("out of memory: the container used more than the step asked for".to_owned());
-        }
+    if let Verdict::Exited(exit) = ran.verdict
+        && exit != Exit::Code(0)
+        && wanted_memory(docker, id, exit).await
+    {
+        ran.starved =
+            Some("out of memory: the container wanted more than the step asked for".to_owned());
     }
     Ok(ran)
+}
+
+/// Whether the kernel has ended processes of a container for want of memory. The engine may hear
+/// of that after it has heard of the end, so who died as the kernel kills is asked about again.
+async fn wanted_memory(docker: &Docker, id: &str, exit: Exit) -> bool {
+    let looks = if exit == Exit::Signal(9) { 5 } else { 1 };
+    for look in 0..looks {
+        if look > 0 {
+            tokio::time::sleep(SAMPLE_EVERY).await;
+        }
+        let inspected = docker
+            .inspect_container(id, None::<InspectContainerOptions>)
+            .await;
+        let state = inspected.ok().and_then(|inspected| inspected.state);
+        if state.is_some_and(|state| state.oom_killed == Some(true)) {
+            return true;
+        }
+    }
+    false
 }
 
 /// The container's exit status; 128 and more are signals by the shells' custom.
