@@ -257,8 +257,11 @@ fn config(options: &Options, data: &Path, master: &MasterHandle) -> anyhow::Resu
                 uri: None,
                 cpus: 0.1,
                 mem: 64,
-                memory: (options.enforce_memory == Some(Enforce::Steps))
-                    .then_some(Keeping::Enforce),
+                // A laptop may itself be a container with a limit: that one is not about steps.
+                memory: Some(match options.enforce_memory {
+                    Some(Enforce::Steps) => Keeping::Enforce,
+                    Some(Enforce::Agents) | None => Keeping::Measure,
+                }),
             },
             keep_gpus: false,
             packing: Packing::Spread,

@@ -77,3 +77,42 @@ impl Samples {
         self.count().saturating_add(self.starved)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sum_of_all_iterations_stays_small_however_many_there_are() {
+        let mut samples = Samples::default();
+        let mut state = 7u64;
+        for _ in 0..30_000 {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            let usage = Usage {
+                peak_rss_bytes: state >> 28,
+                cpu_ms: state >> 44,
+                wall_ms: state >> 42,
+            };
+            samples.add(End::Succeeded, Bytes(0), &usage);
+        }
+        assert_eq!(samples.count(), 30_000);
+        let bytes = rmp_serde::to_vec(&samples).unwrap().len();
+        assert!(bytes < 2_048, "{bytes} bytes");
+    }
+
+    #[test]
+    fn only_what_succeeded_tells_what_a_step_needs() {
+        let usage = Usage {
+            peak_rss_bytes: 5,
+            cpu_ms: 1,
+            wall_ms: 1,
+        };
+        let mut samples = Samples::default();
+        samples.add(End::Failed, Bytes(9), &usage);
+        samples.add(End::OutOfMemory, Bytes(9), &usage);
+        assert_eq!((samples.count(), samples.seen()), (0, 1));
+        assert_eq!(samples.starved_at, Bytes(9));
+    }
+}
