@@ -108,6 +108,9 @@ pub(crate) async fn serve(
             )
             .await
         }
+        ShardCall::Profiles { workflow } => Ok(ShardReply::Profiles(
+            read(shard).await?.profiles(&workflow)?,
+        )),
         ShardCall::Artifact { name, id } => Ok(ShardReply::Artifact(
             read(shard).await?.artifact(&name, &id)?.map(Box::new),
         )),

@@ -177,6 +177,32 @@ pub(crate) struct Executor {
     /// In mebibytes.
     #[serde(default = "executor_mem")]
     pub(crate) mem: u64,
+    /// Whether it keeps steps within the memory that they asked for; none: if the agent limits it.
+    #[serde(default)]
+    pub(crate) memory: Option<Keeping>,
+}
+
+/// What an executor does about steps that use more memory than they asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Keeping {
+    /// It ends them, by the kernel where it can.
+    Enforce,
+    /// It ends them, by its own looks.
+    Watch,
+    /// It measures.
+    Measure,
+}
+
+impl Keeping {
+    /// As the executor reads it from `MESON_EXECUTOR_MEMORY`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Watch => "watch",
+            Self::Measure => "measure",
+        }
+    }
 }
 
 fn local() -> String {
