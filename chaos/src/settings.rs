@@ -42,6 +42,8 @@ pub struct Settings {
     pub steady_ms: u64,
     /// How long a fault lasts, in milliseconds.
     pub fault_ms: u64,
+    /// How many events a node that is away for long misses.
+    pub absence_events: u64,
     /// How long the cluster may take to work again after a fault, in milliseconds.
     pub recover_ms: u64,
     /// How long runs may take to end after the last fault, in milliseconds.
@@ -172,6 +174,7 @@ impl Default for Settings {
             load: LoadSettings::default(),
             steady_ms: 1_500,
             fault_ms: 2_500,
+            absence_events: 100_000,
             recover_ms: 30_000,
             end_ms: 90_000,
             own_clocks: false,

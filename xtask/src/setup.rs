@@ -1,7 +1,7 @@
 //! What the machine must have: installed where it is missing, and said.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ struct Need {
     packages: &'static [&'static str],
 }
 
-const NEEDS: [Need; 7] = [
+const NEEDS: [Need; 8] = [
     // Spark 3.5 is made for Java 17; Debian 13 begins at 21, where it runs as well.
     Need {
         there: || has("java"),
@@ -45,6 +45,15 @@ const NEEDS: [Need; 7] = [
     Need {
         there: || has("faketime"),
         packages: &["faketime"],
+    },
+    // Daemons are not on everybody's path.
+    Need {
+        there: || {
+            ["slurmctld", "slurmd", "munged"]
+                .iter()
+                .all(|name| Path::new("/usr/sbin").join(name).is_file())
+        },
+        packages: &["slurm-wlm"],
     },
     // Debian has Python without the part that makes environments.
     Need {

@@ -172,6 +172,11 @@ pub enum What {
         /// What did not end.
         text: String,
     },
+    /// Something was measured.
+    Measured {
+        /// What, and how much.
+        text: String,
+    },
     /// No run goes on any more, or the time for that is over.
     Over,
     /// It does not, although enough time was given.

@@ -83,7 +83,7 @@ impl Recorder {
     fn say(&self, at: Millis, what: &What) {
         let seconds = (at - self.epoch) as f64 / 1000.0;
         match what {
-            What::Fault { text, .. } | What::Healed { text } => {
+            What::Fault { text, .. } | What::Healed { text } | What::Measured { text } => {
                 println!("  {seconds:8.2} s  {text}");
             }
             What::NotRecovered { text } => println!("  {seconds:8.2} s  NOT RECOVERED: {text}"),

@@ -13,5 +13,5 @@ pub(crate) use self::{
     probe::{BadInput, minority},
     stream::{Load, LoadPlan},
     submit::Submitter,
-    workload::at_home,
+    workload::{SWEEP, at_home},
 };

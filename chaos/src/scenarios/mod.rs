@@ -3,6 +3,7 @@
 //! `run` starts a cluster under load, breaks it round after round, and judges what happened; `stage` is
 //! what a round has at hand; `processes`, `networks`, `resources` and `regions` are the rounds themselves.
 
+mod absence;
 mod networks;
 mod processes;
 mod regions;
@@ -12,7 +13,7 @@ mod stage;
 
 use meson_core::definition::Replication;
 
-use crate::settings::{Distance, Group, Settings, Timing};
+use crate::settings::{Distance, Group, Settings, Snapshots, Timing};
 
 pub use self::run::{Outcome, Plan, run};
 
@@ -38,13 +39,15 @@ pub enum Scenario {
     ExecutorKill,
     MasterRestart,
     DiskFull,
+    LongAbsence,
+    PurgedAbsence,
     Mixed,
     Regions,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::LeaderKill,
         Self::RandomKill,
         Self::KillAll,
@@ -60,6 +63,8 @@ impl Scenario {
         Self::ExecutorKill,
         Self::MasterRestart,
         Self::DiskFull,
+        Self::LongAbsence,
+        Self::PurgedAbsence,
         Self::Mixed,
         Self::Regions,
     ];
@@ -92,6 +97,8 @@ impl Scenario {
             Self::ExecutorKill => "executor-kill",
             Self::MasterRestart => "master-restart",
             Self::DiskFull => "disk-full",
+            Self::LongAbsence => "long-absence",
+            Self::PurgedAbsence => "purged-absence",
             Self::Mixed => "mixed",
             Self::Regions => "regions",
         }
@@ -146,6 +153,12 @@ impl Scenario {
             Self::DiskFull => {
                 "a coordinator's disk is full: it stops rather than forget, and goes on when there is space"
             }
+            Self::LongAbsence => {
+                "SIGKILL for a follower, which is started again when it has missed 100,000 events: it catches up while the others go on"
+            }
+            Self::PurgedAbsence => {
+                "the same, with logs that are shortened all the time: it is sent snapshots"
+            }
             Self::Mixed => {
                 "any of these, one after the other: no fault leaves something behind that the next one trips over"
             }
@@ -196,6 +209,12 @@ impl Scenario {
             settings.fault_ms = settings.fault_ms.max(5_000);
             settings.end_ms = settings.end_ms.max(120_000);
         }
+        if self == Self::PurgedAbsence && settings.snapshots.is_none() {
+            settings.snapshots = Some(Snapshots {
+                every_entries: 20,
+                keep_entries: 5,
+            });
+        }
         settings
     }
 
@@ -205,7 +224,7 @@ impl Scenario {
         match self {
             Self::Partitions => Some(Self::NETWORK.to_vec()),
             // A node's small disk and its own clock have to be there from the start, and regions lie
-            // apart from the start.
+            // apart from the start. Long absences take long.
             Self::Mixed => Some(
                 Self::ALL
                     .into_iter()
@@ -216,6 +235,8 @@ impl Scenario {
                                 | Self::Partitions
                                 | Self::Mixed
                                 | Self::DiskFull
+                                | Self::LongAbsence
+                                | Self::PurgedAbsence
                                 | Self::Regions
                         )
                     })
@@ -230,7 +251,8 @@ impl Scenario {
     pub fn impossible(self, settings: &Settings) -> Option<String> {
         let mesh =
             matches!(self, Self::Partitions | Self::Regions) || Self::NETWORK.contains(&self);
-        if mesh && settings.nodes < 3 {
+        let followers = matches!(self, Self::LongAbsence | Self::PurgedAbsence);
+        if (mesh || followers) && settings.nodes < 3 {
             return Some("it needs 3 coordinators or more".to_owned());
         }
         if self == Self::ClockJump && crate::cluster::clock_library().is_none() {

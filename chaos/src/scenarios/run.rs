@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::{
     Scenario,
+    absence::long_absence,
     networks::{flapping, isolate_leader, lossy, one_way, partition_halves},
     processes::{clock_jump, kill_all, leader_kill, pause, random_kill},
     regions::regions,
@@ -164,6 +165,7 @@ async fn one_round(scenario: Scenario, stage: &mut Stage) -> Result<()> {
         Scenario::ExecutorKill => executor_kill(stage).await,
         Scenario::MasterRestart => master_restart(stage).await,
         Scenario::DiskFull => disk_full(stage).await,
+        Scenario::LongAbsence | Scenario::PurgedAbsence => long_absence(stage).await,
         Scenario::Regions => regions(stage).await,
         Scenario::Partitions | Scenario::Mixed => {
             let mut possible = scenario.parts().unwrap_or_default();

@@ -361,6 +361,10 @@ impl StepActor {
                     }
                 });
             }
+            Action::Usage(usage) => {
+                let note = |progress: &mut Progress| progress.usage = Some(usage);
+                self.seed.node.progress().note(&task, note);
+            }
             Action::Stop => {
                 self.seed.node.progress().forget(&task);
                 ctx.stop();
@@ -469,6 +473,7 @@ impl StepActor {
                     instance,
                     attempt,
                     outcome: Outcome::Failed(failure),
+                    usage: None,
                 }) {
                     self.act(action, ctx);
                 }

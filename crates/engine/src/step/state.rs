@@ -20,6 +20,7 @@ use std::collections::VecDeque;
 
 use meson_core::ids::{Attempt, Instance, TaskId};
 use meson_core::run::{Failure, FailureClass, Input, Outcome};
+use meson_core::sizing::Usage;
 
 use super::result;
 use super::words::{Action, Event};
@@ -82,6 +83,8 @@ pub(crate) struct StepState {
     /// It is about to go to another pool.
     moving: bool,
     awaiting_result: bool,
+    /// What its end says that it used.
+    usage: Option<Usage>,
 }
 
 impl StepState {
@@ -113,6 +116,7 @@ impl StepState {
             killed: false,
             moving: false,
             awaiting_result: false,
+            usage: None,
         }
     }
 
@@ -241,6 +245,11 @@ impl StepState {
                 }
                 _ => {}
             },
+            Signal::Usage { usage, .. } => {
+                if !matches!(self.phase, Phase::Ending) {
+                    actions.push(Action::Usage(usage));
+                }
+            }
             Signal::Progress {
                 percent,
                 message,
@@ -368,6 +377,7 @@ impl StepState {
                 }
             }
             AttemptState::Finished { data } => {
+                self.usage = result::usage(&data);
                 self.end(result::finished(&data), ack, actions);
             }
             AttemptState::Failed {
@@ -375,6 +385,7 @@ impl StepState {
                 message,
                 data,
             } => {
+                self.usage = result::usage(&data);
                 self.end(result::failed(class, &message, &data), ack, actions);
             }
             AttemptState::Killed if self.killed => self.end(Outcome::Killed, ack, actions),
@@ -515,6 +526,7 @@ impl StepState {
             instance: self.instance.clone(),
             attempt: self.attempt(),
             outcome,
+            usage: self.usage.take(),
         };
         self.report(input, acknowledge, Then::Over, actions);
     }

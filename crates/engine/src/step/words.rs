@@ -1,6 +1,7 @@
 //! What goes into a step actor's decisions, and what comes out.
 
 use meson_core::run::Input;
+use meson_core::sizing::Usage;
 
 use crate::broker::messages::Signal;
 
@@ -79,6 +80,8 @@ pub(crate) enum Action {
         /// A page to look at.
         url: Option<String>,
     },
+    /// Note what it used so far.
+    Usage(Usage),
     /// Nothing is left to do.
     Stop,
 }

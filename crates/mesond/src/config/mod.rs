@@ -1,6 +1,8 @@
 //! A coordinator's configuration file, read strictly: an unknown key is an error that names it.
 
 mod cluster;
+mod pools;
+mod slurm;
 mod snapshots;
 mod spill;
 
@@ -13,6 +15,8 @@ use meson_core::definition::Replication;
 use meson_engine::{Group, Layout};
 
 pub(crate) use self::cluster::Cluster;
+pub(crate) use self::pools::AnyPool;
+pub(crate) use self::slurm::SlurmPool;
 pub(crate) use self::snapshots::Snapshots;
 pub(crate) use self::spill::Spill;
 
@@ -48,6 +52,14 @@ pub(crate) enum ConfigError {
         /// What is wrong, and what to write instead.
         problem: String,
     },
+    /// What the file says of a pool is not so on this machine.
+    #[error("pool {pool:?} cannot be served from here: {reason}")]
+    Pool {
+        /// The pool.
+        pool: String,
+        /// What is missing.
+        reason: String,
+    },
 }
 
 /// The whole file.
@@ -67,7 +79,7 @@ pub(crate) struct Config {
     pub(crate) store: Store,
     /// Resource managers.
     #[serde(rename = "pool")]
-    pub(crate) pools: Vec<Pool>,
+    pub(crate) pools: Vec<AnyPool>,
     /// When steps that name several regions go on to the next one.
     #[serde(default)]
     pub(crate) spill: Spill,
@@ -165,6 +177,32 @@ pub(crate) struct Executor {
     /// In mebibytes.
     #[serde(default = "executor_mem")]
     pub(crate) mem: u64,
+    /// Whether it keeps steps within the memory that they asked for; none: if the agent limits it.
+    #[serde(default)]
+    pub(crate) memory: Option<Keeping>,
+}
+
+/// What an executor does about steps that use more memory than they asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Keeping {
+    /// It ends them, by the kernel where it can.
+    Enforce,
+    /// It ends them, by its own looks.
+    Watch,
+    /// It measures.
+    Measure,
+}
+
+impl Keeping {
+    /// As the executor reads it from `MESON_EXECUTOR_MEMORY`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Watch => "watch",
+            Self::Measure => "measure",
+        }
+    }
 }
 
 fn local() -> String {
@@ -231,6 +269,11 @@ impl Config {
         };
         self.node.data = place(&self.node.data);
         self.node.secret = self.node.secret.as_deref().map(place);
+        for pool in &mut self.pools {
+            if let AnyPool::Slurm(pool) = pool {
+                pool.complete(folder);
+            }
+        }
         if let Some(cluster) = &mut self.cluster {
             cluster.certificates = place(&cluster.certificates);
             if let Some(own) = cluster.own(self.node.id) {
@@ -279,37 +322,47 @@ impl Config {
             ));
         }
         for (index, pool) in self.pools.iter().enumerate() {
-            if pool.masters.is_empty() {
-                return Err((
-                    "pool.masters",
-                    format!(
-                        "pool {:?} has none: write [\"http://host:5050\"]",
-                        pool.name
-                    ),
-                ));
-            }
-            if let Some(master) = pool
-                .masters
-                .iter()
-                .find(|master| !master.starts_with("http://") && !master.starts_with("https://"))
-            {
-                return Err((
-                    "pool.masters",
-                    format!("{master:?}: write http:// or https:// in front"),
-                ));
-            }
+            pool.check()?;
             if self.pools[..index]
                 .iter()
-                .any(|other| other.name == pool.name)
+                .any(|other| other.name() == pool.name())
             {
-                return Err(("pool.name", format!("there are two pools {:?}", pool.name)));
-            }
-            if !(pool.executor.cpus.is_finite() && pool.executor.cpus >= 0.0) {
                 return Err((
-                    "pool.executor.cpus",
-                    format!("{} is no amount of processors", pool.executor.cpus),
+                    "pool.name",
+                    format!("there are two pools {:?}", pool.name()),
                 ));
             }
+        }
+        Ok(())
+    }
+}
+
+impl Pool {
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        if self.masters.is_empty() {
+            return Err((
+                "pool.masters",
+                format!(
+                    "pool {:?} has none: write [\"http://host:5050\"]",
+                    self.name
+                ),
+            ));
+        }
+        if let Some(master) = self
+            .masters
+            .iter()
+            .find(|master| !master.starts_with("http://") && !master.starts_with("https://"))
+        {
+            return Err((
+                "pool.masters",
+                format!("{master:?}: write http:// or https:// in front"),
+            ));
+        }
+        if !(self.executor.cpus.is_finite() && self.executor.cpus >= 0.0) {
+            return Err((
+                "pool.executor.cpus",
+                format!("{} is no amount of processors", self.executor.cpus),
+            ));
         }
         Ok(())
     }
@@ -361,7 +414,7 @@ impl Config {
 mod tests {
     use super::*;
 
-    const GOOD: &str = r#"
+    pub(super) const GOOD: &str = r#"
         [node]
         id = 1
         cluster = "test"
@@ -375,7 +428,7 @@ mod tests {
         executor = { command = "/usr/bin/meson-executor" }
     "#;
 
-    fn read(text: &str) -> Result<Config, String> {
+    pub(super) fn read(text: &str) -> Result<Config, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("node.toml");
         std::fs::write(&path, text).unwrap();
@@ -386,10 +439,7 @@ mod tests {
     fn a_small_file_is_enough() {
         let config = read(GOOD).unwrap();
         assert_eq!(
-            (
-                config.layout().unwrap().shards(),
-                config.pools[0].name.as_str()
-            ),
+            (config.layout().unwrap().shards(), config.pools[0].name()),
             (8, "default")
         );
         assert!(config.node.data.is_absolute(), "relative to the file");
