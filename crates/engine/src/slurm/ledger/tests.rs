@@ -429,10 +429,27 @@ fn another_session_adopts_what_runs_and_submits_what_was_only_written() {
 fn what_nobody_wrote_down_was_never_launched() {
     let mut world = World::new();
     world.ledger.reconcile(&[NAME.to_owned()], &mut world.acts);
+    assert_eq!(world.acts, [Act::Bury(NAME.to_owned())]);
+    world.acts.clear();
+    world.ledger.buried(NAME, &mut world.acts);
     assert_eq!(world.states(), [TaskState::Dropped]);
     world.acts.clear();
     world.ledger.reconcile(&[], &mut world.acts);
     assert_eq!(world.states(), []);
+    world.ledger.reconcile(&[NAME.to_owned()], &mut world.acts);
+    assert_eq!(
+        world.states(),
+        [TaskState::Dropped],
+        "as often as it is asked"
+    );
+    // A deposed coordinator that comes late finds the claim for a while.
+    world.jobs(&[]);
+    world.pass(599_000);
+    world.jobs(&[]);
+    assert_eq!(world.acts, []);
+    world.pass(1_000);
+    world.jobs(&[]);
+    assert_eq!(world.acts, [Act::Remove(NAME.to_owned())]);
 }
 
 #[test]
