@@ -192,6 +192,8 @@ impl Ledger {
             if own.is_some() || !submitted_since {
                 task.job = own.cloned();
             }
+            let in_vain = task.job.as_ref().is_some_and(Job::waits_in_vain);
+            task.in_vain = in_vain.then(|| task.in_vain.unwrap_or(asked));
             let live = task.job.as_ref().is_some_and(|job| !job.state.has_ended());
             if live || submitted_since {
                 task.jobless = None;

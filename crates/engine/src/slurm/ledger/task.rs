@@ -25,6 +25,9 @@ const LAST_WORD: Duration = Duration::from_secs(5);
 const JOB_END: Duration = Duration::from_secs(15);
 /// A job that was asked to end and does not is ended by Slurm after this.
 const HARD_AFTER: Duration = Duration::from_secs(30);
+/// A job that waits for a node that cannot be had is taken back after this: when a controller was
+/// started again, no node has answered it yet.
+const IN_VAIN: Duration = Duration::from_secs(20);
 /// An attempt that was never launched keeps its claim for so long: longer than a coordinator that
 /// was deposed takes to notice.
 const BURIED: Duration = Duration::from_secs(600);
@@ -54,6 +57,8 @@ pub(super) struct Task {
     pub(super) submission: Submission,
     /// The first update not acknowledged was told in this session.
     pub(super) told: Option<Timestamp>,
+    /// Since when its job waits for a node that cannot be had.
+    pub(super) in_vain: Option<Timestamp>,
     /// Since when a failure waits for its job's end.
     pub(super) failed: Option<Timestamp>,
     pub(super) killed: Option<Timestamp>,
@@ -235,7 +240,9 @@ impl Task {
         now: Timestamp,
         acts: &mut Vec<Act>,
     ) {
-        let in_vain = self.job.as_ref().is_some_and(Job::waits_in_vain);
+        let in_vain = self
+            .in_vain
+            .is_some_and(|since| now.since(since) >= IN_VAIN);
         let refused = matches!(self.submission, Submission::Refused(_));
         let under_way = matches!(self.submission, Submission::UnderWay { .. });
         if under_way || !(self.killed.is_some() || in_vain || refused || gone) {

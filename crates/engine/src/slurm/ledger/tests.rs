@@ -377,10 +377,20 @@ fn a_kill_is_said_gently_and_again_and_then_hard() {
 fn a_job_whose_node_is_drained_is_taken_back() {
     let mut world = World::launched();
     world.submitted(Ok(JobId(7)));
-    world.jobs(&[Job {
+    let in_vain = Job {
         reason: "ReqNodeNotAvail, UnavailableNodes:n1".to_owned(),
         ..job(7, JobState::Pending)
-    }]);
+    };
+    world.jobs(std::slice::from_ref(&in_vain));
+    world.pass(10_000);
+    // A controller that has just been started says so of all nodes.
+    world.jobs(&[job(7, JobState::Pending)]);
+    world.jobs(std::slice::from_ref(&in_vain));
+    world.pass(19_000);
+    world.jobs(std::slice::from_ref(&in_vain));
+    assert_eq!(world.acts, []);
+    world.pass(1_000);
+    world.jobs(std::slice::from_ref(&in_vain));
     assert_eq!(world.acts, [Act::Void(NAME.to_owned())]);
     world.acts.clear();
     world.ledger.claimed(NAME, Claim::Void);
