@@ -95,6 +95,7 @@ impl Coordinator {
         options.coordinators = advertise;
         options.store = location;
         options.region.clone_from(&config.node.region);
+        options.timing.spill = config.spill.after();
         options.http_addr = own_url;
         options.brokers = Some(Arc::new(pools::brokers(&config).await?));
 

@@ -55,6 +55,11 @@ fn mesos_pool(pool: &Pool) -> MesosPool {
                 ..Uri::default()
             })
             .collect(),
+        environment: executor.memory.map(|keeping| {
+            [("MESON_EXECUTOR_MEMORY", keeping.name())]
+                .into_iter()
+                .collect()
+        }),
         ..CommandInfo::default()
     };
     let resources = Resources {

@@ -4,6 +4,7 @@ mod cluster;
 mod pools;
 mod slurm;
 mod snapshots;
+mod spill;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ pub(crate) use self::cluster::Cluster;
 pub(crate) use self::pools::AnyPool;
 pub(crate) use self::slurm::SlurmPool;
 pub(crate) use self::snapshots::Snapshots;
+pub(crate) use self::spill::Spill;
 
 /// Shards of a cluster that does not say.
 const SHARDS: u16 = 8;
@@ -78,6 +80,9 @@ pub(crate) struct Config {
     /// Resource managers.
     #[serde(rename = "pool")]
     pub(crate) pools: Vec<AnyPool>,
+    /// When steps that name several regions go on to the next one.
+    #[serde(default)]
+    pub(crate) spill: Spill,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -172,6 +177,32 @@ pub(crate) struct Executor {
     /// In mebibytes.
     #[serde(default = "executor_mem")]
     pub(crate) mem: u64,
+    /// Whether it keeps steps within the memory that they asked for; none: if the agent limits it.
+    #[serde(default)]
+    pub(crate) memory: Option<Keeping>,
+}
+
+/// What an executor does about steps that use more memory than they asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Keeping {
+    /// It ends them, by the kernel where it can.
+    Enforce,
+    /// It ends them, by its own looks.
+    Watch,
+    /// It measures.
+    Measure,
+}
+
+impl Keeping {
+    /// As the executor reads it from `MESON_EXECUTOR_MEMORY`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Watch => "watch",
+            Self::Measure => "measure",
+        }
+    }
 }
 
 fn local() -> String {
@@ -270,6 +301,7 @@ impl Config {
         }
         self.layout().map_err(|problem| ("node.shards", problem))?;
         self.snapshots.check()?;
+        self.spill.check()?;
         if let Some(cluster) = &self.cluster {
             cluster.check(self.node.id)?;
             self.agrees_with(cluster)?;
@@ -431,6 +463,7 @@ mod tests {
                 "snapshots.every_mb",
             ),
             ("127.0.0.1:7070", "here", "http.listen"),
+            ("[http]", "[spill]\nafter_ms = 5\n[http]", "spill.after_ms"),
             ("http://127.0.0.1:5050", "127.0.0.1:5050", "http://"),
             ("[http]", "[htpp]", "htpp"),
         ] {

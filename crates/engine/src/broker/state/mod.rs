@@ -18,6 +18,7 @@ use bytes::Bytes;
 use meson_core::ids::TaskId;
 use meson_core::matching::{Policy, Shape};
 use meson_core::resources::{MilliCpus, Resources};
+use meson_core::sizing::Usage;
 use meson_core::units::{Duration, Timestamp};
 use meson_mesos::scheduler::{self, Call, Event};
 use meson_mesos::types::{AgentId, Data, ExecutorInfo, FrameworkId, TaskStatus};
@@ -185,6 +186,8 @@ pub enum News {
         /// A page to look at.
         url: Option<String>,
     },
+    /// What it used so far.
+    Usage(Usage),
 }
 
 /// An attempt that has left the queue, or came from elsewhere.
@@ -352,7 +355,7 @@ impl Broker {
                 }
                 out.push(Output::Call(acknowledge(&task, &agent, uuid)))
             }
-            Input::Unheard(task) => self.unheard(&task, now),
+            Input::Unheard(task) => self.unheard(&task, now, out),
             Input::Verdict { task, wanted } => self.verdict(&task, wanted, now, out),
         }
     }
@@ -398,6 +401,7 @@ impl From<(TaskId, News)> for super::messages::Signal {
                 state,
             })),
             News::Withdrawn => Self::Withdrawn { task },
+            News::Usage(usage) => Self::Usage { task, usage },
             News::Progress {
                 percent,
                 message,
