@@ -97,7 +97,7 @@ enum Done {
     Submitted(String, Submitted),
     Claimed(String, std::io::Result<Claim>),
     Buried(String, std::io::Result<Claim>),
-    Spoken(String, std::io::Result<TaskStatus>),
+    Spoken(String, std::io::Result<Box<TaskStatus>>),
     Removed(String, std::io::Result<()>),
     /// Nothing follows, or it is seen by other means.
     Told,
@@ -357,7 +357,7 @@ impl Driver {
             Done::Buried(task, Ok(Claim::Void)) => self.ledger.buried(&task, acts),
             // Somebody was quicker: the next look finds it.
             Done::Buried(_, Ok(Claim::Job { .. })) => {}
-            Done::Spoken(task, Ok(status)) => self.ledger.spoken(&task, status),
+            Done::Spoken(task, Ok(status)) => self.ledger.spoken(&task, *status),
             Done::Removed(task, Ok(())) => self.ledger.removed(&task),
             Done::Claimed(task, Err(error))
             | Done::Buried(task, Err(error))
@@ -425,7 +425,7 @@ impl Driver {
                         let said = serde_json::to_vec(&status)
                             .map_err(std::io::Error::from)
                             .and_then(|text| spool.folder(&task).say(OUR_WORD, &text));
-                        Done::Spoken(task, said.map(|()| status))
+                        Done::Spoken(task, said.map(|()| Box::new(status)))
                     });
                 }
                 Act::Forget(task, number) => self.aside(move || spool.folder(&task).forget(number)),
