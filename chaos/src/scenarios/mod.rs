@@ -209,9 +209,13 @@ impl Scenario {
             settings.fault_ms = settings.fault_ms.max(5_000);
             settings.end_ms = settings.end_ms.max(120_000);
         }
+        if matches!(self, Self::LongAbsence | Self::PurgedAbsence) {
+            // So much is to be caught up with that it takes a while on a busy machine.
+            settings.recover_ms = settings.recover_ms.max(60_000);
+        }
         if self == Self::PurgedAbsence && settings.snapshots.is_none() {
             settings.snapshots = Some(Snapshots {
-                every_entries: 20,
+                every_entries: 60,
                 keep_entries: 5,
             });
         }
