@@ -11,7 +11,7 @@ use meson_engine::slurm::{self, SlurmBrokers};
 use meson_mesos::types::{CommandInfo, Uri};
 use meson_slurm::Slurm;
 
-use crate::config::{AnyPool, Config, ConfigError, Packing, Pool, SlurmPool};
+use crate::config::{AnyPool, Config, ConfigError, Packing, Pool, SlurmPool, terms};
 use crate::system;
 
 /// What starts the brokers of all pools, once everything that they need here is there.
@@ -71,6 +71,8 @@ fn mesos_pool(pool: &Pool) -> MesosPool {
     let mut settings = Settings::new(&pool.role, ExecutorTemplate { command, resources });
     settings.policy.keep_gpus = pool.keep_gpus;
     settings.policy.packing = packing(pool.packing);
+    // The configuration was checked.
+    settings.owners = terms(&pool.owners).unwrap_or_default();
     MesosPool {
         name: pool.name.clone(),
         region: pool.region.clone(),

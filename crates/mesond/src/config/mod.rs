@@ -1,6 +1,7 @@
 //! A coordinator's configuration file, read strictly: an unknown key is an error that names it.
 
 mod cluster;
+mod owners;
 mod pools;
 mod slurm;
 mod snapshots;
@@ -15,6 +16,7 @@ use meson_core::definition::Replication;
 use meson_engine::{Group, Layout};
 
 pub(crate) use self::cluster::Cluster;
+pub(crate) use self::owners::{OwnerEntry, terms};
 pub(crate) use self::pools::AnyPool;
 pub(crate) use self::slurm::SlurmPool;
 pub(crate) use self::snapshots::Snapshots;
@@ -153,6 +155,9 @@ pub(crate) struct Pool {
     /// Fill agents one after the other (`pack`), or spread over them (`spread`).
     #[serde(default)]
     pub(crate) packing: Packing,
+    /// What owners may have of it.
+    #[serde(default, rename = "owner")]
+    pub(crate) owners: BTreeMap<String, OwnerEntry>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -358,6 +363,7 @@ impl Pool {
                 format!("{master:?}: write http:// or https:// in front"),
             ));
         }
+        terms(&self.owners)?;
         if !(self.executor.cpus.is_finite() && self.executor.cpus >= 0.0) {
             return Err((
                 "pool.executor.cpus",
