@@ -14,6 +14,7 @@ mod client;
 mod cluster;
 mod failure;
 mod logs;
+mod pool;
 mod show;
 mod usage;
 mod watch;
@@ -27,7 +28,7 @@ use meson_protocol::api::{
     CancelRun, Explanation, Page, RetryRun, RunDetail, RunEvent, RunSummary,
 };
 
-use crate::args::{ArtifactCommand, Cli, Command};
+use crate::args::{ArtifactCommand, Cli, Command, PoolCommand};
 use crate::client::Client;
 use crate::failure::Failure;
 
@@ -157,6 +158,10 @@ async fn run(cli: Cli) -> Result<(), Failure> {
                     artifacts::fetch(&client()?, &name, &id, to).await
                 }
             }
+        }
+        Command::Pool { command } => {
+            let command = command.unwrap_or(PoolCommand::List);
+            pool::run(command, &client()?, json).await
         }
         Command::Cluster { command } => cluster::run(command, &client()?, json).await,
         Command::Certs { command } => certs::run(command, json),

@@ -26,6 +26,8 @@ pub(super) struct Agent {
     held: Resources,
     /// Placed on the offers in hand; true once confirmed.
     pub(super) placed: BTreeMap<TaskId, bool>,
+    /// Tasks that were launched there and do not run yet.
+    pub(super) starting: usize,
 }
 
 impl Default for Agent {
@@ -41,6 +43,7 @@ impl Default for Agent {
             // The default of resources is what a step gets that asks for nothing.
             held: Resources::ZERO,
             placed: BTreeMap::new(),
+            starting: 0,
         }
     }
 }
@@ -62,15 +65,13 @@ impl Agents {
         agent.offers.push(offer);
     }
 
-    /// The offer is void. Returns the tasks that had a place on it.
-    pub(super) fn rescinded(&mut self, offer: &OfferId) -> Vec<(TaskId, bool)> {
-        for agent in self.0.values_mut() {
-            if let Some(index) = agent.offers.iter().position(|have| &have.id == offer) {
-                agent.offers.remove(index);
-                return std::mem::take(&mut agent.placed).into_iter().collect();
-            }
-        }
-        Vec::new()
+    /// The offer is void. Returns the tasks that had a place on it; none if it is not known.
+    pub(super) fn rescinded(&mut self, offer: &OfferId) -> Option<Vec<(TaskId, bool)>> {
+        self.0.values_mut().find_map(|agent| {
+            let index = agent.offers.iter().position(|have| &have.id == offer)?;
+            agent.offers.remove(index);
+            Some(std::mem::take(&mut agent.placed).into_iter().collect())
+        })
     }
 
     /// The session is over: no offer is worth anything. Returns the tasks that had a place.
@@ -109,6 +110,27 @@ impl Agents {
             .map_or(Resources::ZERO, |agent| agent.held)
     }
 
+    /// A new session: who is there, offers tell.
+    pub(super) fn forget_all(&mut self) {
+        self.0.clear();
+    }
+
+    pub(super) fn launched(&mut self, agent: &str) {
+        if let Some(agent) = self.0.get_mut(agent) {
+            agent.starting += 1;
+        }
+    }
+
+    pub(super) fn started(&mut self, agent: &str) {
+        if let Some(agent) = self.0.get_mut(agent) {
+            agent.starting = agent.starting.saturating_sub(1);
+        }
+    }
+
+    pub(super) fn hostname(&self, agent: &str) -> Option<&str> {
+        self.0.get(agent).map(|agent| agent.hostname.as_str())
+    }
+
     pub(super) fn executor_gone(&mut self, agent: &str, executor: &ExecutorId) {
         if let Some(agent) = self.0.get_mut(agent) {
             agent.executors.remove(executor);
@@ -121,11 +143,17 @@ impl Agents {
 
     /// Agents with free offers, as the matching sees them. An agent without the executor must
     /// have room for it as well. Agents that wait for confirmations are left alone: an offer can be
-    /// accepted only once.
-    pub(super) fn open(&self, executor: &ExecutorId, overhead: &Resources) -> Vec<matching::Offer> {
+    /// accepted only once; so are those that `may` not be used.
+    pub(super) fn open(
+        &self,
+        executor: &ExecutorId,
+        overhead: &Resources,
+        mut may: impl FnMut(&str, &Agent) -> bool,
+    ) -> Vec<matching::Offer> {
         self.0
             .iter()
             .filter(|(_, agent)| !agent.offers.is_empty() && agent.placed.is_empty())
+            .filter(|(id, agent)| may(id, agent))
             .map(|(id, agent)| agent.as_offer(id, executor, overhead))
             .collect()
     }
@@ -144,11 +172,13 @@ impl Agent {
         self.zone = fault_domain
             .map(|domain| domain.zone.name.clone())
             .unwrap_or_default();
-        self.attributes = offer
-            .attributes
-            .iter()
-            .map(|a| (a.name.clone(), attribute_value(a)))
-            .collect();
+        self.attributes.clear();
+        for attribute in &offer.attributes {
+            // Of several with one name the first counts, as it does in offer constraints.
+            self.attributes
+                .entry(attribute.name.clone())
+                .or_insert_with(|| attribute_value(attribute));
+        }
         // An agent that does not say its domain may say it by attributes.
         for (field, name) in [(&mut self.region, "region"), (&mut self.zone, "zone")] {
             if field.is_empty()
@@ -184,10 +214,6 @@ impl Agent {
             warm,
             outage: None,
         }
-    }
-
-    pub(super) fn hostname(&self) -> &str {
-        &self.hostname
     }
 
     pub(super) fn has_offers(&self) -> bool {
@@ -230,7 +256,7 @@ fn amounts(resources: &[Resource]) -> Resources {
 }
 
 /// `spark:3.5` is the number 3.5 to Mesos, `spark:3.5.1` a text: expressions see what Mesos sees.
-fn attribute_value(attribute: &Attribute) -> Value {
+pub(super) fn attribute_value(attribute: &Attribute) -> Value {
     if let Some(scalar) = &attribute.scalar {
         return serde_json::json!(scalar.value);
     }

@@ -1,6 +1,6 @@
 //! Who waits for a place, and why.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use meson_core::ids::TaskId;
 use meson_core::matching::{
@@ -60,6 +60,13 @@ impl Queue {
 
     pub(super) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// What is asked for, each once.
+    pub(super) fn shapes(&self) -> impl Iterator<Item = &Shape> {
+        let mut seen = HashSet::new();
+        let shapes = self.entries.values().map(|entry| &entry.shape);
+        shapes.filter(move |shape| seen.insert(*shape))
     }
 
     /// Finds places on these offers and takes who got one out of the queue.

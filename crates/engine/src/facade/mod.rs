@@ -2,11 +2,12 @@
 //!
 //! * [`submit`]: new runs, bundles.
 //! * [`query`]: runs, histories, artifacts, explanations. * [`profile`]: what steps used.
-//! * [`cluster`]: the node and its shards; [`replicas`]: its own copies of them.
+//! * [`pools`]: what brokers say. * [`cluster`]: the node and its shards; [`replicas`]: its own copies of them.
 //!
 //! Every call ends within its deadline, whatever happens to actors meanwhile.
 
 mod cluster;
+mod pools;
 mod profile;
 mod query;
 mod replicas;
