@@ -1,7 +1,7 @@
 //! What the machine must have: installed where it is missing, and said.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ struct Need {
     packages: &'static [&'static str],
 }
 
-const NEEDS: [Need; 6] = [
+const NEEDS: [Need; 7] = [
     // Spark 3.5 is made for Java 17; Debian 13 begins at 21, where it runs as well.
     Need {
         there: || has("java"),
@@ -40,6 +40,12 @@ const NEEDS: [Need; 6] = [
     Need {
         there: || static_busybox().is_some(),
         packages: &["busybox-static"],
+    },
+    // Masters of Mesos choose their leader there, in tests; the server's own start scripts are not
+    // used.
+    Need {
+        there: || Path::new("/usr/share/java/zookeeper.jar").is_file(),
+        packages: &["zookeeper"],
     },
     // Debian has Python without the part that makes environments.
     Need {

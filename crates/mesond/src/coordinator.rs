@@ -23,7 +23,7 @@ use meson_protocol::task::StoreLocation;
 use meson_protocol::token::ClusterSecret;
 
 use crate::cluster::{Place, impostor};
-use crate::config::{Config, Packing, Pool};
+use crate::config::{Config, CredentialFile, Packing, Pool, TlsFiles};
 use crate::system;
 
 /// Leadership is handed over within this time before a coordinator ends.
@@ -101,7 +101,11 @@ impl Coordinator {
         options.region.clone_from(&config.node.region);
         options.http_addr = own_url;
         options.brokers = Some(Arc::new(MesosBrokers::new(
-            config.pools.iter().map(pool).collect(),
+            config
+                .pools
+                .iter()
+                .map(pool)
+                .collect::<anyhow::Result<_>>()?,
         )));
 
         let layout = config.layout().map_err(anyhow::Error::msg)?;
@@ -218,7 +222,8 @@ fn secret(path: &Path) -> anyhow::Result<ClusterSecret> {
     })
 }
 
-fn pool(pool: &Pool) -> MesosPool {
+fn pool(pool: &Pool) -> anyhow::Result<MesosPool> {
+    let wrong = || format!("pool {:?} cannot be used", pool.name);
     let executor = &pool.executor;
     let command = CommandInfo {
         shell: Some(false),
@@ -248,14 +253,18 @@ fn pool(pool: &Pool) -> MesosPool {
         Packing::Pack => matching::Packing::Pack,
         Packing::Spread => matching::Packing::Spread,
     };
-    MesosPool {
+    let credential = pool.credential.as_ref().map(CredentialFile::read);
+    let tls = pool.tls.as_ref().map(TlsFiles::read);
+    Ok(MesosPool {
         name: pool.name.clone(),
         region: pool.region.clone(),
-        masters: pool.masters.clone(),
-        credential: None,
+        masters: pool.masters.0.clone(),
+        encoding: pool.encoding.into(),
+        credential: credential.transpose().with_context(wrong)?,
+        tls: tls.transpose().with_context(wrong)?,
         user: pool.user.clone(),
         webui_url: None,
         settings,
         seed: system::seed(),
-    }
+    })
 }

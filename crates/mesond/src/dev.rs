@@ -18,7 +18,9 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
-use crate::config::{Config, Executor, Http, Node, Packing, Pool, Store};
+use crate::config::{
+    Config, Executor, Http, MasterNames, Node, Packing, Pool, PoolEncoding, Store,
+};
 use crate::coordinator::Coordinator;
 use crate::system;
 
@@ -232,7 +234,10 @@ fn config(options: &Options, data: &Path, master: &MasterHandle) -> anyhow::Resu
         pools: vec![Pool {
             name: "default".to_owned(),
             region: String::new(),
-            masters: vec![master.url()],
+            masters: MasterNames(vec![master.url()]),
+            encoding: PoolEncoding::default(),
+            credential: None,
+            tls: None,
             role: "*".to_owned(),
             user: whoami(),
             executor: Executor {

@@ -1,6 +1,7 @@
 //! A coordinator's configuration file, read strictly: an unknown key is an error that names it.
 
 mod cluster;
+mod masters;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use meson_core::definition::Replication;
 use meson_engine::{Group, Layout};
 
 pub(crate) use self::cluster::Cluster;
+pub(crate) use self::masters::{CredentialFile, MasterNames, PoolEncoding, TlsFiles};
 
 /// Shards of a cluster that does not say.
 const SHARDS: u16 = 8;
@@ -115,8 +117,17 @@ pub(crate) struct Pool {
     /// The region that it is in: steps that ask for a region get their resources there.
     #[serde(default)]
     pub(crate) region: String,
-    /// Mesos masters, `http://host:5050`.
-    pub(crate) masters: Vec<String>,
+    /// Mesos masters: a list of `http://host:5050`, or `zk://host1:2181,host2:2181/mesos`.
+    pub(crate) masters: MasterNames,
+    /// What is spoken with them.
+    #[serde(default)]
+    pub(crate) encoding: PoolEncoding,
+    /// Who we are for them.
+    #[serde(default)]
+    pub(crate) credential: Option<CredentialFile>,
+    /// Whom to trust over https. With ZooKeeper, masters are spoken to over https if this is given.
+    #[serde(default)]
+    pub(crate) tls: Option<TlsFiles>,
     /// The role in which resources are offered.
     #[serde(default = "any_role")]
     pub(crate) role: String,
@@ -237,6 +248,14 @@ impl Config {
             }
         }
         or(&mut self.node.region, local);
+        for pool in &mut self.pools {
+            if let Some(credential) = &mut pool.credential {
+                credential.place(place);
+            }
+            if let Some(tls) = &mut pool.tls {
+                tls.place(place);
+            }
+        }
     }
 
     fn check(&self) -> Result<(), (&'static str, String)> {
@@ -267,25 +286,12 @@ impl Config {
             ));
         }
         for (index, pool) in self.pools.iter().enumerate() {
-            if pool.masters.is_empty() {
-                return Err((
-                    "pool.masters",
-                    format!(
-                        "pool {:?} has none: write [\"http://host:5050\"]",
-                        pool.name
-                    ),
-                ));
-            }
-            if let Some(master) = pool
-                .masters
-                .iter()
-                .find(|master| !master.starts_with("http://") && !master.starts_with("https://"))
-            {
-                return Err((
-                    "pool.masters",
-                    format!("{master:?}: write http:// or https:// in front"),
-                ));
-            }
+            masters::check(
+                &pool.name,
+                &pool.masters,
+                pool.credential.as_ref(),
+                pool.tls.as_ref(),
+            )?;
             if self.pools[..index]
                 .iter()
                 .any(|other| other.name == pool.name)

@@ -16,6 +16,8 @@
 //! | `summary` | the answer to `/state` |
 //! | `cli` | the command line |
 //! | `decode`, `http`, `server` | the shell: bytes to calls, streams, timers |
+//! | `front`, `auth`, `tls` | the gate before it: who leads, who asks, in which encoding |
+//! | `election` | several masters, of which one leads |
 //!
 //! A call passes through `http` → `decode` → [`Master::handle`]; its outputs go to the
 //! streams that `server` keeps.
@@ -23,10 +25,13 @@
 mod accept;
 mod agents;
 mod allocator;
+mod auth;
 pub mod cli;
 mod decode;
+mod election;
 mod formats;
 mod frameworks;
+mod front;
 mod http;
 mod input;
 mod registry;
@@ -35,15 +40,19 @@ mod server;
 mod state;
 mod summary;
 mod tasks;
+mod tls;
 mod validation;
 
 #[cfg(test)]
 mod tests;
 
+pub use auth::{Credentials, CredentialsError};
+pub use election::{Election, Leadership};
 pub use input::{Input, Moment, Output, Reply, StreamId};
 pub use registry::{Registry, RegistryError, RegistryFile};
 pub use server::{MasterError, MasterHandle, MasterOptions, start};
 pub use state::{Config, Master};
+pub use tls::{ServerTls, TlsError};
 
 use crate::link::FromAgent;
 use meson_mesos::scheduler::Call;

@@ -3,5 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod agent;
+mod failover;
+mod front;
 mod master;
 mod support;
+mod zookeeper;

@@ -8,6 +8,7 @@
 use super::*;
 use crate::master::decode;
 use meson_mesos::client::parse_duration;
+use meson_mesos::encoding::Encoding;
 use meson_mesos::scheduler::Envelope;
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
@@ -250,7 +251,7 @@ impl Replay {
             .find(|header| header[0] == "Mesos-Stream-Id");
         let stream = header.map(|header| StreamId(header[1].as_str().unwrap().to_owned()));
         self.calls += 1;
-        let call = match decode::call(body.as_bytes()) {
+        let call = match decode::call(Encoding::Json, body.as_bytes(), None) {
             Err(why) => {
                 assert_eq!(
                     (400, &*words),
