@@ -8,12 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures::future::join_all;
+use meson_chaos::cluster::Reading;
 use meson_consensus::{ClusterId, ConsensusNode, NodeId, Options};
-use meson_core::definition::{
-    Definition, FORMAT, Items, Node, NodeKind, Replication, Step, StepKind,
-};
-use meson_core::ids::{NodeId as FlowNode, RunId};
-use meson_core::resources::Resources;
+use meson_core::definition::Definition;
+use meson_core::ids::RunId;
 use meson_core::units::Timestamp;
 use meson_engine::clock::{Clock, TokioClock};
 use meson_engine::{Engine, EngineOptions, ShardMachine};
@@ -22,6 +20,7 @@ use meson_protocol::token::ClusterSecret;
 use tokio::time::Instant;
 
 use crate::figures::Table;
+use crate::workflows::{chain, wide as loop_of};
 
 /// Shards of the node: enough to spread runs, few enough that each commits in large groups.
 const SHARDS: u16 = 4;
@@ -118,13 +117,13 @@ async fn overhead(table: &mut Table, data: Option<&Path>) -> anyhow::Result<()> 
     let bench = Bench::open(data).await?;
     let run = bench.submit("chain-1".to_owned(), &chain(STEPS)).await?;
     bench.ended(&run).await?;
-    let text = bench.engine.metrics_text();
+    let reading = Reading::of(&bench.engine.metrics_text());
     for (share, name, goal) in [(0.5, "p50", "0.6 ms"), (0.99, "p99", "3 ms")] {
-        let bound = quantile(&text, "meson_step_overhead_seconds", share)
+        let overhead = reading
+            .quantile("meson_step_overhead_seconds", share)
             .context("the overhead is counted")?;
-        let figure =
-            format!("engine overhead per step, one node, {name} (upper bound of its bucket)");
-        table.add(figure, format!("{:.2} ms", bound * 1000.0), goal);
+        let figure = format!("engine overhead per step, in one process, {name}");
+        table.add(figure, format!("{:.2} ms", overhead * 1000.0), goal);
     }
     bench.close().await;
     Ok(())
@@ -203,95 +202,4 @@ fn peak_memory() -> anyhow::Result<String> {
         .context("VmHWM is there")?
         .parse()?;
     Ok(format!("{} MB", kib / 1024))
-}
-
-/// The upper bound of the bucket that holds the `share`-quantile, in seconds.
-fn quantile(metrics: &str, name: &str, share: f64) -> Option<f64> {
-    let prefix = format!("{name}_bucket{{le=\"");
-    let buckets: Vec<(f64, f64)> = metrics
-        .lines()
-        .filter_map(|line| {
-            let (bound, count) = line.strip_prefix(&prefix)?.split_once("\"} ")?;
-            Some((bound.parse().unwrap_or(f64::INFINITY), count.parse().ok()?))
-        })
-        .collect();
-    let (_, total) = buckets.last()?;
-    buckets
-        .iter()
-        .find(|(_, count)| *count >= total * share)
-        .map(|(bound, _)| *bound)
-}
-
-/// One no-op after the other.
-fn chain(steps: u32) -> Definition {
-    let mut nodes = vec![Node {
-        parent: None,
-        kind: NodeKind::Sequence((1..=steps).map(FlowNode).collect()),
-    }];
-    nodes.extend((1..=steps).map(|n| Node {
-        parent: Some(FlowNode(0)),
-        kind: noop(format!("s{n}")),
-    }));
-    definition("chain", nodes)
-}
-
-/// A no-op for each of so many numbers.
-fn loop_of(width: u32) -> Definition {
-    let items = Items::Literal((0..width).map(Into::into).collect());
-    let each = NodeKind::ForEach {
-        over: vec![("n".to_owned(), items)],
-        body: FlowNode(1),
-        max_parallel: None,
-        tolerate: 0.0,
-    };
-    let body = Node {
-        parent: Some(FlowNode(0)),
-        kind: noop("one".to_owned()),
-    };
-    definition(
-        "wide",
-        vec![
-            Node {
-                parent: None,
-                kind: each,
-            },
-            body,
-        ],
-    )
-}
-
-fn definition(name: &str, nodes: Vec<Node>) -> Definition {
-    Definition {
-        format: FORMAT,
-        name: name.to_owned(),
-        doc: String::new(),
-        params: Vec::new(),
-        owner: String::new(),
-        region: String::new(),
-        replication: Replication::Regional,
-        nodes,
-        root: FlowNode(0),
-    }
-}
-
-fn noop(name: String) -> NodeKind {
-    NodeKind::Step(Box::new(Step {
-        name,
-        title: String::new(),
-        kind: StepKind::Noop,
-        flavour: String::new(),
-        env: BTreeMap::new(),
-        inputs: BTreeMap::new(),
-        outputs: Vec::new(),
-        produces: Vec::new(),
-        resources: Resources::DEFAULT,
-        require: None,
-        prefer: None,
-        retries: 0,
-        timeout: None,
-        sla: None,
-        region: String::new(),
-        pool: String::new(),
-        owner: String::new(),
-    }))
 }

@@ -28,6 +28,7 @@ pub(crate) fn measure(table: &mut Table) {
             resources: amount(250 * (1 + n % 8), 256 * (1 + n % 5)),
             require: (n % 4 == 0).then(|| Expression("attributes.disk == 'ssd'".to_owned())),
             prefer: (n % 5 == 0).then(|| Expression(format!("zone == 'z{}'", n % 3))),
+            ..Shape::default()
         })
         .collect();
     let requests: Vec<Request> = (0..REQUESTS)
@@ -40,6 +41,7 @@ pub(crate) fn measure(table: &mut Table) {
         .collect();
     let offers: Vec<Offer> = (0..OFFERS)
         .map(|n| Offer {
+            agent: format!("agent-{n}"),
             hostname: format!("agent-{n}"),
             region: "home".to_owned(),
             zone: format!("z{}", n % 3),
@@ -49,8 +51,10 @@ pub(crate) fn measure(table: &mut Table) {
             )]
             .into(),
             free: amount(8_000, 32_768),
+            revocable: Resources::ZERO,
             total: amount(8_000, 32_768),
             warm: n % 3 == 0,
+            outage: None,
         })
         .collect();
     let owners = vec![Owner::default(); 5];

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use meson_core::definition::Replication;
 use serde::Deserialize;
 
 /// All of it. Every key may be left out.
@@ -13,12 +14,20 @@ pub struct Settings {
     pub nodes: u64,
     /// How many Mesos agents.
     pub agents: u64,
-    /// Raft groups.
+    /// Raft groups. Not asked for where `groups` say it.
     pub shards: u16,
-    /// Regions of the coordinators and agents, in turn.
+    /// Regions of the coordinators and agents, in turn. One may be named several times: two nodes of
+    /// each of two regions and a witness are `["eu", "eu", "us", "us", "witness"]`.
     pub regions: Vec<String>,
+    /// Groups of shards, where regions have some of their own; without any, every shard is everywhere.
+    #[serde(rename = "group")]
+    pub groups: Vec<Group>,
     /// Raft's timers.
     pub timing: Timing,
+    /// When logs are shortened; left out: as a coordinator does it.
+    pub snapshots: Option<Snapshots>,
+    /// Nodes dial each other, not the proxy between them: the network cannot be broken, and costs nothing.
+    pub direct: bool,
     /// How far regions are apart.
     #[serde(rename = "distance")]
     pub distances: Vec<Distance>,
@@ -32,6 +41,8 @@ pub struct Settings {
     pub recover_ms: u64,
     /// How long runs may take to end after the last fault, in milliseconds.
     pub end_ms: u64,
+    /// Each coordinator's clock can be set by itself, by way of libfaketime.
+    pub own_clocks: bool,
     /// What coordinators log, as in `MESON_LOG`.
     pub log: String,
 }
@@ -48,6 +59,16 @@ pub struct Timing {
     pub election_max_ms: u64,
 }
 
+/// When logs are shortened, as `[snapshots]` of a coordinator's configuration.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Snapshots {
+    /// Log entries between two snapshots.
+    pub every_entries: u64,
+    /// Entries that are kept although a snapshot covers them.
+    pub keep_entries: u64,
+}
+
 /// How far two regions are apart.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -59,6 +80,48 @@ pub struct Distance {
     /// Up to so much more.
     #[serde(default)]
     pub jitter_ms: u64,
+}
+
+/// Shards with the same home, as `[[cluster.group]]` of a coordinator's configuration.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Group {
+    /// The region whose nodes lead while they can; empty: any.
+    #[serde(default)]
+    pub home: String,
+    /// Whether its shards survive the loss of a node, or of a region.
+    pub replication: Replication,
+    /// How many there are.
+    pub shards: u16,
+    /// Nodes elsewhere that vote in a regional group all the same.
+    #[serde(default)]
+    pub witnesses: Vec<u64>,
+}
+
+impl Group {
+    fn check(&self, settings: &Settings) -> Result<()> {
+        ensure!(
+            self.home.is_empty() || settings.regions.contains(&self.home),
+            "group.home: {:?} is none of the regions {:?}",
+            self.home,
+            settings.regions
+        );
+        let regional = self.replication == Replication::Regional;
+        ensure!(
+            !regional || !self.home.is_empty(),
+            "group.home: a regional group needs a region that it is at home in"
+        );
+        ensure!(self.shards > 0, "group.shards: a group needs at least one");
+        let stranger = self
+            .witnesses
+            .iter()
+            .find(|node| !(1..=settings.nodes).contains(*node));
+        ensure!(
+            stranger.is_none(),
+            "group.witnesses: there is no node {stranger:?}"
+        );
+        Ok(())
+    }
 }
 
 /// What runs while things break.
@@ -90,18 +153,22 @@ impl Default for Settings {
             agents: 2,
             shards: 4,
             regions: vec!["eu".to_owned()],
+            groups: Vec::new(),
             timing: Timing {
                 heartbeat_ms: 50,
                 election_min_ms: 150,
                 election_max_ms: 300,
             },
+            snapshots: None,
+            direct: false,
             distances: Vec::new(),
             load: LoadSettings::default(),
             steady_ms: 1_500,
             fault_ms: 2_500,
             recover_ms: 30_000,
             end_ms: 90_000,
-            log: "warn,mesond=info,meson_engine=info".to_owned(),
+            own_clocks: false,
+            log: "warn,openraft=error,mesond=info,meson_engine=info".to_owned(),
         }
     }
 }
@@ -138,12 +205,23 @@ impl Settings {
             !settings.regions.is_empty(),
             "regions: there is none; leave the key out for one region"
         );
+        ensure!(
+            settings.groups.is_empty() || settings.nodes > 1,
+            "group: one node has all shards, leave the groups out"
+        );
+        for group in &settings.groups {
+            group.check(&settings)?;
+        }
         let timing = settings.timing;
         ensure!(
             0 < timing.heartbeat_ms
                 && 2 * timing.heartbeat_ms <= timing.election_min_ms
                 && timing.election_min_ms < timing.election_max_ms,
             "timing: heartbeat_ms must be at most half of election_min_ms, and that below election_max_ms"
+        );
+        ensure!(
+            !settings.direct || settings.distances.is_empty(),
+            "direct: without the proxy, no two regions are far apart"
         );
         for distance in &settings.distances {
             for region in &distance.between {
@@ -160,6 +238,15 @@ impl Settings {
             settings.load.runs_per_second
         );
         Ok(settings)
+    }
+
+    /// How many Raft groups there are.
+    #[must_use]
+    pub fn all_shards(&self) -> u16 {
+        match self.groups.iter().map(|group| group.shards).sum() {
+            0 => self.shards,
+            all => all,
+        }
     }
 
     /// The region of the node or agent with this number.
@@ -192,6 +279,28 @@ mod tests {
         assert_eq!((settings.nodes, settings.shards), (5, 4));
         assert_eq!((settings.region(1), settings.region(4)), ("eu", "us"));
         assert_eq!(settings.load.most_open, 24);
+        assert_eq!(settings.all_shards(), 4);
+    }
+
+    #[test]
+    fn groups_say_how_many_shards_there_are() {
+        let settings = Settings::parse(
+            r#"
+            nodes = 5
+            regions = ["eu", "eu", "us", "us", "witness"]
+            [[group]]
+            replication = "global"
+            shards = 2
+            [[group]]
+            home = "us"
+            replication = "regional"
+            shards = 3
+            witnesses = [5]
+            "#,
+        )
+        .unwrap();
+        assert_eq!(settings.all_shards(), 5);
+        assert_eq!((settings.region(2), settings.region(5)), ("eu", "witness"));
     }
 
     #[test]
@@ -208,6 +317,18 @@ mod tests {
                 "moon",
             ),
             ("[load]\nruns_per_second = 0", "runs_per_second"),
+            (
+                "[[group]]\nreplication = \"regional\"\nshards = 1",
+                "group.home",
+            ),
+            (
+                "[[group]]\nhome = \"moon\"\nreplication = \"global\"\nshards = 1",
+                "moon",
+            ),
+            (
+                "[[group]]\nreplication = \"global\"\nshards = 1\nwitnesses = [9]",
+                "group.witnesses",
+            ),
         ] {
             let error = format!("{:#}", Settings::parse(text).unwrap_err());
             assert!(error.contains(word), "{text}: {error}");

@@ -107,7 +107,7 @@ fn a_killed_executor_costs_the_platform_and_the_step_runs_again() {
     assert_eq!(wait["attempts"], 2, "{run:#}");
     assert_eq!(
         wait["retries_used"],
-        serde_json::json!({"step": 0, "platform": 1, "timeout": 0}),
+        serde_json::json!({"step": 0, "platform": 1, "timeout": 0, "out_of_memory": 0}),
         "{wait:#}"
     );
 }
@@ -131,7 +131,7 @@ fn a_killed_process_costs_the_steps_own_retry() {
     let wait = find_step(&run, "wait").unwrap();
     assert_eq!(
         wait["retries_used"],
-        serde_json::json!({"step": 1, "platform": 0, "timeout": 0}),
+        serde_json::json!({"step": 1, "platform": 0, "timeout": 0, "out_of_memory": 0}),
         "{wait:#}"
     );
 }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::shell::{self, cargo};
+use crate::shell::{self, cargo, program, target};
 
 /// What to measure.
 #[derive(Args)]
@@ -12,17 +12,22 @@ pub(crate) struct Options {
     arguments: Vec<String>,
 }
 
+/// What is measured, and what measures it.
+const PACKAGES: [&str; 5] = [
+    "mesond",
+    "mesonctl",
+    "minimesos",
+    "meson-executor",
+    "meson-benches",
+];
+
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let mut bench = cargo();
-    bench.args([
-        "run",
-        "--release",
-        "--quiet",
-        "--package",
-        "meson-benches",
-        "--bin",
-        "bench",
-        "--",
-    ]);
+    let mut build = cargo();
+    build.args(["build", "--quiet", "--release", "--bins"]);
+    for package in PACKAGES {
+        build.args(["--package", package]);
+    }
+    shell::run(&mut build)?;
+    let mut bench = program(target("release").join("bench"));
     shell::run(bench.args(&options.arguments))
 }

@@ -17,7 +17,7 @@ struct Need {
     packages: &'static [&'static str],
 }
 
-const NEEDS: [Need; 7] = [
+const NEEDS: [Need; 8] = [
     // Spark 3.5 is made for Java 17; Debian 13 begins at 21, where it runs as well.
     Need {
         there: || has("java"),
@@ -46,6 +46,11 @@ const NEEDS: [Need; 7] = [
     Need {
         there: || Path::new("/usr/share/java/zookeeper.jar").is_file(),
         packages: &["zookeeper"],
+    },
+    // Clocks that jump, for the chaos scenario of that name.
+    Need {
+        there: || has("faketime"),
+        packages: &["faketime"],
     },
     // Debian has Python without the part that makes environments.
     Need {

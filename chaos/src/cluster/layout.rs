@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use meson_core::definition::Replication;
 
 use super::ports;
 use crate::{proxy::Network, settings::Settings};
@@ -104,6 +105,11 @@ impl Layout {
         self.folder.join(format!("nodes/data-{node}"))
     }
 
+    /// What a coordinator's own clock shows, if it has one.
+    pub(super) fn clock(&self, node: u64) -> PathBuf {
+        self.folder.join(format!("nodes/clock-{node}"))
+    }
+
     pub(super) fn config(&self, node: u64) -> PathBuf {
         self.folder.join(format!("nodes/{node}.toml"))
     }
@@ -171,12 +177,14 @@ impl Layout {
         let settings = &self.settings;
         let urls: Vec<String> = (1..=settings.nodes).map(|node| self.url(node)).collect();
         let mut toml = format!(
-            "[node]\nid = {node}\ncluster = {CLUSTER:?}\nregion = {:?}\ndata = {}\nsecret = {}\nshards = {}\n",
+            "[node]\nid = {node}\ncluster = {CLUSTER:?}\nregion = {:?}\ndata = {}\nsecret = {}\n",
             settings.region(node),
             text(&self.data(node)),
             text(&self.folder.join("secret")),
-            settings.shards,
         );
+        if settings.groups.is_empty() {
+            writeln!(toml, "shards = {}", settings.shards)?;
+        }
         if settings.nodes > 1 {
             toml.push_str("zone = \"a\"\n");
         }
@@ -185,6 +193,13 @@ impl Layout {
             toml,
             "\n[http]\nlisten = {listen:?}\nadvertise = {urls:?}\n"
         )?;
+        if let Some(snapshots) = settings.snapshots {
+            write!(
+                toml,
+                "\n[snapshots]\nevery_entries = {}\nkeep_entries = {}\n",
+                snapshots.every_entries, snapshots.keep_entries
+            )?;
+        }
         if settings.nodes > 1 {
             self.write_mesh(&mut toml, node, network)?;
         }
@@ -216,9 +231,21 @@ impl Layout {
             timing.election_min_ms,
             timing.election_max_ms,
         )?;
-        for other in mesh.keys().filter(|other| **other != node) {
+        let routed = |other: &&u64| !self.settings.direct && **other != node;
+        for other in mesh.keys().filter(routed) {
             let route = network.route(node, *other).context("a link is missing")?;
             writeln!(toml, "{other} = \"{route}\"")?;
+        }
+        for group in &self.settings.groups {
+            let reach = match group.replication {
+                Replication::Regional => "regional",
+                Replication::Global => "global",
+            };
+            write!(
+                toml,
+                "\n[[cluster.group]]\nhome = {:?}\nreplication = \"{reach}\"\nshards = {}\nwitnesses = {:?}\n",
+                group.home, group.shards, group.witnesses,
+            )?;
         }
         for (member, address) in &mesh {
             write!(
@@ -235,17 +262,41 @@ impl Layout {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Group;
+
+    /// The configuration of node 2, and the network that it is for.
+    async fn second(settings: &Settings) -> (toml::Table, Network) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("meson-executor"), "").unwrap();
+        let addresses = Addresses::choose(settings.nodes, 1).unwrap();
+        let layout = Layout::new(folder.path(), folder.path(), addresses, settings).unwrap();
+        let network = Network::open(&layout.mesh(), 1).await.unwrap();
+        let text = layout.config_text(2, &network).unwrap();
+        (text.parse().unwrap(), network)
+    }
+
+    #[tokio::test]
+    async fn groups_of_shards_take_the_place_of_their_number() {
+        let (read, _) = second(&Settings {
+            groups: vec![Group {
+                home: "eu".to_owned(),
+                replication: Replication::Regional,
+                shards: 3,
+                witnesses: vec![3],
+            }],
+            ..Settings::default()
+        })
+        .await;
+        assert!(read["node"].get("shards").is_none());
+        let group = &read["cluster"]["group"][0];
+        assert_eq!(group["replication"].as_str(), Some("regional"));
+        assert_eq!(group["witnesses"][0].as_integer(), Some(3));
+    }
 
     #[tokio::test]
     async fn a_configuration_is_toml_and_dials_the_proxy() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("meson-executor"), "").unwrap();
-        let settings = Settings::default();
-        let addresses = Addresses::choose(3, 1).unwrap();
-        let layout = Layout::new(folder.path(), folder.path(), addresses, &settings).unwrap();
-        let network = Network::open(&layout.mesh(), 1).await.unwrap();
-        let text = layout.config_text(2, &network).unwrap();
-        let read: toml::Table = text.parse().unwrap();
+        let (read, network) = second(&Settings::default()).await;
+        assert_eq!(read["node"]["shards"].as_integer(), Some(4));
         let cluster = read["cluster"].as_table().unwrap();
         assert_eq!(cluster["member"].as_array().unwrap().len(), 3);
         let route = network.route(2, 3).unwrap().to_string();

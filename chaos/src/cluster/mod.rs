@@ -1,15 +1,18 @@
 //! A cluster of real processes: coordinators, a Mesos master, its agents, the network between them.
 //!
 //! `layout` says which file is where and writes configurations, `ports` finds free ones, `process` is one
-//! child, `left` finds what children of children left behind, `http` speaks to the API, `disk` gives a node a
-//! disk that can be full. What is started here is ended here, whatever happens; nothing else is touched.
+//! child, `reading` what they count, `left` finds what children of children left behind, `http` speaks to the
+//! API, `disk` gives a node a disk that can be full, `clocks` a clock that can be set. What is started here is
+//! ended here, whatever happens; nothing else is touched.
 
+mod clocks;
 mod disk;
 mod http;
 mod layout;
 mod left;
 mod ports;
 mod process;
+mod reading;
 mod view;
 
 use std::{
@@ -36,9 +39,11 @@ use crate::{
 };
 
 pub use self::{
+    clocks::library as clock_library,
     disk::SmallDisk,
     http::{Answer, Http},
     layout::Directory,
+    reading::Reading,
     view::Leaders,
 };
 
@@ -191,10 +196,29 @@ impl Cluster {
             .arg(self.layout.config(node))
             .env("MESON_LOG", &self.settings.log)
             .env("NO_COLOR", "1");
+        if self.settings.own_clocks {
+            let clock = self.layout.clock(node);
+            if !clock.exists() {
+                clocks::set(&clock, 0)?;
+            }
+            clocks::follow(&mut command, &clock)?;
+        }
         let process = Process::spawn(command, &self.layout.log(&format!("node-{node}")))?;
         self.nodes.insert(node, process);
         self.recorder.note(What::Up { node });
         Ok(())
+    }
+
+    /// Sets a coordinator's clock to so many seconds from the machine's.
+    ///
+    /// # Errors
+    /// Its clock is the machine's own ([`Settings::own_clocks`]), or the file cannot be written.
+    pub fn set_clock(&self, node: u64, seconds: i64) -> Result<()> {
+        anyhow::ensure!(
+            self.settings.own_clocks,
+            "the nodes have no clocks of their own"
+        );
+        clocks::set(&self.layout.clock(node), seconds)
     }
 
     /// SIGKILL for a coordinator. It stays down until it is started.
@@ -401,6 +425,12 @@ impl Cluster {
     /// Who leads what, as most nodes see it now.
     pub async fn leaders(&self) -> Leaders {
         Leaders::ask(&self.http, &self.layout.directory()).await
+    }
+
+    /// How long processors have worked for a coordinator since its start; none: it does not run.
+    #[must_use]
+    pub fn cpu_time(&self, node: u64) -> Option<Duration> {
+        self.nodes.get(&node)?.cpu_time()
     }
 
     /// Nodes that run.

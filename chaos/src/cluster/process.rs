@@ -1,6 +1,6 @@
 //! A child process in a group of its own, with its output in a file.
 
-use std::{fs::File, path::Path, process::Stdio};
+use std::{fs::File, path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context, Result};
 use nix::{
@@ -11,6 +11,9 @@ use tokio::{
     process::{Child, Command},
     time::Instant,
 };
+
+/// The kernel's unit of processor time, towards user space (time(7)), in milliseconds.
+const TICK_MS: u64 = 10;
 
 /// A child. It is killed when this is dropped.
 pub(super) struct Process {
@@ -56,6 +59,16 @@ impl Process {
         kill(self.pid, signal).with_context(|| format!("send {signal} to {}", self.pid))
     }
 
+    /// How long processors have worked for it (proc_pid_stat(5), utime and stime).
+    pub(super) fn cpu_time(&self) -> Option<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
+        // Its name, in brackets, may hold anything.
+        let (_, fields) = stat.rsplit_once(')')?;
+        let mut fields = fields.split_whitespace().skip(11);
+        let mut ticks = || fields.next()?.parse::<u64>().ok();
+        Some(Duration::from_millis((ticks()? + ticks()?) * TICK_MS))
+    }
+
     /// SIGKILL, and waits until it is gone.
     pub(super) async fn kill(mut self) -> Result<()> {
         self.child.kill().await.context("kill a process")
@@ -70,7 +83,6 @@ impl Process {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[tokio::test]
     async fn a_process_is_stopped_continued_and_killed() {
@@ -82,6 +94,11 @@ mod tests {
         process.signal(Signal::SIGSTOP).unwrap();
         process.signal(Signal::SIGCONT).unwrap();
         assert!(!process.has_ended());
+        assert!(
+            process
+                .cpu_time()
+                .is_some_and(|time| time < Duration::from_secs(5))
+        );
         process.kill().await.unwrap();
         assert!(kill(pid, None).is_err(), "it is gone");
     }

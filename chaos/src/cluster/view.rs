@@ -73,6 +73,13 @@ impl Leaders {
         Some(node)
     }
 
+    /// Whether a node has a replica of a shard: nodes have empty ones of the shards of other regions.
+    #[must_use]
+    pub(crate) fn has_replica(&self, node: u64, shard: u16) -> bool {
+        let led = self.shards.get(&shard);
+        led.is_none_or(|led| led.replicas.contains(&node))
+    }
+
     /// Whether these nodes are a majority of no shard.
     #[must_use]
     pub fn is_minority(&self, nodes: &[u64]) -> bool {
@@ -111,6 +118,14 @@ mod tests {
         leaders.learn(view(&[(0, 1, 1), (1, 1, 3)]));
         leaders.learn(view(&[(0, 2, 2), (1, 2, 2)]));
         assert_eq!((leaders.led_by(1), leaders.led_by(2)), (1, 1));
+    }
+
+    #[test]
+    fn who_has_a_replica_is_doubted_only_where_it_is_known() {
+        let mut leaders = Leaders::default();
+        assert!(leaders.has_replica(4, 0));
+        leaders.learn(view(&[(0, 1, 1)]));
+        assert!(leaders.has_replica(3, 0) && !leaders.has_replica(4, 0));
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub enum FaultKind {
     Master,
     /// A node's disk is full.
     Disk,
+    /// A node's clock was set.
+    Clock,
 }
 
 impl FaultKind {
@@ -48,6 +50,7 @@ impl FaultKind {
             Self::Executor => "executor",
             Self::Master => "master",
             Self::Disk => "disk",
+            Self::Clock => "clock",
         }
     }
 }

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::sleep;
 
 use super::{ArtifactAtEnd, Effect, End, Replica, RunAtEnd, TaskAtEnd};
-use crate::cluster::{Answer, Directory, Http};
+use crate::cluster::{Answer, Directory, Http, Leaders};
 
 /// Items per page.
 const PAGE: usize = 200;
@@ -164,6 +164,7 @@ impl Asker<'_> {
         let mut replicas = Vec::new();
         for _ in 0..TRIES {
             replicas.clear();
+            let leaders = Leaders::ask(self.http, self.directory).await;
             for url in self.directory.nodes.values() {
                 let url = format!("{url}/v1/cluster/replicas?digest=true");
                 let answer = self.http.get_within(&url, HASHED).await;
@@ -171,6 +172,7 @@ impl Asker<'_> {
                     continue;
                 };
                 replicas.extend(view.shards.into_iter().filter_map(|shard| {
+                    leaders.has_replica(view.node, shard.shard).then_some(())?;
                     Some(Replica {
                         node: view.node,
                         shard: shard.shard,

@@ -24,11 +24,13 @@ pub enum Scenario {
     RandomKill,
     KillAll,
     Pause,
+    ClockJump,
     PartitionHalves,
     OneWay,
     IsolateLeader,
     Flapping,
     Lossy,
+    Partitions,
     AgentKill,
     ExecutorKill,
     MasterRestart,
@@ -39,22 +41,33 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::LeaderKill,
         Self::RandomKill,
         Self::KillAll,
         Self::Pause,
+        Self::ClockJump,
         Self::PartitionHalves,
         Self::OneWay,
         Self::IsolateLeader,
         Self::Flapping,
         Self::Lossy,
+        Self::Partitions,
         Self::AgentKill,
         Self::ExecutorKill,
         Self::MasterRestart,
         Self::DiskFull,
         Self::Mixed,
         Self::Regions,
+    ];
+
+    /// Those that break the network between coordinators.
+    const NETWORK: [Self; 5] = [
+        Self::PartitionHalves,
+        Self::OneWay,
+        Self::IsolateLeader,
+        Self::Flapping,
+        Self::Lossy,
     ];
 
     /// Its name on the command line.
@@ -65,11 +78,13 @@ impl Scenario {
             Self::RandomKill => "random-kill",
             Self::KillAll => "kill-all",
             Self::Pause => "pause",
+            Self::ClockJump => "clock-jump",
             Self::PartitionHalves => "partition-halves",
             Self::OneWay => "one-way",
             Self::IsolateLeader => "isolate-leader",
             Self::Flapping => "flapping",
             Self::Lossy => "lossy",
+            Self::Partitions => "partitions",
             Self::AgentKill => "agent-kill",
             Self::ExecutorKill => "executor-kill",
             Self::MasterRestart => "master-restart",
@@ -95,6 +110,9 @@ impl Scenario {
             Self::Pause => {
                 "SIGSTOP for the leader, SIGCONT after its successor was elected: a leader that slept is deposed and changes nothing"
             }
+            Self::ClockJump => {
+                "a coordinator's clock is set, by seconds or by most of a day, and set right again: no timeout comes true early, no retry is late"
+            }
             Self::PartitionHalves => {
                 "a minority is cut off: the majority goes on, the minority accepts nothing and answers nothing old"
             }
@@ -109,6 +127,9 @@ impl Scenario {
             }
             Self::Lossy => {
                 "packets are lost, doubled, delayed and reordered: slower, but nothing is wrong"
+            }
+            Self::Partitions => {
+                "any of the five above, one after the other: whatever becomes of the network, a minority serves nothing and a majority goes on"
             }
             Self::AgentKill => {
                 "SIGKILL for a Mesos agent, every other time with all that runs on it: steps are adopted, or run again at the platform's expense"
@@ -140,6 +161,11 @@ impl Scenario {
     /// The settings that it needs where the operator's say nothing about them.
     #[must_use]
     pub fn settings(self, mut settings: Settings) -> Settings {
+        if self == Self::ClockJump {
+            settings.own_clocks = true;
+            // A process notices within a second; then there has to be some time left.
+            settings.fault_ms = settings.fault_ms.max(4_000);
+        }
         if self == Self::Regions && settings.distances.is_empty() {
             let distance = |one: &str, other: &str, round_trip_ms: u64| Distance {
                 between: [one.to_owned(), other.to_owned()],
@@ -163,20 +189,45 @@ impl Scenario {
         settings
     }
 
+    /// What it draws each round from, if it is not a way of its own.
+    #[must_use]
+    pub(crate) fn parts(self) -> Option<Vec<Self>> {
+        match self {
+            Self::Partitions => Some(Self::NETWORK.to_vec()),
+            // A node's small disk and its own clock have to be there from the start, and regions lie
+            // apart from the start.
+            Self::Mixed => Some(
+                Self::ALL
+                    .into_iter()
+                    .filter(|one| {
+                        !matches!(
+                            one,
+                            Self::ClockJump
+                                | Self::Partitions
+                                | Self::Mixed
+                                | Self::DiskFull
+                                | Self::Regions
+                        )
+                    })
+                    .collect(),
+            ),
+            _ => None,
+        }
+    }
+
     /// Why it cannot be done here, if it cannot.
     #[must_use]
     pub fn impossible(self, settings: &Settings) -> Option<String> {
-        let mesh = matches!(
-            self,
-            Self::PartitionHalves
-                | Self::OneWay
-                | Self::IsolateLeader
-                | Self::Flapping
-                | Self::Lossy
-                | Self::Regions
-        );
+        let mesh =
+            matches!(self, Self::Partitions | Self::Regions) || Self::NETWORK.contains(&self);
         if mesh && settings.nodes < 3 {
             return Some("it needs 3 coordinators or more".to_owned());
+        }
+        if self == Self::ClockJump && crate::cluster::clock_library().is_none() {
+            return Some("libfaketime is missing: apt-get install faketime".to_owned());
+        }
+        if mesh && settings.direct {
+            return Some("nothing can be done to a network without the proxy".to_owned());
         }
         if self == Self::DiskFull && !crate::cluster::SmallDisk::possible() {
             return Some(

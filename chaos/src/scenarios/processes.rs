@@ -9,6 +9,10 @@ use rand::RngExt;
 use super::stage::Stage;
 use crate::history::FaultKind;
 
+/// How far a clock is set forward or back, in seconds: from what nobody notices to most of a day. Not
+/// further back than certificates are older than the cluster.
+const JUMPS: [i64; 6] = [-3_000, -600, -20, 20, 7_200, 72_000];
+
 /// One in so many restarts is killed again while it opens its data.
 const AGAIN: u32 = 3;
 
@@ -72,4 +76,24 @@ pub(super) async fn pause(stage: &mut Stage) -> Result<()> {
     stage.healed(format!("SIGCONT for node {node}"));
     // Now it acts on what it believed before: time for that, before all is looked at.
     stage.pass(Duration::from_millis(500)).await
+}
+
+/// The leader's clock, or another one's, is set, and set right again.
+pub(super) async fn clock_jump(stage: &mut Stage) -> Result<()> {
+    let node = if stage.random.random_ratio(2, 3) {
+        stage.leader().await
+    } else {
+        stage.any_node()
+    };
+    let seconds = JUMPS[stage.random.random_range(0..JUMPS.len())];
+    stage.fault(
+        FaultKind::Clock,
+        &[node],
+        format!("the clock of node {node} is set by {seconds:+} s"),
+    );
+    stage.cluster.set_clock(node, seconds)?;
+    stage.hold().await?;
+    stage.cluster.set_clock(node, 0)?;
+    stage.healed(format!("the clock of node {node} is right again"));
+    Ok(())
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::{
     Scenario,
     networks::{flapping, isolate_leader, lossy, one_way, partition_halves, regions},
-    processes::{kill_all, leader_kill, pause, random_kill},
+    processes::{clock_jump, kill_all, leader_kill, pause, random_kill},
     resources::{SMALL_DISK, agent_kill, disk_full, executor_kill, master_restart},
     stage::Stage,
 };
@@ -127,7 +127,7 @@ pub async fn run(plan: &Plan) -> Result<Outcome> {
         scenario: plan.scenario.name().to_owned(),
         seed: plan.seed,
         nodes: stage.cluster.members(),
-        shards: stage.settings.shards,
+        shards: stage.settings.all_shards(),
         entries: recorder.entries(),
         workflows: workload.definitions().clone(),
         end,
@@ -148,6 +148,7 @@ async fn one_round(scenario: Scenario, stage: &mut Stage) -> Result<()> {
         Scenario::RandomKill => random_kill(stage).await,
         Scenario::KillAll => kill_all(stage).await,
         Scenario::Pause => pause(stage).await,
+        Scenario::ClockJump => clock_jump(stage).await,
         Scenario::PartitionHalves => partition_halves(stage).await,
         Scenario::OneWay => one_way(stage).await,
         Scenario::IsolateLeader => isolate_leader(stage).await,
@@ -158,16 +159,9 @@ async fn one_round(scenario: Scenario, stage: &mut Stage) -> Result<()> {
         Scenario::MasterRestart => master_restart(stage).await,
         Scenario::DiskFull => disk_full(stage).await,
         Scenario::Regions => regions(stage).await,
-        Scenario::Mixed => {
-            let possible: Vec<Scenario> = Scenario::ALL
-                .into_iter()
-                .filter(|one| {
-                    !matches!(
-                        one,
-                        Scenario::Mixed | Scenario::DiskFull | Scenario::Regions
-                    ) && one.impossible(&stage.settings).is_none()
-                })
-                .collect();
+        Scenario::Partitions | Scenario::Mixed => {
+            let mut possible = scenario.parts().unwrap_or_default();
+            possible.retain(|one| one.impossible(&stage.settings).is_none());
             let chosen = possible[stage.random.random_range(0..possible.len())];
             Box::pin(one_round(chosen, stage)).await
         }

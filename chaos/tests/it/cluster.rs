@@ -114,3 +114,10 @@ async fn a_minority_that_is_cut_off_accepts_nothing() {
     );
     assert!(seen(&outcome, Promise::Durable) > 5, "hardly any load");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_jumps_ends_nothing_early_and_keeps_nothing_waiting() {
+    let outcome = rounds(Scenario::ClockJump, 2, 5, Settings::default()).await;
+    assert!(seen(&outcome, Promise::Durable) > 10, "hardly any load");
+    assert_eq!(seen(&outcome, Promise::Recovery), 2);
+}

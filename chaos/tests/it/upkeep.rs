@@ -192,3 +192,49 @@ async fn a_node_that_was_away_for_many_events_catches_up_while_the_others_work()
     timeout(SOON, caught_up).await.expect("it catches up");
     three.cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_for_a_run_hears_of_it_although_another_coordinator_leads_it_now() {
+    let _alone = alone();
+    let three = Three::start().await;
+    let gate = three.folder.path().join("gate");
+    let file = three.workflow(&format!(
+        "a = command(run = \"until test -e {}; do sleep 0.05; done\")\nworkflow(name = \"gated\", flow = start >> a >> end)\n",
+        gate.display()
+    ));
+    let run = three.submit(&file).await;
+    let running = async {
+        loop {
+            let status = json(&three.urls, &["status", &run]).await;
+            if status["steps"][0]["state"] == "running" {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let status = timeout(SOON, running).await.expect("the step runs");
+    let shard = status["shard"].as_u64().expect("a shard");
+    let from = status["coordinator"].as_u64().expect("a coordinator");
+    let to = from % 3 + 1;
+    // At the coordinator that leads the run now, and after all that has happened to it.
+    let url = three.cluster.directory().nodes[&from].clone();
+    let history = json(&url, &["history", &run]).await;
+    let last = history.as_array().and_then(|events| events.last());
+    let last = last.expect("events")["seq"].as_u64().expect("a number");
+    let poll = reqwest::get(format!("{url}/v1/runs/{run}/events?after={last}&wait=25"));
+    let poll = tokio::spawn(poll);
+    let (shard, to) = (shard.to_string(), to.to_string());
+    let moved = mesonctl(&three.urls, &["cluster", "transfer", &shard, &to]).await;
+    assert!(moved.status.success(), "{}", text(&moved));
+    std::fs::write(&gate, "").expect("a file");
+    let news = timeout(SOON, poll)
+        .await
+        .expect("in time")
+        .expect("no panic");
+    let news: Value = news.expect("an answer").json().await.expect("JSON");
+    assert!(
+        news.as_array().is_some_and(|events| !events.is_empty()),
+        "waited in vain: {news}"
+    );
+    three.cluster.stop().await;
+}

@@ -19,7 +19,7 @@
 //! Files: [`ids`](crate::ShardId) the names; `options`, `errors` what goes in and what can go
 //! wrong; `machine` the interface of the replicated state machine; `view` reading; `shard` and
 //! `node` the service; `proposer` group commit; `leadership` who leads; `members` who belongs to
-//! it; `network` the seam to other nodes; `raft` everything that knows openraft; `store` everything that knows fjall.
+//! it; `network` the seam to other nodes, `traffic` what goes over it, counted; `raft` everything that knows openraft; `store` everything that knows fjall.
 //!
 //! What a crash can leave behind: the log's writes are synced before anybody is told; the
 //! state's are not, but lie behind the log's in the same journal, and are replayed from the log
@@ -38,6 +38,7 @@ mod raft;
 mod shard;
 mod status;
 mod store;
+mod traffic;
 mod view;
 
 pub use errors::{Failure, OpenError, ProposeError, ReadError};
@@ -52,4 +53,5 @@ pub use node::ConsensusNode;
 pub use options::{Limits, Options, SnapshotPolicy, Timing};
 pub use shard::{Committed, Consistency, Shard};
 pub use status::{IoStats, NodeStatus, ShardStatus};
+pub use traffic::{Amount, MessageKind, TrafficStats};
 pub use view::View;

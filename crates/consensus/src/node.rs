@@ -26,6 +26,7 @@ use crate::{
     shard::{Shard, ShardInner},
     status::{IoStats, NodeStatus},
     store::{Failures, LogInfo, LogStore, LogWriter, SnapshotInbox, StateStore, Store, StoreRef},
+    traffic::Traffic,
 };
 
 /// The most shards that a cluster may have.
@@ -53,6 +54,7 @@ struct NodeInner {
     shards: Vec<Shard>,
     inboxes: Vec<SnapshotInbox>,
     store: StoreRef,
+    traffic: Arc<Traffic>,
     failures: Failures,
     members: watch::Receiver<Members>,
     closing: watch::Sender<bool>,
@@ -115,6 +117,7 @@ impl ConsensusNode {
             tasks: JoinSet::new(),
             shards: Vec::new(),
             inboxes: Vec::new(),
+            traffic: Arc::default(),
         };
         for number in 0..options.shards {
             let shard = ShardId::new(number);
@@ -135,6 +138,7 @@ impl ConsensusNode {
             inboxes,
             store_ref,
             closed,
+            traffic,
             ..
         } = node;
         let (all_members, members) = watch::channel(Members::new());
@@ -151,6 +155,7 @@ impl ConsensusNode {
                 shards,
                 inboxes,
                 store: store_ref,
+                traffic,
                 failures,
                 members,
                 closing,
@@ -204,6 +209,7 @@ impl ConsensusNode {
                 .store
                 .get()
                 .map_or_else(IoStats::default, |store| store.counters.stats()),
+            traffic: self.inner.traffic.stats(),
         }
     }
 
@@ -231,7 +237,7 @@ impl ConsensusNode {
     /// Answers a stream that another node opened through its [`crate::Network`], until it ends.
     pub async fn serve(&self, shard: ShardId, stream: FrameStream) {
         if let Some(shard) = self.shard(shard) {
-            raft::serve_stream(&shard.inner.raft, stream).await;
+            raft::serve_stream(&shard.inner.raft, stream, &self.inner.traffic).await;
         }
     }
 
@@ -240,7 +246,7 @@ impl ConsensusNode {
         let index = usize::from(request.shard.get());
         match (self.inner.shards.get(index), self.inner.inboxes.get(index)) {
             (Some(shard), Some(inbox)) => {
-                raft::serve(&shard.inner.raft, inbox, &request.body).await
+                raft::serve(&shard.inner.raft, inbox, &request.body, &self.inner.traffic).await
             }
             // An empty answer decodes as none, which the caller takes for an unreachable replica.
             _ => Bytes::new(),
@@ -313,6 +319,7 @@ struct Starting<'a> {
     tasks: JoinSet<()>,
     shards: Vec<Shard>,
     inboxes: Vec<SnapshotInbox>,
+    traffic: Arc<Traffic>,
 }
 
 impl Starting<'_> {
@@ -332,7 +339,7 @@ impl Starting<'_> {
         let state = StateStore::open(shard, self.store, machine, Some(log.durable()))
             .map_err(|error| error.to_string())?;
         let (info, inbox, applied_term) = (log.info(), state.inbox(), state.applied_term());
-        let raft = raft::start(shard, options, log, state).await?;
+        let raft = raft::start(shard, options, &self.traffic, log, state).await?;
 
         let (leadership, leads) = watch::channel(Leadership::default());
         let failures = self.store.failures.clone();

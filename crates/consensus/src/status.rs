@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     errors::Failure,
     ids::{LogIndex, NodeId, ShardId, Term},
+    traffic::TrafficStats,
 };
 
 /// A node and its replicas.
@@ -18,6 +19,8 @@ pub struct NodeStatus {
     pub shards: Vec<ShardStatus>,
     /// What it wrote since it was opened.
     pub io: IoStats,
+    /// What it said to the others, and they to it, since it was opened.
+    pub traffic: TrafficStats,
 }
 
 /// A shard, as this node sees it.
@@ -58,4 +61,8 @@ pub struct IoStats {
     pub entries: u64,
     /// Commands applied; a log entry holds many when many are proposed at once.
     pub commands: u64,
+    /// Snapshots made of this node's own state.
+    pub snapshots_built: u64,
+    /// Snapshots of others that took its place.
+    pub snapshots_installed: u64,
 }

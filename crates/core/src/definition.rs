@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::expression::{Expression, Template};
 use crate::ids::NodeId;
+use crate::matching::Spread;
 use crate::resources::Resources;
 use crate::units::Duration;
 
@@ -202,18 +203,29 @@ pub struct Step {
     /// Should hold for the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefer: Option<Expression>,
+    /// May be ended for others' sake, at the platform's cost; may therefore use what a resource
+    /// manager lends until it wants it back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub preemptible: bool,
+    /// What its iterations should not share, as far as there is a choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spread: Option<Spread>,
     /// How often its own failures are tried again.
     #[serde(default = "default_retries")]
     pub retries: u32,
     /// An attempt that runs longer is killed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
+    /// What becomes of an attempt whose agent is out of sight.
+    #[serde(default, skip_serializing_if = "Unreachable::is_default")]
+    pub unreachable: Unreachable,
     /// Wanted done this long after the run's start: orders the queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sla: Option<Duration>,
-    /// Another region than the workflow's; empty: the workflow's.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub region: String,
+    /// Other regions than the workflow's, in order of preference: the first whose pool can be
+    /// reached; empty: the workflow's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub regions: Vec<String>,
     /// Another pool than the default one; empty: the default.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub pool: String,
@@ -227,6 +239,46 @@ pub const DEFAULT_RETRIES: u32 = 2;
 
 fn default_retries() -> u32 {
     DEFAULT_RETRIES
+}
+
+/// What becomes of an attempt whose agent is out of the resource manager's sight. It may still run
+/// there, and may come back.
+///
+/// Whatever is chosen, an attempt that was replaced is killed when it is seen again, and what it
+/// says then changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unreachable {
+    /// Wait until it is back, however long that takes: for steps that must never run twice at the
+    /// same time. Only the step's own timeout, or the end of its run, ends the waiting.
+    Wait,
+    /// After so long another attempt takes over, at the platform's cost.
+    ReplaceAfter(Duration),
+}
+
+impl Unreachable {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Default for Unreachable {
+    /// Five minutes: longer than a reboot, shorter than anybody's patience.
+    fn default() -> Self {
+        Self::ReplaceAfter(Duration::from_secs(300))
+    }
+}
+
+impl std::str::FromStr for Unreachable {
+    type Err = crate::units::UnitError;
+
+    /// `wait`, or the time after which the attempt is replaced.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.trim() == "wait" {
+            return Ok(Self::Wait);
+        }
+        text.parse().map(Self::ReplaceAfter)
+    }
 }
 
 /// An artifact that a step leaves behind.

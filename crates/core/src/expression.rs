@@ -11,6 +11,7 @@
 //! gives the same answer, or the same error, on every machine.
 
 mod compiled;
+mod demands;
 mod error;
 mod eval;
 mod instrument;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use self::compiled::{Compiled, Reference};
+pub use self::demands::{Demand, Demands};
 pub use self::error::{EvalError, ExpressionError};
 pub use self::template::CompiledTemplate;
 

@@ -123,6 +123,16 @@ impl<'v> Arguments<'v> {
         }
     }
 
+    /// `True` or `False`; `False` when it is not given.
+    pub(crate) fn truth(&self, name: &str) -> Result<bool, Fault> {
+        let Some(value) = self.take(name) else {
+            return Ok(false);
+        };
+        value
+            .unpack_bool()
+            .ok_or_else(|| self.wrong(name, value, "True or False"))
+    }
+
     /// Text in which references and parameters may stand.
     pub(crate) fn template(&self, name: &str) -> Result<Option<Template>, Fault> {
         let Some(value) = self.take(name) else {
@@ -213,6 +223,29 @@ impl<'v> Arguments<'v> {
             names.push(text.to_owned());
         }
         Ok(names)
+    }
+
+    /// A text, or a list of some.
+    pub(crate) fn text_or_texts(&self, name: &str) -> Result<Vec<String>, Fault> {
+        let Some(value) = self.take(name) else {
+            return Ok(Vec::new());
+        };
+        if let Some(text) = value.unpack_str() {
+            return Ok(vec![text.to_owned()]);
+        }
+        let wrong = |value| {
+            self.wrong(name, value, "a text, or a list of texts")
+                .help(format!("write {name} = \"…\" or {name} = [\"…\", \"…\"]"))
+        };
+        let items = list(value).ok_or_else(|| wrong(value))?;
+        if items.is_empty() {
+            return Err(Fault::new("value", format!("`{name}` is an empty list"))
+                .help(format!("name one or more, or leave `{name}` out"))
+                .arg(name));
+        }
+        let text = |item: &Value<'v>| item.unpack_str().map(str::to_owned);
+        let one = |item| text(item).ok_or_else(|| wrong(*item));
+        items.iter().map(one).collect()
     }
 
     pub(crate) fn texts(&self, name: &str) -> Result<Vec<String>, Fault> {

@@ -240,8 +240,13 @@ impl Canvas<'_> {
             .collect();
         let note = match mark {
             Some(mark) => mark.note.clone(),
-            None if made.is_empty() => String::new(),
-            None => format!("→ {}", made.join(", ")),
+            None => {
+                let made = (!made.is_empty()).then(|| format!("→ {}", made.join(", ")));
+                let place = (!step.regions.is_empty())
+                    .then(|| format!("in {}", step.regions.join(", else ")));
+                let parts: Vec<String> = made.into_iter().chain(place).collect();
+                parts.join("  ")
+            }
         };
         let kind = if step.flavour.is_empty() {
             step.kind.name()

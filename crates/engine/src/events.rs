@@ -111,10 +111,26 @@ fn describe(event: &Event) -> (&'static str, Option<Attempt>, String) {
             Some(*attempt),
             "waits for resources".to_owned(),
         ),
-        Event::AttemptLaunching { attempt, host, .. } => (
+        Event::AttemptSpilled {
+            attempt,
+            from,
+            to,
+            reason,
+            ..
+        } => (
+            "attempt_spilled",
+            Some(*attempt),
+            format!("goes from pool {from} to pool {to}: {reason}"),
+        ),
+        Event::AttemptLaunching {
+            attempt,
+            pool,
+            host,
+            ..
+        } => (
             "attempt_launching",
             Some(*attempt),
-            format!("launching on {host}"),
+            format!("launching on {host} in pool {pool}"),
         ),
         Event::AttemptRunning { attempt, url, .. } => {
             let text = match url {
@@ -123,8 +139,13 @@ fn describe(event: &Event) -> (&'static str, Option<Attempt>, String) {
             };
             ("attempt_running", Some(*attempt), text)
         }
-        Event::AttemptUnreachable { attempt, .. } => {
-            let text = "its agent is out of sight; it may come back".to_owned();
+        Event::AttemptUnreachable {
+            attempt, reason, ..
+        } => {
+            let text = match reason {
+                Some(reason) => format!("{reason}; it may come back"),
+                None => "its agent is out of sight; it may come back".to_owned(),
+            };
             ("attempt_unreachable", Some(*attempt), text)
         }
         Event::AttemptFailed {
@@ -217,6 +238,7 @@ fn payer(failure: &Failure) -> &'static str {
         FailureClass::Step => "its own fault",
         FailureClass::Platform => "the platform's fault",
         FailureClass::Timeout => "out of time",
+        FailureClass::OutOfMemory => "out of memory",
     }
 }
 

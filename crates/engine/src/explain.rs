@@ -1,7 +1,7 @@
 //! Why is this step not running? From a run's records, as far as they tell; what the broker
 //! knows is added by the facade.
 
-use meson_core::definition::{Definition, NodeKind, StepKind};
+use meson_core::definition::{Definition, NodeKind, Step, StepKind};
 use meson_core::ids::{Instance, IterPath, NodeId, TaskId};
 use meson_core::run::record::{Group, GroupRecord, GroupState, Phase, StepRecord, Summary};
 use meson_core::run::{
@@ -26,14 +26,18 @@ pub(crate) struct StepNow {
     pub(crate) queued: Option<Queued>,
 }
 
-/// An attempt that waits, and what says in which pool.
+/// An attempt that waits, and in which pool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Queued {
-    /// The pool that the step asks for; empty: it does not say.
     pub(crate) pool: String,
-    /// The region that it asks for, or its workflow; empty: neither.
-    pub(crate) region: String,
     pub(crate) task: TaskId,
+}
+
+/// The pool where an attempt is.
+pub(crate) struct Pool {
+    pub(crate) name: String,
+    /// What people should know of it, if it is out of reach.
+    pub(crate) lost: Option<String>,
 }
 
 pub(crate) fn step_now(
@@ -42,6 +46,7 @@ pub(crate) fn step_now(
     header: &RunHeader,
     node: NodeId,
     iteration: Option<IterPath>,
+    pool_of: impl Fn(&Step, &StepRecord) -> Pool,
 ) -> Result<StepNow, EngineError> {
     let Some(step) = plan.step(node) else {
         return Err(EngineError::Internal {
@@ -84,11 +89,17 @@ pub(crate) fn step_now(
             queued: None,
         });
     };
-    let text = entered(&record, &step.kind, !step.produces.is_empty());
-    let waits = matches!(record.state, StepState::Requested | StepState::Ready)
-        && record.phase == Phase::Attempt
+    let mut text = entered(&record, &step.kind, !step.produces.is_empty());
+    let asks = record.phase == Phase::Attempt
         && record.attempt.0 > 0
         && !matches!(step.kind, StepKind::Noop | StepKind::Workflow { .. });
+    let pool = asks.then(|| pool_of(step, &record));
+    let lost = pool.as_ref().and_then(|pool| pool.lost.as_deref());
+    if let Some(lost) = lost {
+        text = format!("{text}; {lost}");
+    }
+    // The broker of a pool that is out of reach has nothing to say.
+    let waits = lost.is_none() && matches!(record.state, StepState::Requested | StepState::Ready);
     let task = TaskId {
         run: header.id.clone(),
         step: step.name.clone(),
@@ -99,9 +110,8 @@ pub(crate) fn step_now(
         step: step.name.clone(),
         state: record.state,
         summary: format!("{prefix}{text}"),
-        queued: waits.then(|| Queued {
-            pool: step.pool.clone(),
-            region: plan.region_of(step).to_owned(),
+        queued: pool.filter(|_| waits).map(|pool| Queued {
+            pool: pool.name,
             task,
         }),
     })
@@ -150,7 +160,13 @@ fn entered(record: &StepRecord, kind: &StepKind, produces: bool) -> String {
             Some(at) => format!("it runs on {host} since {}", at.to_rfc3339()),
             None => format!("it runs on {host}"),
         },
-        StepState::Unreachable => format!("{host} is out of sight; it may come back"),
+        StepState::Unreachable => match record.timer {
+            Some(at) => format!(
+                "{host} is out of sight; if it does not come back, another attempt begins at {}",
+                at.to_rfc3339()
+            ),
+            None => format!("{host} is out of sight; it may come back"),
+        },
         StepState::Succeeded => "it is done".to_owned(),
         StepState::Memoized => "its artifacts existed, so it was not run".to_owned(),
         StepState::Skipped => "it is on a branch that was not taken".to_owned(),

@@ -17,6 +17,7 @@
 //! * `guardian`, `workflow`, `step`, [`broker`]: the actors. [`pool`]: how brokers are found.
 //! * `calls`, `router`, `local`: the seam between the facade and the shards' leaders.
 //! * [`peers`]: other coordinators. `cluster`: who is up, and who should lead.
+//! * `counted`: what others count, among the metrics.
 //! * [`views`], [`events`], [`progress`], `explain`: what people see.
 
 mod announce;
@@ -24,6 +25,7 @@ pub mod broker;
 mod calls;
 pub mod clock;
 mod cluster;
+mod counted;
 pub mod error;
 pub mod events;
 mod explain;
@@ -38,6 +40,7 @@ pub mod options;
 pub mod peers;
 pub mod pool;
 pub mod progress;
+mod reach;
 mod router;
 mod step;
 pub mod views;
@@ -49,7 +52,7 @@ pub use facade::{Engine, Health};
 pub use layout::{Group, Layout};
 pub use machine::ShardMachine;
 pub use options::{EngineLimits, EngineOptions, EngineTiming};
-pub use peers::Coordinators;
+pub use peers::{Coordinators, PeerTraffic};
 
 // The helpers of the integration tests serve the tests of supervision too, which need messages
 // that only exist here.

@@ -11,7 +11,9 @@ use meson_core::run::record::Phase;
 use meson_core::run::{Input, Plan, Record, RecordKey, Records, RunHeader, RunState};
 use meson_core::units::Timestamp;
 use meson_protocol::api::{RunEvent, RunSummary};
+use tokio::time::Instant;
 
+use crate::announce::Waiter;
 use crate::broker::messages::{Explain, Waiting};
 use crate::calls::{RunFilter, RunPage, ShardCall, ShardReply};
 use crate::error::{EngineError, similar};
@@ -46,7 +48,7 @@ pub(crate) async fn serve(
             let reader = read(shard).await?;
             Ok(ShardReply::Summary(Box::new(summary(&reader, &run)?)))
         }
-        ShardCall::AwaitEnd { run, wait } => await_end(node, shard, &run, wait).await,
+        ShardCall::AwaitEnd { run, wait } => await_end(node, shard, term, &run, wait).await,
         ShardCall::Runs {
             after,
             limit,
@@ -82,7 +84,7 @@ pub(crate) async fn serve(
             limit,
             wait,
         } => Ok(ShardReply::Events(
-            events(node, shard, &run, after, limit, wait).await?,
+            events(node, shard, term, &run, after, limit, wait).await?,
         )),
         ShardCall::Definition { run } => {
             let reader = read(shard).await?;
@@ -350,6 +352,7 @@ fn runs(
 async fn events(
     node: &Node,
     shard: &Shard,
+    term: Term,
     run: &RunId,
     after: u64,
     limit: usize,
@@ -358,7 +361,7 @@ async fn events(
     let wait = wait.min(node.timing().long_poll);
     // In line before the first look: what comes between look and wait is not missed.
     let mut waiter = node.announcements().wait_for(run);
-    let until = tokio::time::Instant::now() + wait;
+    let until = Instant::now() + wait;
     loop {
         {
             let reader = read(shard).await?;
@@ -373,7 +376,7 @@ async fn events(
                     .collect());
             }
         }
-        if tokio::time::timeout_at(until, waiter.next()).await.is_err() {
+        if !news(&mut waiter, shard, term, until).await? {
             return Ok(Vec::new());
         }
     }
@@ -382,11 +385,12 @@ async fn events(
 async fn await_end(
     node: &Node,
     shard: &Shard,
+    term: Term,
     run: &RunId,
     wait: Duration,
 ) -> Result<ShardReply, EngineError> {
     let mut waiter = node.announcements().wait_for(run);
-    let until = tokio::time::Instant::now() + wait.min(node.timing().long_poll);
+    let until = Instant::now() + wait.min(node.timing().long_poll);
     loop {
         let status = {
             let reader = read(shard).await?;
@@ -394,11 +398,33 @@ async fn await_end(
             reader.status(run)?.unwrap_or_default()
         };
         let over = status.state != RunState::Running;
-        if over || tokio::time::timeout_at(until, waiter.next()).await.is_err() {
+        if over || !news(&mut waiter, shard, term, until).await? {
             return Ok(ShardReply::Ended {
                 state: status.state,
                 error: status.error,
             });
+        }
+    }
+}
+
+/// Waits for news of a run: `false` if there are none in time.
+///
+/// A run's moves are announced where it is led. When leadership moves, who waits here would wait in
+/// vain, and has to ask the next leader.
+async fn news(
+    waiter: &mut Waiter,
+    shard: &Shard,
+    term: Term,
+    until: Instant,
+) -> Result<bool, EngineError> {
+    let mut leadership = shard.leadership();
+    tokio::select! {
+        news = tokio::time::timeout_at(until, waiter.next()) => Ok(news.is_ok()),
+        _ = leadership.wait_for(|now| !now.local || now.term != term) => {
+            Err(EngineError::Unavailable {
+                action: "wait for the run",
+                reason: "its shard moved to another coordinator".to_owned(),
+            })
         }
     }
 }

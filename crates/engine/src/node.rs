@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use crate::announce::Announcements;
 use crate::cluster::Table;
+use crate::counted::Counted;
 use crate::guardian::Guardian;
 use crate::layout::{Layout, Place, SIGNS};
 use crate::machine::Definitions;
@@ -24,6 +25,7 @@ use crate::options::{EngineLimits, EngineOptions, EngineTiming};
 use crate::peers::Coordinators;
 use crate::pool::BrokerDirectory;
 use crate::progress::ProgressTable;
+use crate::step::{Route, Sight, Way};
 
 /// Shared by everything that runs on a node. Cheap to clone.
 #[derive(Clone)]
@@ -55,12 +57,18 @@ impl Node {
     ) -> Self {
         let shards = u16::try_from(consensus.shards().len()).unwrap_or(u16::MAX);
         let layout = options.layout.clone();
+        let metrics = Metrics::new();
+        let counted = Counted {
+            consensus: consensus.clone(),
+            peers: Arc::clone(&options.peers),
+        };
+        metrics.register(|registry| registry.register_collector(Box::new(counted)));
         Self {
             inner: Arc::new(Inner {
                 layout: layout.unwrap_or_else(|| Layout::single(shards)),
                 consensus,
                 definitions,
-                metrics: Metrics::new(),
+                metrics,
                 brokers: BrokerDirectory::default(),
                 progress: ProgressTable::new(options.limits.progress_entries),
                 announcements: Announcements::default(),
@@ -187,27 +195,44 @@ impl Node {
         self.inner.guardians.clear();
     }
 
-    /// The pool of a step that asks for `pool`, or for `region`: if it asks for neither, one of the
-    /// region where its run is at home, else the default one. The same on every coordinator, since
-    /// an attempt is looked for where it was launched.
-    pub(crate) fn pool_of(&self, run: &RunId, pool: &str, region: &str) -> String {
-        if !pool.is_empty() {
-            return pool.to_owned();
-        }
+    /// The pools of a step that asks for `pool`, or for one of `regions`: if it asks for neither, that
+    /// of the region where its run is at home, else the default one. A region without a pool of its
+    /// own is left out.
+    pub(crate) fn route_of(&self, run: &RunId, pool: &str, regions: &[String]) -> Route {
         let options = &self.inner.options;
-        let home = self.layout().shard_of(&Place::run(run));
-        let region = if region.is_empty() {
-            self.home_of(home).unwrap_or_default()
-        } else {
-            region
+        let factory = options.brokers.as_ref();
+        let way = |pool: String| Way {
+            region: factory
+                .and_then(|factory| factory.region(&pool))
+                .unwrap_or_default(),
+            pool,
         };
-        let factory = options.brokers.as_ref().filter(|_| !region.is_empty());
-        factory
-            .and_then(|factory| {
-                let mut pools = factory.pools().into_iter();
-                pools.find(|pool| factory.region(pool).as_deref() == Some(region))
-            })
-            .unwrap_or_else(|| options.default_pool.clone())
+        if !pool.is_empty() {
+            return Route::new(vec![way(pool.to_owned())]);
+        }
+        let home = self.layout().shard_of(&Place::run(run));
+        let asked: Vec<&str> = match regions {
+            [] => self.home_of(home).into_iter().collect(),
+            regions => regions.iter().map(String::as_str).collect(),
+        };
+        let ways: Vec<Way> = match factory {
+            Some(factory) if !asked.is_empty() => {
+                let pools: Vec<Way> = factory.pools().into_iter().map(way).collect();
+                let own = |region: &&str| pools.iter().find(|way| way.region == *region).cloned();
+                asked.iter().filter_map(own).collect()
+            }
+            _ => Vec::new(),
+        };
+        if ways.is_empty() {
+            return Route::new(vec![way(options.default_pool.clone())]);
+        }
+        Route::new(ways)
+    }
+
+    /// How it stands with the pools of a route, seen from here.
+    pub(crate) fn sights(&self, route: &Route) -> Vec<Sight> {
+        let reach = |way: &Way| self.brokers().reach(&way.pool).gone();
+        route.ways().iter().map(reach).collect()
     }
 
     /// The last resort of supervision: the node serves no more.

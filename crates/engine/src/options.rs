@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use actix_rt::ArbiterHandle;
 use meson_actors::{ArbiterSpawner, Intensity, LocalSpawner, Spawner};
-use meson_core::units::Timestamp;
 use meson_protocol::task::StoreLocation;
 use meson_protocol::token::ClusterSecret;
 
-use crate::clock::SharedClock;
+use crate::clock::{Clock, SharedClock};
 use crate::layout::Layout;
 use crate::peers::{Coordinators, Nobody};
 use crate::pool::BrokerFactory;
@@ -109,6 +108,10 @@ pub struct EngineTiming {
     pub kill: Duration,
     /// First pause before asking a new broker, doubled each time that one is lost.
     pub broker_retry: Duration,
+    /// A pool that is out of reach for so long is left for the next region by steps that name
+    /// several: by attempts that wait there at once, by those that were launched there when the
+    /// step's patience with what is out of sight ends.
+    pub spill: Duration,
     /// Restarts of actors that are tolerated, at each level of supervision.
     pub intensity: Intensity,
     /// Times that a shard's guardian may give up leadership before the node counts as failed.
@@ -124,6 +127,7 @@ impl Default for EngineTiming {
             result: Duration::from_secs(180),
             kill: Duration::from_secs(10),
             broker_retry: Duration::from_millis(50),
+            spill: Duration::from_secs(30),
             intensity: Intensity::default(),
             guardian_intensity: Intensity {
                 restarts: 5,
@@ -135,11 +139,7 @@ impl Default for EngineTiming {
 
 impl EngineOptions {
     /// Options with default limits, everything on the current thread, and no broker.
-    pub fn new(
-        clock: impl Fn() -> Timestamp + Send + Sync + 'static,
-        seed: u64,
-        secret: ClusterSecret,
-    ) -> Self {
+    pub fn new(clock: impl Clock, seed: u64, secret: ClusterSecret) -> Self {
         Self {
             spawners: vec![Arc::new(LocalSpawner)],
             clock: Arc::new(clock),

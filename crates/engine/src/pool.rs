@@ -18,6 +18,7 @@ use crate::clock::SharedClock;
 use crate::error::EngineError;
 use crate::machine::{self, Command, Response};
 use crate::metrics::Metrics;
+use crate::reach::{Lack, Reach};
 
 /// Where to send a broker's messages: one incarnation of it, or a stand-in that forwards them.
 #[derive(Clone)]
@@ -76,10 +77,44 @@ pub struct BrokerDirectory {
 struct Place {
     /// The broker, if it runs here.
     local: watch::Sender<Option<BrokerLink>>,
-    /// Who stands in for one that runs elsewhere.
-    remote: Mutex<Option<BrokerLink>>,
+    /// Whether it has a session with the resource manager.
+    session: watch::Sender<bool>,
+    remote: Mutex<Remote>,
     /// Whom to speak to.
     either: watch::Sender<Option<BrokerLink>>,
+    /// Whether that is of any use.
+    reach: watch::Sender<Reach>,
+}
+
+/// A broker that runs elsewhere.
+#[derive(Default)]
+struct Remote {
+    /// Who stands in for it.
+    link: Option<BrokerLink>,
+    /// Whether it has a session with the resource manager, as it last said.
+    session: bool,
+}
+
+impl Place {
+    /// Tells everybody whether the pool is of use. `remote` is locked meanwhile, so that two who
+    /// publish do not overtake each other.
+    fn settle(&self, remote: &Remote) {
+        let local = self.local.borrow().is_some();
+        let session = match &remote.link {
+            _ if local => Some(*self.session.borrow()),
+            Some(_) => Some(remote.session),
+            None => None,
+        };
+        let lack = match session {
+            None => Some(Lack::Broker),
+            Some(false) => Some(Lack::Session),
+            Some(true) => None,
+        };
+        self.reach.send_if_modified(|reach| {
+            let next = reach.next(lack);
+            next != std::mem::replace(reach, next)
+        });
+    }
 }
 
 impl BrokerDirectory {
@@ -107,25 +142,63 @@ impl BrokerDirectory {
         self.pools.get(pool)?.either.borrow().clone()
     }
 
+    /// Whether the pool is of use to this coordinator, now and from now on.
+    pub(crate) fn watch_reach(&self, pool: &str) -> watch::Receiver<Reach> {
+        self.place(pool).reach.subscribe()
+    }
+
+    /// Whether the pool is of use to this coordinator at this moment.
+    pub(crate) fn reach(&self, pool: &str) -> Reach {
+        *self.place(pool).reach.borrow()
+    }
+
+    /// Whether the broker that runs here has a session with the resource manager.
+    pub(crate) fn watch_session(&self, pool: &str) -> watch::Receiver<bool> {
+        self.place(pool).session.subscribe()
+    }
+
     /// Tells everybody which broker serves the pool here.
     pub fn publish(&self, pool: &str, link: Option<BrokerLink>) {
         let place = self.place(pool);
         let remote = lock(&place.remote);
         place.local.send_replace(link.clone());
-        place.either.send_replace(link.or_else(|| remote.clone()));
+        place.settle(&remote);
+        place
+            .either
+            .send_replace(link.or_else(|| remote.link.clone()));
     }
 
-    /// Tells everybody who stands in for a broker elsewhere.
+    /// Tells everybody whether the broker that runs here has a session with the resource manager.
+    pub(crate) fn publish_session(&self, pool: &str, session: bool) {
+        let place = self.place(pool);
+        let remote = lock(&place.remote);
+        place.session.send_replace(session);
+        place.settle(&remote);
+    }
+
+    /// Tells everybody who stands in for a broker elsewhere. It has no session until it says so.
     pub(crate) fn publish_remote(&self, pool: &str, link: Option<BrokerLink>) {
         let place = self.place(pool);
         let mut remote = lock(&place.remote);
-        if remote.is_none() && link.is_none() {
+        if remote.link.is_none() && link.is_none() {
             return;
         }
-        remote.clone_from(&link);
+        *remote = Remote {
+            link: link.clone(),
+            session: false,
+        };
+        place.settle(&remote);
         if place.local.borrow().is_none() {
             place.either.send_replace(link);
         }
+    }
+
+    /// Tells everybody whether the broker elsewhere has a session with the resource manager.
+    pub(crate) fn publish_remote_session(&self, pool: &str, session: bool) {
+        let place = self.place(pool);
+        let mut remote = lock(&place.remote);
+        remote.session = session;
+        place.settle(&remote);
     }
 }
 
@@ -220,6 +293,12 @@ impl BrokerContext {
             }
             directory.publish(&pool, None);
         });
+    }
+
+    /// Tells everybody whether the broker has a session with the resource manager. Without one the
+    /// pool counts as out of reach, and after a while steps that may go elsewhere do.
+    pub fn in_session(&self, session: bool) {
+        self.directory.publish_session(&self.pool, session);
     }
 
     /// The FrameworkID under which the pool knows us, if it does.

@@ -1,7 +1,9 @@
 //! What people see of a run, read from its records: the core's views, with what is only known
 //! here and now (progress, hosts) beside them.
 
+use meson_core::definition::Step;
 use meson_core::ids::{Attempt, Instance, IterPath, RunId, TaskId};
+use meson_core::run::record::StepRecord;
 use meson_core::run::view;
 pub use meson_core::run::view::{IterationPage, IterationView};
 use meson_core::run::{Family, Record, RecordKey, Records, Scan};
@@ -9,7 +11,7 @@ use meson_core::units::Timestamp;
 use meson_protocol::api::{LiveAttempt, RunDetail};
 
 use crate::error::EngineError;
-use crate::explain::{self, StepNow};
+use crate::explain::{self, Pool, StepNow};
 use crate::local::{find_step, header};
 use crate::machine::Reader;
 use crate::node::Node;
@@ -79,6 +81,9 @@ fn live_attempt(
             .map(|place| place.host.clone())
             .filter(|host| !host.is_empty())
             .or(host),
+        pool: place
+            .map(|place| place.pool.clone())
+            .filter(|pool| !pool.is_empty()),
         url: place.and_then(|place| place.url.clone()).or(url),
         percent,
         message,
@@ -117,7 +122,17 @@ pub(crate) fn step_now(
     let header = header(reader, run)?;
     let plan = reader.plan(&header.definition, node.definitions())?;
     let at = find_step(&plan, run, step)?;
-    explain::step_now(&plan, &reader.records(run), &header, at, iteration)
+    let pool_of = |step: &Step, record: &StepRecord| {
+        let mut route = node.route_of(run, &step.pool, plan.regions_of(step));
+        let place = record.place.as_deref();
+        route.be_in(place.map_or("", |place| place.pool.as_str()));
+        let launched = place.is_some_and(|place| !place.agent.is_empty());
+        Pool {
+            lost: route.explain(&node.sights(&route), node.timing().spill, launched),
+            name: route.pool().to_owned(),
+        }
+    };
+    explain::step_now(&plan, &reader.records(run), &header, at, iteration, pool_of)
 }
 
 /// A path as the API writes it; none outside of loops.

@@ -504,7 +504,7 @@ async fn until(deadline: Option<Instant>) {
     clippy::disallowed_methods,
     reason = "Mesos wants the wall clock in updates; nothing is decided by it"
 )]
-fn stamp() -> Stamp {
+pub(crate) fn stamp() -> Stamp {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

@@ -13,7 +13,8 @@
 //! * [`settings`]: what the agent's environment says.
 //! * [`machine`]: the life of every task as a pure state machine; it keeps what the agent
 //!   has not acknowledged.
-//! * [`executor`]: the loop that ties the agent, the machine and the workers together.
+//! * [`executor`]: the loop that ties the agent, the machine and the workers together;
+//!   [`alone`]: likewise for one attempt that has a folder instead of an agent.
 //! * [`task`]: one worker per attempt, from its folder to its result. [`layout`], [`text`],
 //!   [`environment`], [`outputs`], [`progress`] are its parts.
 //! * [`process`]: sessions, killing to the last descendant, resource usage, and the guard
@@ -24,6 +25,7 @@
 //! Everything asynchronous runs on the thread that `main` starts on: children are forked
 //! from it, and a child's parent-death signal is bound to the *thread* that forked it.
 
+pub mod alone;
 pub mod coordinators;
 pub mod docker;
 pub mod environment;

@@ -1,6 +1,6 @@
 //! What the environment says: the agent's part of it ([`ExecutorEnvironment`]) and our own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use meson_mesos::client::executor::{EnvironmentError, ExecutorEnvironment};
@@ -83,6 +83,30 @@ impl Settings {
         })
     }
 
+    /// For one attempt without an agent: everything is below `work`, and nothing but our own
+    /// variables is read.
+    ///
+    /// # Errors
+    /// One of our own variables cannot be read.
+    pub fn alone(
+        get: impl Fn(&str) -> Option<String>,
+        work: &Path,
+        host: &str,
+        instance: String,
+    ) -> Result<Self, SettingsError> {
+        let sandbox = work.display().to_string();
+        let told = move |name: &str| match name {
+            "MESOS_SANDBOX" => Some(sandbox.clone()),
+            "MESOS_SLAVE_ID" => Some(host.to_owned()),
+            "MESOS_FRAMEWORK_ID" | "MESOS_EXECUTOR_ID" => Some("alone".to_owned()),
+            // Nobody asks for it.
+            "MESOS_AGENT_ENDPOINT" => Some("none".to_owned()),
+            name if name.starts_with("MESOS_") => None,
+            name => get(name),
+        };
+        Self::read(told, None, instance)
+    }
+
     /// The agent's id; empty if it did not say.
     pub fn agent_id(&self) -> &str {
         self.mesos
@@ -120,6 +144,19 @@ mod tests {
         assert_eq!(settings.cache, PathBuf::from("/s/cache"));
         assert_eq!(settings.log_file_bytes, DEFAULT_LOG_FILE_BYTES);
         assert_eq!(settings.agent_id(), "");
+    }
+
+    #[test]
+    fn without_an_agent_nothing_of_it_is_asked_for() {
+        let get = |name: &str| match name {
+            "MESON_CACHE_DIR" => Some("/cache".to_owned()),
+            "MESOS_SANDBOX" => Some("/elsewhere".to_owned()),
+            _ => None,
+        };
+        let settings = Settings::alone(get, Path::new("/t/work"), "n1", "i".to_owned()).unwrap();
+        assert_eq!(settings.sandbox, Path::new("/t/work"));
+        assert_eq!(settings.cache, Path::new("/cache"));
+        assert_eq!(settings.agent_id(), "n1");
     }
 
     #[test]

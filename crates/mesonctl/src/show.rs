@@ -161,6 +161,10 @@ pub(crate) fn run(detail: &RunDetail) -> String {
             .unwrap_or_default();
         let details: Vec<String> = [
             live.host.as_ref().map(|host| format!("on {host}")),
+            live.pool
+                .as_ref()
+                .filter(|pool| *pool != "default")
+                .map(|pool| format!("in pool {pool}")),
             live.percent.map(|percent| format!("{percent}%")),
             Some(live.message.clone()).filter(|message| !message.is_empty()),
             live.url.clone(),
@@ -260,7 +264,9 @@ pub(crate) fn artifact(artifact: &ArtifactView) -> String {
 }
 
 pub(crate) fn cluster(cluster: &ClusterView) -> String {
-    let mut nodes = table(&["NODE", "REGION", "ZONE", "ADDRESS", "STATE", "LEADS", "RTT"]);
+    let mut nodes = table(&[
+        "NODE", "REGION", "ZONE", "ADDRESS", "STATE", "RELEASE", "LEADS", "RTT", "CLOCK",
+    ]);
     for node in &cluster.nodes {
         nodes.add_row([
             node.id.to_string(),
@@ -268,6 +274,7 @@ pub(crate) fn cluster(cluster: &ClusterView) -> String {
             node.zone.clone(),
             node.addr.clone(),
             node.state.clone(),
+            node.version.clone().unwrap_or_default(),
             cluster
                 .shards
                 .iter()
@@ -276,6 +283,10 @@ pub(crate) fn cluster(cluster: &ClusterView) -> String {
                 .to_string(),
             node.rtt_ms
                 .map_or_else(String::new, |rtt| format!("{rtt:.1} ms")),
+            // A tenth of a second is what asking costs on a busy machine.
+            node.clock_ahead_ms
+                .filter(|ahead| ahead.unsigned_abs() >= 100)
+                .map_or_else(String::new, |ahead| format!("{:+.1} s", ahead as f64 / 1e3)),
         ]);
     }
     let mut shards = table(&["SHARD", "LEADER", "TERM", "REPLICAS", "COMMITTED"]);

@@ -94,8 +94,8 @@ impl Coordinator {
             config.http.advertise.clone()
         };
 
-        let mut options =
-            EngineOptions::new(system::now, system::seed(), secret).on_arbiters(system::arbiters());
+        let mut options = EngineOptions::new(system::steady_clock(), system::seed(), secret)
+            .on_arbiters(system::arbiters());
         options.coordinators = advertise;
         options.store = location;
         options.region.clone_from(&config.node.region);
@@ -115,7 +115,7 @@ impl Coordinator {
             None => None,
         };
         let machine = Arc::new(ShardMachine);
-        let raft = match (&place, &config.cluster) {
+        let mut raft = match (&place, &config.cluster) {
             (Some(place), Some(cluster)) => {
                 options.peers = place.link();
                 place.open(&config, cluster, &layout).await?
@@ -126,6 +126,7 @@ impl Coordinator {
                 layout.shards(),
             ),
         };
+        raft.snapshots = config.snapshots.policy();
         let consensus = ConsensusNode::open(data.join("shards"), raft, machine)
             .await
             .with_context(|| format!("cannot open {}", data.display()))?;

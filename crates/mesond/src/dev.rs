@@ -19,7 +19,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
 use crate::config::{
-    Config, Executor, Http, MasterNames, Node, Packing, Pool, PoolEncoding, Store,
+    Config, Executor, Http, MasterNames, Node, Packing, Pool, PoolEncoding, Snapshots, Store,
 };
 use crate::coordinator::Coordinator;
 use crate::system;
@@ -227,6 +227,7 @@ fn config(options: &Options, data: &Path, master: &MasterHandle) -> anyhow::Resu
             advertise: Vec::new(),
         },
         cluster: None,
+        snapshots: Snapshots::default(),
         store: Store {
             url: format!("file://{}", data.join("store").display()),
             options: [].into(),

@@ -13,6 +13,7 @@ mod coordinator;
 mod dev;
 mod system;
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -49,12 +50,16 @@ enum Command {
     Plain,
 }
 
+/// What is logged unless `MESON_LOG` says otherwise. Raft warns of every heartbeat that a dead node does
+/// not answer, hundreds in a second; the mesh says once that the node is gone.
+const LOG: &str = "warn,openraft=error,mesond=info,meson_engine=info,meson_transport=info";
+
 fn main() -> ExitCode {
     let command = Cli::parse().command;
-    let filter = EnvFilter::try_from_env("MESON_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("warn,mesond=info,meson_engine=info"));
+    let filter = EnvFilter::try_from_env("MESON_LOG").unwrap_or_else(|_| EnvFilter::new(LOG));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
     // One implementation of TLS for everything; said once, before anybody needs it.

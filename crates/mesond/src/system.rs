@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix_rt::{ArbiterHandle, System};
 use meson_core::units::Timestamp;
+use meson_engine::clock::SteadyClock;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Runs the program's main task on an actix system over a multi-threaded runtime: consensus and
@@ -50,8 +51,13 @@ pub(crate) fn wall_clock() -> Duration {
     system_time().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+/// [`wall_clock`] in the core's unit, without its jumps.
+pub(crate) fn steady_clock() -> SteadyClock {
+    SteadyClock::following(now)
+}
+
 /// [`wall_clock`] in the core's unit.
-pub(crate) fn now() -> Timestamp {
+fn now() -> Timestamp {
     Timestamp(u64::try_from(wall_clock().as_millis()).unwrap_or(u64::MAX))
 }
 

@@ -143,6 +143,9 @@ pub struct LiveAttempt {
     /// The host that it runs on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    /// The pool that it was placed in, or went to because its first choice could not be reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
     /// A page to look at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
@@ -274,6 +277,13 @@ pub struct NodeView {
     pub addr: String,
     /// `up`, `draining` or `down`.
     pub state: String,
+    /// Its release, if it was heard lately.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// By how much its clock is before that of the coordinator that answers, in milliseconds; none
+    /// for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_ahead_ms: Option<i64>,
     /// Round-trip time to it from the coordinator that answers, in milliseconds; none for itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt_ms: Option<f64>,

@@ -29,6 +29,7 @@ use crate::{
     options::Options,
     status::ShardStatus,
     store::{LogStore, StateStore},
+    traffic::Traffic,
 };
 
 openraft::declare_raft_types!(
@@ -152,12 +153,13 @@ pub(crate) fn is_leader(server: &ServerMetrics) -> bool {
 pub(crate) async fn start(
     shard: ShardId,
     options: &Options,
+    traffic: &Arc<Traffic>,
     log: LogStore,
     state: StateStore,
 ) -> Result<ShardRaft, String> {
     let node = options.node_id.get();
     let config = config(options, shard)?;
-    let peers = Peers::new(shard, Arc::clone(&options.network));
+    let peers = Peers::new(shard, Arc::clone(&options.network), Arc::clone(traffic));
     let raft = Raft::new(node, config, peers, log, state)
         .await
         .map_err(|error| error.to_string())?;

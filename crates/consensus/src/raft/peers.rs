@@ -24,6 +24,7 @@ use crate::{
     members::Member,
     network::{FrameSink, FrameSource, FrameStream, Network, NetworkError, PeerRequest, Urgency},
     store::SnapshotFile,
+    traffic::{MessageKind, Traffic},
 };
 
 /// How much of a snapshot travels in one call, in bytes.
@@ -62,11 +63,16 @@ type Answer<T> = Result<T, String>;
 pub(crate) struct Peers {
     shard: ShardId,
     network: Arc<dyn Network>,
+    traffic: Arc<Traffic>,
 }
 
 impl Peers {
-    pub(crate) fn new(shard: ShardId, network: Arc<dyn Network>) -> Self {
-        Self { shard, network }
+    pub(crate) fn new(shard: ShardId, network: Arc<dyn Network>, traffic: Arc<Traffic>) -> Self {
+        Self {
+            shard,
+            network,
+            traffic,
+        }
     }
 }
 
@@ -78,7 +84,16 @@ impl RaftNetworkFactory<Types> for Peers {
             shard: self.shard,
             target: NodeId::new(target),
             network: Arc::clone(&self.network),
+            traffic: Arc::clone(&self.traffic),
         }
+    }
+}
+
+fn kind(append: &AppendEntriesRequest<Types>) -> MessageKind {
+    if append.entries.is_empty() {
+        MessageKind::Heartbeat
+    } else {
+        MessageKind::Append
     }
 }
 
@@ -87,6 +102,7 @@ pub(crate) struct Peer {
     shard: ShardId,
     target: NodeId,
     network: Arc<dyn Network>,
+    traffic: Arc<Traffic>,
 }
 
 impl Request {
@@ -95,6 +111,22 @@ impl Request {
             Self::Append(_) => Urgency::Append,
             Self::Vote(_) | Self::PreVote(_) | Self::TransferLeader(_) => Urgency::Vote,
             Self::Snapshot(_) => Urgency::Snapshot,
+        }
+    }
+
+    fn kind(&self) -> MessageKind {
+        match self {
+            Self::Append(append) => kind(append),
+            Self::Vote(_) | Self::PreVote(_) | Self::TransferLeader(_) => MessageKind::Vote,
+            Self::Snapshot(_) => MessageKind::Snapshot,
+        }
+    }
+
+    /// Answers to appends have a kind of their own; the others' are as rare as their requests.
+    fn answer_kind(&self) -> MessageKind {
+        match self {
+            Self::Append(_) => MessageKind::Answer,
+            other => other.kind(),
         }
     }
 }
@@ -106,6 +138,8 @@ impl Peer {
         option: &RPCOption,
     ) -> Result<T, RPCError<Types>> {
         let body = codec::encode(request).map_err(|error| self.unreachable(&error))?;
+        self.traffic.sent(request.kind(), body.len());
+        let answered = request.answer_kind();
         let request = PeerRequest {
             shard: self.shard,
             urgency: request.urgency(),
@@ -116,6 +150,7 @@ impl Peer {
             Ok(answer) => answer.map_err(failed)?,
             Err(elapsed) => return Err(self.unreachable(&elapsed)),
         };
+        self.traffic.received(answered, answer.len());
         codec::decode::<Answer<T>>(&answer)
             .map_err(|error| self.unreachable(&error))?
             .map_err(|reason| self.unreachable(&std::io::Error::other(reason)))
@@ -142,12 +177,13 @@ fn failed(error: NetworkError) -> RPCError<Types> {
 async fn say(
     mut requests: impl Stream<Item = AppendEntriesRequest<Types>> + Unpin,
     mut sink: Box<dyn FrameSink>,
+    traffic: Arc<Traffic>,
 ) {
     while let Some(request) = requests.next().await {
-        let urgency = if request.entries.is_empty() {
-            Urgency::Vote
-        } else {
-            Urgency::Append
+        let kind = kind(&request);
+        let urgency = match kind {
+            MessageKind::Heartbeat => Urgency::Vote,
+            _ => Urgency::Append,
         };
         let frame = match codec::encode(&request) {
             Ok(frame) => frame,
@@ -156,6 +192,7 @@ async fn say(
                 return;
             }
         };
+        traffic.sent(kind, frame.len());
         // The reading end learns why, and openraft from it.
         if sink.send(urgency, frame.into()).await.is_err() {
             return;
@@ -168,16 +205,18 @@ async fn say(
 fn answers(
     source: Box<dyn FrameSource>,
     speaker: JoinSet<()>,
+    traffic: Arc<Traffic>,
 ) -> impl Stream<Item = Result<StreamAppendResult<Types>, RPCError<Types>>> + Send {
-    futures::stream::unfold(Some((source, speaker)), |open| async move {
-        let (mut source, speaker) = open?;
+    futures::stream::unfold(Some((source, speaker, traffic)), |open| async move {
+        let (mut source, speaker, traffic) = open?;
         let answer = match source.next().await {
             Ok(Some(frame)) => frame,
             Ok(None) => return None,
             Err(error) => return Some((Err(failed(error)), None)),
         };
+        traffic.received(MessageKind::Answer, answer.len());
         match codec::decode::<Answer<StreamAppendResult<Types>>>(&answer) {
-            Ok(Ok(Ok(flushed))) => Some((Ok(Ok(flushed)), Some((source, speaker)))),
+            Ok(Ok(Ok(flushed))) => Some((Ok(Ok(flushed)), Some((source, speaker, traffic)))),
             // A refusal ends the stream, on both sides.
             Ok(Ok(refused)) => Some((Ok(refused), None)),
             Ok(Err(reason)) => Some((Err(not_understood(reason)), None)),
@@ -213,8 +252,8 @@ impl RaftNetworkV2<Types> for Peer {
                 };
             // Ends with the stream of answers, which owns it.
             let mut speaker = JoinSet::new();
-            speaker.spawn(say(input, sink));
-            Ok(answers(source, speaker).boxed())
+            speaker.spawn(say(input, sink, Arc::clone(&self.traffic)));
+            Ok(answers(source, speaker, Arc::clone(&self.traffic)).boxed())
         })
     }
 
@@ -259,6 +298,7 @@ impl RaftNetworkV2<Types> for Peer {
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let unreachable =
             |error: &std::io::Error| StreamingError::Unreachable(Unreachable::new(error));
+        tracing::info!(shard = %self.shard, to = %self.target, index = ?snapshot.meta.last_log_id.map(|id| id.index), bytes = snapshot.snapshot.len(), "sending a snapshot: the log no longer has what the node misses");
         let send = async {
             let mut offset = 0;
             loop {
@@ -303,15 +343,24 @@ pub(crate) async fn serve(
     raft: &ShardRaft,
     inbox: &crate::store::SnapshotInbox,
     body: &[u8],
+    traffic: &Traffic,
 ) -> Bytes {
+    let mut answered = MessageKind::Answer;
     let answer = match codec::decode::<Request>(body) {
-        Ok(request) => answer(raft, inbox, request).await,
+        Ok(request) => {
+            traffic.received(request.kind(), body.len());
+            answered = request.answer_kind();
+            answer(raft, inbox, request).await
+        }
         Err(error) => codec::encode(&Answer::<()>::Err(format!(
             "the request was not understood: {error}"
         ))),
     };
     match answer {
-        Ok(bytes) => Bytes::from(bytes),
+        Ok(bytes) => {
+            traffic.sent(answered, bytes.len());
+            Bytes::from(bytes)
+        }
         Err(error) => {
             tracing::error!(%error, "an answer to another node does not encode");
             Bytes::new()
@@ -320,12 +369,16 @@ pub(crate) async fn serve(
 }
 
 /// Answers a stream of appends of another replica of the shard, until either side ends it.
-pub(crate) async fn serve_stream(raft: &ShardRaft, stream: FrameStream) {
+pub(crate) async fn serve_stream(raft: &ShardRaft, stream: FrameStream, traffic: &Arc<Traffic>) {
     let FrameStream { mut sink, source } = stream;
-    let requests = futures::stream::unfold(source, |mut source| async move {
+    let counted = Arc::clone(traffic);
+    let requests = futures::stream::unfold((source, counted), |(mut source, counted)| async move {
         let frame = source.next().await.ok().flatten()?;
         match codec::decode::<AppendEntriesRequest<Types>>(&frame) {
-            Ok(request) => Some((request, source)),
+            Ok(request) => {
+                counted.received(kind(&request), frame.len());
+                Some((request, (source, counted)))
+            }
             Err(error) => {
                 tracing::warn!(%error, "a stream of log entries ends: a frame was not understood");
                 None
@@ -342,6 +395,7 @@ pub(crate) async fn serve_stream(raft: &ShardRaft, stream: FrameStream) {
                 return;
             }
         };
+        traffic.sent(MessageKind::Answer, frame.len());
         if sink.send(Urgency::Vote, frame.into()).await.is_err() {
             return;
         }

@@ -131,6 +131,8 @@ pub(crate) struct Counters {
     pub(crate) log_batches: AtomicU64,
     pub(crate) entries: AtomicU64,
     pub(crate) commands: AtomicU64,
+    pub(crate) snapshots_built: AtomicU64,
+    pub(crate) snapshots_installed: AtomicU64,
 }
 
 impl Counters {
@@ -140,6 +142,8 @@ impl Counters {
             log_batches: self.log_batches.load(Ordering::Relaxed),
             entries: self.entries.load(Ordering::Relaxed),
             commands: self.commands.load(Ordering::Relaxed),
+            snapshots_built: self.snapshots_built.load(Ordering::Relaxed),
+            snapshots_installed: self.snapshots_installed.load(Ordering::Relaxed),
         }
     }
 }

@@ -277,6 +277,7 @@ impl RaftStateMachine<Types> for StateStore {
 
     async fn get_snapshot_builder(&mut self) -> Builder {
         Builder {
+            store: Arc::clone(&self.store),
             state: self.store.state_snapshot(self.shard).map(Arc::new),
             membership: self.membership.clone(),
             slot: Arc::clone(&self.slot),
@@ -296,11 +297,15 @@ impl RaftStateMachine<Types> for StateStore {
         );
         let meta = meta.clone();
         let membership = meta.last_membership.clone();
+        let bytes = snapshot.len();
         let mark = blocking("install a snapshot", move || {
             install(&store, &slot, shard, old, &meta, &snapshot)
         })
         .await
         .map_err(|error| self.failed(error))?;
+        let installed = &self.store.counters.snapshots_installed;
+        installed.fetch_add(1, Ordering::Relaxed);
+        tracing::info!(shard = %self.shard, index = ?mark.applied.map(|(_, index)| index), bytes, "a snapshot of another node was installed");
         self.moved_to(mark, Some(membership));
         Ok(())
     }
@@ -324,6 +329,7 @@ fn log_id(mark: AppliedMark) -> Option<LogId> {
 
 /// Builds a snapshot of the state as it was when the builder was made.
 pub(crate) struct Builder {
+    store: Arc<Store>,
     state: Result<Arc<StateSnapshot>, StoreError>,
     membership: Membership,
     slot: Arc<Slot>,
@@ -338,10 +344,12 @@ impl RaftSnapshotBuilder<Types> for Builder {
             last_log_id: log_id(state.mark),
             last_membership: self.membership.clone(),
         };
-        let slot = Arc::clone(&self.slot);
+        let (slot, store) = (Arc::clone(&self.slot), Arc::clone(&self.store));
         let built = tokio::task::spawn_blocking(move || {
             if slot.newest() < meta.last_log_id || slot.current()?.is_none() {
                 slot.build(&meta, &state)?;
+                let built = &store.counters.snapshots_built;
+                built.fetch_add(1, Ordering::Relaxed);
             }
             slot.current()
         })

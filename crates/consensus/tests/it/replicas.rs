@@ -11,8 +11,8 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use meson_consensus::{
     Birth, ClusterId, ConsensusNode, Consistency, FrameSink, FrameSource, FrameStream, LogIndex,
-    Member, Members, Network, NetworkError, NodeId, Options, PeerRequest, ReadError, ShardId,
-    SnapshotPolicy, Term, Urgency,
+    Member, Members, MessageKind, Network, NetworkError, NodeId, Options, PeerRequest, ReadError,
+    ShardId, SnapshotPolicy, Term, Urgency,
 };
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -285,6 +285,15 @@ async fn a_node_that_fell_behind_the_log_gets_a_snapshot() {
     })
     .await
     .expect("the node catches up");
+    let status = nodes[&behind].status();
+    assert!(status.io.snapshots_installed > 0);
+    let received = status.traffic.received(MessageKind::Snapshot).bytes;
+    let sent = first.status().traffic.sent(MessageKind::Snapshot).bytes;
+    assert!(
+        received > 1_000_000 && sent >= received,
+        "{sent}, {received}"
+    );
+    assert!(first.status().traffic.sent(MessageKind::Append).bytes > 4_000_000);
     for node in nodes.values() {
         node.shutdown().await;
     }

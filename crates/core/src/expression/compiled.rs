@@ -30,30 +30,7 @@ const PARSER_STACK_BYTES: usize = 16 << 20;
 
 impl Compiled {
     pub(super) fn new(source: &str) -> Result<Self, ExpressionError> {
-        scan::check(source)?;
-        let syntax = |reason: String, column: usize| ExpressionError::Syntax {
-            source_text: source.trim().to_owned(),
-            reason,
-            column,
-        };
-        if source.trim().is_empty() {
-            return Err(syntax("it is empty".to_owned(), 1));
-        }
-        // The parser recurses with frames of many kilobytes, larger still when it is optimized.
-        let parse = || eval::environment().parser().parse(source);
-        let expr = stacker::maybe_grow(PARSER_STACK_BYTES, PARSER_STACK_BYTES, parse).map_err(
-            |errors| {
-                errors.errors.first().map_or_else(
-                    || syntax("it is no expression".to_owned(), 1),
-                    |error| {
-                        syntax(
-                            error.msg.clone(),
-                            usize::try_from(error.pos.1).unwrap_or(1).max(1),
-                        )
-                    },
-                )
-            },
-        )?;
+        let expr = parse(source)?;
         let mut references = Vec::new();
         collect(&expr, &mut Vec::new(), &mut references);
         let expr = instrument::instrument(expr)?;
@@ -116,8 +93,34 @@ impl Compiled {
     }
 }
 
+/// Checks and parses a source.
+pub(super) fn parse(source: &str) -> Result<IdedExpr, ExpressionError> {
+    scan::check(source)?;
+    let syntax = |reason: String, column: usize| ExpressionError::Syntax {
+        source_text: source.trim().to_owned(),
+        reason,
+        column,
+    };
+    if source.trim().is_empty() {
+        return Err(syntax("it is empty".to_owned(), 1));
+    }
+    // The parser recurses with frames of many kilobytes, larger still when it is optimized.
+    let parse = || eval::environment().parser().parse(source);
+    stacker::maybe_grow(PARSER_STACK_BYTES, PARSER_STACK_BYTES, parse).map_err(|errors| {
+        errors.errors.first().map_or_else(
+            || syntax("it is no expression".to_owned(), 1),
+            |error| {
+                syntax(
+                    error.msg.clone(),
+                    usize::try_from(error.pos.1).unwrap_or(1).max(1),
+                )
+            },
+        )
+    })
+}
+
 /// The root and constant fields that `expr` selects, if it selects some.
-fn chain(expr: &IdedExpr) -> Option<(&str, Vec<String>)> {
+pub(super) fn chain(expr: &IdedExpr) -> Option<(&str, Vec<String>)> {
     match &expr.expr {
         Expr::Ident(root) => Some((root, Vec::new())),
         Expr::Select(select) if !select.test => {

@@ -19,6 +19,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use self::constraint::Constraints;
@@ -28,14 +29,55 @@ use crate::resources::Resources;
 use crate::units::{Duration, Timestamp};
 
 /// What a request asks for: requests of one shape are interchangeable.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Shape {
-    /// Amounts.
+    /// Amounts, of each task.
     pub resources: Resources,
     /// Must hold for the agent.
     pub require: Option<Expression>,
     /// Should hold for the agent.
     pub prefer: Option<Expression>,
+    /// The region whose agents are taken first; empty: no matter.
+    pub region: String,
+    /// How many tasks, and how they stand together.
+    pub gang: Gang,
+    /// May be ended for others' sake, and may therefore use what can be taken away again.
+    pub preemptible: bool,
+    /// What the tasks of the step should not share, as far as there is a choice.
+    pub spread: Option<Spread>,
+    /// For how long it runs at most, if known: agents that go down before that are avoided.
+    pub lasts: Option<Duration>,
+}
+
+/// Tasks that are placed together or not at all.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Gang {
+    /// How many; 1 for the ordinary request.
+    pub tasks: u32,
+    /// No two on one agent.
+    pub apart: bool,
+    /// All in one zone of one region.
+    pub one_zone: bool,
+}
+
+impl Default for Gang {
+    fn default() -> Self {
+        Self {
+            tasks: 1,
+            apart: false,
+            one_zone: false,
+        }
+    }
+}
+
+/// What the tasks of a step should not share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Spread {
+    /// An agent.
+    Agents,
+    /// A zone, and within it an agent.
+    Zones,
 }
 
 /// A request that waits for a place.
@@ -54,6 +96,8 @@ pub struct Request {
 /// Resources of one agent that are ours to use for a moment.
 #[derive(Debug, Clone)]
 pub struct Offer {
+    /// The agent's id.
+    pub agent: String,
     /// The agent's host name.
     pub hostname: String,
     /// Its region, empty if it does not say.
@@ -62,12 +106,26 @@ pub struct Offer {
     pub zone: String,
     /// Its attributes: scalars as numbers, texts as strings, ranges as text.
     pub attributes: BTreeMap<String, Value>,
-    /// What may be used now.
+    /// What may be used now, and is kept for as long as it is used.
     pub free: Resources,
+    /// What may be used now beside that, and may be taken away again (oversubscription): only
+    /// for requests that are [`preemptible`](Shape::preemptible).
+    pub revocable: Resources,
     /// What the agent has, as far as we know: free and what our own tasks hold there.
     pub total: Resources,
     /// Whether an executor of ours already runs there.
     pub warm: bool,
+    /// When its machine will be down.
+    pub outage: Option<Outage>,
+}
+
+/// A time in which a machine is down, as its operator has announced it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outage {
+    /// From.
+    pub from: Timestamp,
+    /// Until; for ever when absent.
+    pub until: Option<Timestamp>,
 }
 
 /// Somebody who pays.

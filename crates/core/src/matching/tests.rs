@@ -16,20 +16,22 @@ fn amount(cpus: u64, mem_gib: u64) -> Resources {
 fn shape(cpus: u64, mem_gib: u64) -> Shape {
     Shape {
         resources: amount(cpus, mem_gib),
-        require: None,
-        prefer: None,
+        ..Shape::default()
     }
 }
 
 fn agent(name: &str, cpus: u64, mem_gib: u64) -> Offer {
     Offer {
+        agent: name.to_owned(),
         hostname: name.to_owned(),
         region: String::new(),
         zone: String::new(),
         attributes: BTreeMap::new(),
         free: amount(cpus, mem_gib),
+        revocable: Resources::ZERO,
         total: amount(cpus, mem_gib),
         warm: false,
+        outage: None,
     }
 }
 

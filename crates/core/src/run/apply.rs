@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use super::event::Event;
+use super::input::FailureClass;
 use super::key::RecordKey;
 use super::record::{
     FlowEnd, Group, GroupRecord, GroupState, Phase, Record, Resets, RunHeader, RunState, RunStatus,
@@ -88,6 +89,7 @@ pub fn apply(records: &mut dyn RecordsMut, event: &Event) {
             at,
         } => begin(records, instance, Some(*attempt), *at),
         Event::AttemptRequested { .. }
+        | Event::AttemptSpilled { .. }
         | Event::AttemptLaunching { .. }
         | Event::AttemptRunning { .. }
         | Event::AttemptUnreachable { .. }
@@ -211,7 +213,7 @@ fn begin(
         generation,
         state: StepState::Ready,
         attempt: before.as_ref().map_or(Attempt(0), |before| before.attempt),
-        spent: [0; 3],
+        spent: [0; FailureClass::COUNT],
         kill: None,
         phase: Phase::LookUp,
         entered_at: at,
@@ -282,9 +284,15 @@ fn step(records: &mut dyn RecordsMut, event: &Event) {
     let before = step.state;
     match event {
         Event::AttemptRequested { .. } => step.state = StepState::Requested,
-        Event::AttemptLaunching { agent, host, .. } => {
+        Event::AttemptSpilled { to, .. } => {
+            step.place.get_or_insert_default().pool.clone_from(to);
+        }
+        Event::AttemptLaunching {
+            pool, agent, host, ..
+        } => {
             step.state = StepState::Launching;
             let place = step.place.get_or_insert_default();
+            place.pool.clone_from(pool);
             place.agent.clone_from(agent);
             place.host.clone_from(host);
         }
@@ -298,7 +306,7 @@ fn step(records: &mut dyn RecordsMut, event: &Event) {
         }
         Event::AttemptUnreachable { timer, .. } => {
             step.state = StepState::Unreachable;
-            step.timer = Some(*timer);
+            step.timer = *timer;
         }
         Event::AttemptFailed {
             failure, retry_at, ..

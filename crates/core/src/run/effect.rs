@@ -8,9 +8,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::record::Place;
 use crate::definition::Definition;
 use crate::expression::{Expression, ResolvedText};
 use crate::ids::{Attempt, Instance, TaskId};
+use crate::matching::Spread;
 use crate::resources::Resources;
 use crate::units::{Duration, Timestamp};
 
@@ -33,9 +35,9 @@ pub enum Effect {
         instance: Instance,
         /// Which one; its number is part of the task id.
         attempt: Attempt,
-        /// What was known of the agent when this actor last heard: the attempt is to be
-        /// adopted, not launched again.
-        launched_on: Option<String>,
+        /// Where it was when this actor last heard: with an agent it is to be adopted there, not
+        /// launched again; without one it waits in that pool.
+        place: Option<Box<Place>>,
     },
     /// Finish a no-op attempt: feed [`Input::Ended`](super::Input::Ended) at once.
     CompleteNoop {
@@ -103,13 +105,17 @@ pub struct LaunchSpec {
     pub require: Option<Expression>,
     /// Should hold for the agent.
     pub prefer: Option<Expression>,
+    /// May be ended for others' sake.
+    pub preemptible: bool,
+    /// What its iterations should not share.
+    pub spread: Option<Spread>,
     /// An attempt that runs longer is killed.
     pub timeout: Option<Duration>,
     /// Wanted done by then.
     pub deadline: Option<Timestamp>,
     /// Who pays.
     pub owner: String,
-    /// Where; empty: the coordinator's own region.
+    /// Where it goes first of all; empty: wherever its run is at home.
     pub region: String,
     /// Which pool; empty: the default.
     pub pool: String,

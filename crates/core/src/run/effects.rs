@@ -5,7 +5,7 @@ use super::event::{Event, Late};
 use super::key::{Family, RecordKey, Scan};
 use super::launch::produced;
 use super::plan::Plan;
-use super::record::{Phase, RunState, StepRecord};
+use super::record::{Phase, Place, RunState, StepRecord};
 use super::records::Records;
 use super::state::{status, step};
 use crate::definition::StepKind;
@@ -39,7 +39,7 @@ pub fn effects(plan: &Plan, records: &dyn Records, events: &[Event]) -> Vec<Effe
             | Event::AttemptUnreachable {
                 instance,
                 attempt,
-                timer: at,
+                timer: Some(at),
                 ..
             }
             | Event::TimerMoved {
@@ -137,12 +137,7 @@ fn recover_step(
     match record.phase {
         Phase::LookUp => effects.push(look_up(plan, records, instance)),
         Phase::Attempt => {
-            let agent = record
-                .place
-                .as_ref()
-                .map(|place| place.agent.clone())
-                .filter(|agent| !agent.is_empty());
-            effects.push(start(plan, instance, attempt, agent));
+            effects.push(start(plan, instance, attempt, record.place.clone()));
             if record.kill.is_some() {
                 effects.push(Effect::KillAttempt {
                     instance: instance.clone(),
@@ -165,12 +160,7 @@ fn is_under_way(record: &StepRecord, attempt: Attempt) -> bool {
     record.attempt == attempt && record.phase == Phase::Attempt
 }
 
-fn start(
-    plan: &Plan,
-    instance: &Instance,
-    attempt: Attempt,
-    launched_on: Option<String>,
-) -> Effect {
+fn start(plan: &Plan, instance: &Instance, attempt: Attempt, place: Option<Box<Place>>) -> Effect {
     let noop = plan
         .step(instance.node)
         .is_some_and(|step| step.kind == StepKind::Noop);
@@ -181,7 +171,7 @@ fn start(
         Effect::StartAttempt {
             instance,
             attempt,
-            launched_on,
+            place,
         }
     }
 }

@@ -105,12 +105,30 @@ pub enum Event {
         /// When.
         at: Timestamp,
     },
+    /// Nothing is to be had from the pool where resources were asked for: they are asked for in
+    /// another one. Nothing was launched.
+    AttemptSpilled {
+        /// Whose.
+        instance: Instance,
+        /// Which one.
+        attempt: Attempt,
+        /// The pool that it leaves.
+        from: String,
+        /// The pool that it goes to.
+        to: String,
+        /// Why.
+        reason: String,
+        /// When.
+        at: Timestamp,
+    },
     /// Resources were found.
     AttemptLaunching {
         /// Whose.
         instance: Instance,
         /// Which one.
         attempt: Attempt,
+        /// The pool that they are in: where it is looked for from now on.
+        pool: String,
         /// The Mesos agent's id.
         agent: String,
         /// Its host.
@@ -131,14 +149,16 @@ pub enum Event {
         /// When.
         at: Timestamp,
     },
-    /// The agent is out of sight.
+    /// The agent, or the whole pool, is out of sight.
     AttemptUnreachable {
         /// Whose.
         instance: Instance,
         /// Which one.
         attempt: Attempt,
-        /// When it is given up.
-        timer: Timestamp,
+        /// Why it cannot be reached, if it is not only the agent.
+        reason: Option<String>,
+        /// When it is given up, if it ever is.
+        timer: Option<Timestamp>,
         /// When.
         at: Timestamp,
     },
@@ -291,6 +311,7 @@ impl Event {
             | Self::StepReady { instance, .. }
             | Self::AttemptStarted { instance, .. }
             | Self::AttemptRequested { instance, .. }
+            | Self::AttemptSpilled { instance, .. }
             | Self::AttemptLaunching { instance, .. }
             | Self::AttemptRunning { instance, .. }
             | Self::AttemptUnreachable { instance, .. }

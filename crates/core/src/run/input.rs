@@ -29,12 +29,28 @@ pub enum Input {
         /// Which one.
         attempt: Attempt,
     },
+    /// The attempt waits in vain for a pool that cannot be reached, and goes on to the next one. It
+    /// was not placed: a broker launches nothing before its placement is durable and confirmed.
+    Spilled {
+        /// Whose attempt.
+        instance: Instance,
+        /// Which one.
+        attempt: Attempt,
+        /// The pool that it leaves.
+        from: String,
+        /// The pool that it goes to.
+        to: String,
+        /// Why, for the history.
+        reason: String,
+    },
     /// The broker accepted an offer for the attempt; to be durable before Mesos hears of it.
     Launching {
         /// Whose attempt.
         instance: Instance,
         /// Which one.
         attempt: Attempt,
+        /// The broker's pool.
+        pool: String,
         /// The Mesos agent's id, for reconciliation.
         agent: String,
         /// The agent's host, for people.
@@ -49,12 +65,14 @@ pub enum Input {
         /// Where to look at it, e.g. the Spark driver's page.
         url: Option<String>,
     },
-    /// The agent went out of the master's sight; the task may come back.
+    /// The agent went out of the master's sight, or the pool out of ours; the task may come back.
     Unreachable {
         /// Whose attempt.
         instance: Instance,
         /// Which one.
         attempt: Attempt,
+        /// Why, if it is not only the agent.
+        reason: Option<String>,
     },
     /// The attempt ended.
     Ended {
@@ -126,4 +144,12 @@ pub enum FailureClass {
     Platform,
     /// It took too long. No tries.
     Timeout,
+    /// It used more memory than it asked for, and was killed for it: as many tries as for its own
+    /// failures, counted apart, since trying again helps if it gets more.
+    OutOfMemory,
+}
+
+impl FailureClass {
+    /// How many there are.
+    pub const COUNT: usize = 4;
 }

@@ -75,12 +75,14 @@ pub fn launch_spec(
         resources: step.resources,
         require: step.require.clone(),
         prefer: step.prefer.clone(),
+        preemptible: step.preemptible,
+        spread: step.spread,
         timeout: step.timeout,
         deadline: step
             .sla
             .map(|sla| status.started_at.unwrap_or(header.created_at).after(sla)),
         owner: or(&step.owner, &header.owner),
-        region: plan.region_of(step).to_owned(),
+        region: plan.regions_of(step).first().cloned().unwrap_or_default(),
         pool: step.pool.clone(),
     })
 }

@@ -79,13 +79,17 @@ impl Plan {
         &self.definition
     }
 
-    /// The region that a step asks for, or its workflow; empty: neither does.
+    /// The regions that a step asks for, in order of preference, or its workflow's; empty: neither
+    /// asks for one.
     #[must_use]
-    pub fn region_of<'a>(&'a self, step: &'a Step) -> &'a str {
-        if step.region.is_empty() {
-            &self.definition().region
+    pub fn regions_of<'a>(&'a self, step: &'a Step) -> &'a [String] {
+        let home = &self.definition().region;
+        if !step.regions.is_empty() {
+            &step.regions
+        } else if home.is_empty() {
+            &[]
         } else {
-            &step.region
+            std::slice::from_ref(home)
         }
     }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 pub use super::codec::{CodecError, FORMAT};
 use super::codec::{decode, encode};
-use super::input::Failure;
+use super::input::{Failure, FailureClass};
 use crate::definition::Definition;
 use crate::ids::{Attempt, Instance, NodeId, RunId};
 use crate::units::Timestamp;
@@ -287,8 +287,8 @@ pub struct StepRecord {
     pub state: StepState,
     /// The newest attempt; 0: none yet.
     pub attempt: Attempt,
-    /// Failures that each budget paid for, by [`FailureClass`](super::FailureClass), since it was entered.
-    pub spent: [u16; 3],
+    /// Failures that each budget paid for, by [`FailureClass`], since it was entered.
+    pub spent: [u16; FailureClass::COUNT],
     /// Why the newest attempt is to be killed, if it is.
     pub kill: Option<KillReason>,
     /// What it is about.
@@ -323,7 +323,9 @@ pub enum Phase {
 /// Where an attempt is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
-    /// The Mesos agent's id.
+    /// The pool that it was placed in, or waits in if that is not its first choice.
+    pub pool: String,
+    /// The Mesos agent's id; empty: none yet.
     pub agent: String,
     /// Its host.
     pub host: String,

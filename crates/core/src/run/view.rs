@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::key::{Family, RecordKey, Scan};
 use super::plan::Plan;
-use super::record::{Group, GroupState, Record, StepRecord, StepState, Summary};
+use super::record::{Group, GroupState, Place, Record, StepRecord, StepState, Summary};
 use super::records::Records;
 use super::scope::Scope;
 use super::state::{State, header, status, summary};
@@ -76,6 +76,8 @@ pub struct StepView {
     pub finished_at: Option<String>,
     /// Where the newest attempt runs or ran.
     pub host: Option<String>,
+    /// The pool that it was placed in, or went to because its first choice could not be reached.
+    pub pool: Option<String>,
     /// Where to look at its process.
     pub url: Option<String>,
     /// The round of the innermost repeat around it, from 1.
@@ -91,6 +93,9 @@ pub struct RetriesUsed {
     pub platform: u16,
     /// Time-outs.
     pub timeout: u16,
+    /// Out of memory.
+    #[serde(default)]
+    pub out_of_memory: u16,
 }
 
 /// How far the iterations of a step are.
@@ -127,6 +132,8 @@ pub struct IterationView {
     pub finished_at: Option<String>,
     /// Where it runs or ran.
     pub host: Option<String>,
+    /// The pool that it was placed in.
+    pub pool: Option<String>,
     /// Where to look at its process.
     pub url: Option<String>,
 }
@@ -239,6 +246,7 @@ fn view_step(state: &State<'_>, node: NodeId) -> Option<StepView> {
         started_at: None,
         finished_at: None,
         host: None,
+        pool: None,
         url: None,
         round: round.map(|round| round.saturating_add(1)),
     };
@@ -258,11 +266,12 @@ fn view_step(state: &State<'_>, node: NodeId) -> Option<StepView> {
         Some(record) => {
             view.state = record.state.name().to_owned();
             view.attempts = u64::from(record.attempt.0);
-            let [step, platform, timeout] = record.spent;
+            let [step, platform, timeout, out_of_memory] = record.spent;
             view.retries_used = RetriesUsed {
                 step,
                 platform,
                 timeout,
+                out_of_memory,
             };
             view.outputs = outputs(state.records, &instance);
             view.error = record
@@ -271,7 +280,8 @@ fn view_step(state: &State<'_>, node: NodeId) -> Option<StepView> {
                 .map(|failure| failure.message.clone());
             view.started_at = record.started_at.map(|at| at.to_rfc3339());
             view.finished_at = record.ended_at.map(|at| at.to_rfc3339());
-            view.host = record.place.as_ref().map(|place| place.host.clone());
+            view.host = place(record.place.as_deref(), |place| &place.host);
+            view.pool = place(record.place.as_deref(), |place| &place.pool);
             view.url = record.place.as_ref().and_then(|place| place.url.clone());
         }
     }
@@ -446,7 +456,13 @@ fn view_iteration(
             .map(|failure| failure.message.clone()),
         started_at: record.started_at.map(|at| at.to_rfc3339()),
         finished_at: record.ended_at.map(|at| at.to_rfc3339()),
-        host: record.place.as_ref().map(|place| place.host.clone()),
+        host: place(record.place.as_deref(), |place| &place.host),
+        pool: place(record.place.as_deref(), |place| &place.pool),
         url: record.place.as_ref().and_then(|place| place.url.clone()),
     }
+}
+
+/// What is known of a place; nothing if it is empty.
+fn place(place: Option<&Place>, part: impl FnOnce(&Place) -> &String) -> Option<String> {
+    place.map(part).filter(|part| !part.is_empty()).cloned()
 }

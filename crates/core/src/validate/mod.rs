@@ -31,6 +31,8 @@ pub const MAX_BYTES: usize = 4 << 20;
 pub const MAX_ROUNDS: u32 = 10_000;
 /// Most retries of a step.
 pub const MAX_RETRIES: u32 = 1_000;
+/// Most regions that a step may name.
+pub const MAX_REGIONS: usize = 16;
 /// Most memory or disk that a step may ask for.
 pub const MAX_SIZE: Bytes = Bytes(1 << 50);
 /// Most problems that are told at once.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{MAX_RETRIES, MAX_ROUNDS, MAX_SIZE, NAME_RULE, Problems, validate_nested};
+use super::{MAX_REGIONS, MAX_RETRIES, MAX_ROUNDS, MAX_SIZE, NAME_RULE, Problems, validate_nested};
 use crate::definition::{Command, Definition, Items, NodeKind, Step, StepKind};
 use crate::expression::Template;
 use crate::ids::{NodeId, is_name};
@@ -243,6 +243,45 @@ fn for_each(
     }
 }
 
+/// The regions that a step may go to.
+fn regions(step: &Step, add: &mut impl FnMut(&str, &str, String, &str)) {
+    let mut seen = BTreeSet::new();
+    for region in &step.regions {
+        if region.trim().is_empty() {
+            add(
+                "region",
+                "bad_name",
+                format!("{region:?} is no region"),
+                "leave it out for the workflow's own",
+            );
+        }
+        if !seen.insert(region) {
+            add(
+                "region",
+                "duplicate_name",
+                format!("region {region:?} is named twice"),
+                "leave one of them out",
+            );
+        }
+    }
+    if step.regions.len() > MAX_REGIONS {
+        let message = format!(
+            "{} regions, at most {MAX_REGIONS} are allowed",
+            step.regions.len()
+        );
+        add("region", "too_many", message, "");
+    }
+    if step.regions.len() > 1 && !step.pool.is_empty() {
+        let message = format!(
+            "pool {:?} is one resource manager, and the step names {} regions",
+            step.pool,
+            step.regions.len()
+        );
+        let remedy = "leave out `pool` to take each region's own, or name no region";
+        add("pool", "contradiction", message, remedy);
+    }
+}
+
 fn step(problems: &mut Problems<'_>, id: NodeId, step: &Step, level: usize) {
     let mut add = |field: &str, code: &str, message: String, remedy: &str| {
         problems.add(Some(id), field, code, message, remedy);
@@ -291,6 +330,7 @@ fn step(problems: &mut Problems<'_>, id: NodeId, step: &Step, level: usize) {
             "",
         );
     }
+    regions(step, &mut add);
     if step.retries > MAX_RETRIES {
         add(
             "retries",

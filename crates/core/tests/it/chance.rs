@@ -70,7 +70,11 @@ impl World {
                         attempt,
                         url: None,
                     },
-                    _ => Input::Unreachable { instance, attempt },
+                    _ => Input::Unreachable {
+                        instance,
+                        attempt,
+                        reason: None,
+                    },
                 };
                 self.feed(input);
                 assert_eq!(self.records, before, "a late update changes nothing");
@@ -109,11 +113,12 @@ impl World {
             Effect::StartAttempt {
                 instance, attempt, ..
             } => {
-                let word = match dice.roll(8) {
+                let word = match dice.roll(9) {
                     0 => Input::Requested { instance, attempt },
                     1 => Input::Launching {
                         instance,
                         attempt,
+                        pool: "p1".to_owned(),
                         agent: "a1".to_owned(),
                         host: "h1".to_owned(),
                     },
@@ -122,7 +127,18 @@ impl World {
                         attempt,
                         url: None,
                     },
-                    3 if unlucky > 0 => Input::Unreachable { instance, attempt },
+                    3 if unlucky > 0 => Input::Unreachable {
+                        instance,
+                        attempt,
+                        reason: None,
+                    },
+                    4 => Input::Spilled {
+                        instance,
+                        attempt,
+                        from: "p1".to_owned(),
+                        to: "p2".to_owned(),
+                        reason: "it is lost".to_owned(),
+                    },
                     _ => {
                         let mut outcome = self.outcome(dice, unlucky);
                         if let Outcome::Succeeded { outputs } = &mut outcome {

@@ -187,6 +187,7 @@ fn recovery_asks_for_all_that_must_be_going_on() {
     let agent = Input::Launching {
         instance: at(1, &[]),
         attempt: Attempt(1),
+        pool: "us".to_owned(),
         agent: "s7".to_owned(),
         host: "h".to_owned(),
     };
@@ -198,11 +199,11 @@ fn recovery_asks_for_all_that_must_be_going_on() {
         matches!(
             &effects[..],
             [
-                Effect::StartAttempt { launched_on: Some(agent), .. },
+                Effect::StartAttempt { place: Some(place), .. },
                 Effect::SetTimer { at, .. },
                 Effect::LookUpArtifacts { artifacts, .. },
-                Effect::StartAttempt { launched_on: None, .. },
-            ] if agent == "s7" && *at == due && artifacts[0].id == "m-1"
+                Effect::StartAttempt { place: None, .. },
+            ] if (place.pool.as_str(), place.agent.as_str()) == ("us", "s7") && *at == due && artifacts[0].id == "m-1"
         ),
         "{effects:#?}"
     );

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use meson_core::definition::{
     Command, Definition, FORMAT, Items, Join, Node, NodeKind, Param, ParamType, Produces,
-    Replication, Step, StepKind,
+    Replication, Step, StepKind, Unreachable,
 };
 use meson_core::expression::{Expression, Template};
 use meson_core::ids::NodeId;
@@ -50,8 +50,11 @@ pub(crate) fn step(name: &str) -> Flow {
         prefer: None,
         retries: 0,
         timeout: None,
+        unreachable: Unreachable::default(),
         sla: None,
-        region: String::new(),
+        preemptible: false,
+        spread: None,
+        regions: Vec::new(),
         pool: String::new(),
         owner: String::new(),
     }))

@@ -16,6 +16,7 @@ mod flow;
 mod flows;
 mod outputs;
 mod properties;
+mod regions;
 mod retries;
 mod validation;
 mod views;

@@ -1,5 +1,6 @@
 //! Who pays for failures, timeouts, and agents out of sight.
 
+use meson_core::definition::Unreachable;
 use meson_core::ids::Attempt;
 use meson_core::run::record::KillReason;
 use meson_core::run::{
@@ -118,6 +119,7 @@ fn an_attempt_out_of_sight_is_replaced_and_the_late_comer_killed() {
     world.feed(Input::Unreachable {
         instance: at(0, &[]),
         attempt: Attempt(1),
+        reason: None,
     });
     world.pending.clear();
     world.fire("a");
@@ -129,7 +131,7 @@ fn an_attempt_out_of_sight_is_replaced_and_the_late_comer_killed() {
         Effect::StartAttempt {
             instance: at(0, &[]),
             attempt: Attempt(2),
-            launched_on: None,
+            place: None,
         },
     ];
     assert_eq!(world.pending, expected);
@@ -166,6 +168,7 @@ fn an_attempt_that_comes_back_in_time_goes_on() {
     world.feed(Input::Unreachable {
         instance: at(0, &[]),
         attempt: Attempt(1),
+        reason: None,
     });
     world.now.0 += 1_000;
     world.run_on("a");
@@ -230,6 +233,7 @@ fn repeated_word_costs_no_event() {
     let launching = Input::Launching {
         instance: instance.clone(),
         attempt,
+        pool: "eu".to_owned(),
         agent: "1".to_owned(),
         host: "h".to_owned(),
     };
@@ -244,7 +248,11 @@ fn repeated_word_costs_no_event() {
             attempt,
             url: None,
         },
-        Input::Unreachable { instance, attempt },
+        Input::Unreachable {
+            instance,
+            attempt,
+            reason: None,
+        },
     ] {
         assert_eq!(world.feed(input.clone()).len(), 1, "{input:?}");
         assert_eq!(world.feed(input.clone()), [], "{input:?}");
@@ -256,5 +264,107 @@ fn repeated_word_costs_no_event() {
         }),
         [],
         "it is past that"
+    );
+}
+
+#[test]
+fn item_12_unreachable_policy_replaces_after_the_steps_own_time() {
+    let policy = Unreachable::ReplaceAfter(Duration::from_secs(40));
+    let mut world = World::begin(step("a").with(|step| step.unreachable = policy).define());
+    world.run_on("a");
+    let since = world.now.0;
+    world.feed(Input::Unreachable {
+        instance: at(0, &[]),
+        attempt: Attempt(1),
+        reason: None,
+    });
+    let record = world.step_record(&at(0, &[])).unwrap();
+    assert_eq!(record.timer.unwrap().0, since + 40_000);
+    world.fire("a");
+    let record = world.step_record(&at(0, &[])).unwrap();
+    assert_eq!(record.attempt, Attempt(2));
+    assert_eq!(
+        record.spent[FailureClass::Platform as usize],
+        1,
+        "the platform pays"
+    );
+    assert_eq!(record.spent[FailureClass::Step as usize], 0);
+}
+
+#[test]
+fn item_12_unreachable_policy_waits_for_ever_if_told_to() {
+    let mut world = World::begin(
+        step("a")
+            .with(|step| step.unreachable = Unreachable::Wait)
+            .define(),
+    );
+    world.run_on("a");
+    world.feed(Input::Unreachable {
+        instance: at(0, &[]),
+        attempt: Attempt(1),
+        reason: None,
+    });
+    assert_eq!(world.step_record(&at(0, &[])).unwrap().timer, None);
+    world.run_on("a");
+    let record = world.step_record(&at(0, &[])).unwrap();
+    assert_eq!(
+        (record.state, record.attempt),
+        (StepState::Running, Attempt(1))
+    );
+}
+
+#[test]
+fn item_12_unreachable_policy_waits_no_longer_than_the_timeout_of_the_step() {
+    let mut world = World::begin(
+        step("a")
+            .timeout(Duration::from_secs(3_600))
+            .with(|step| step.unreachable = Unreachable::Wait)
+            .define(),
+    );
+    world.run_on("a");
+    world.feed(Input::Unreachable {
+        instance: at(0, &[]),
+        attempt: Attempt(1),
+        reason: None,
+    });
+    world.fire("a");
+    let record = world.step_record(&at(0, &[])).unwrap();
+    assert_eq!(record.state, StepState::TimedOut);
+}
+
+#[test]
+fn item_12_unreachable_policy_to_wait_does_not_hold_up_a_cancelled_run() {
+    let mut world = World::begin(
+        step("a")
+            .with(|step| step.unreachable = Unreachable::Wait)
+            .define(),
+    );
+    world.run_on("a");
+    world.feed(Input::Unreachable {
+        instance: at(0, &[]),
+        attempt: Attempt(1),
+        reason: None,
+    });
+    world.feed(Input::Cancel {
+        reason: "enough".to_owned(),
+    });
+    world.fire("a");
+    let record = world.step_record(&at(0, &[])).unwrap();
+    assert_eq!(record.state, StepState::Killed);
+}
+
+#[test]
+fn item_13_out_of_memory_is_counted_apart_from_other_failures() {
+    let mut world = World::begin(step("a").retries(1).define());
+    world.fail("a", FailureClass::OutOfMemory);
+    world.fire("a");
+    world.fail("a", FailureClass::Step);
+    world.fire("a");
+    let record = world.step_record(&at(0, &[])).unwrap();
+    assert_eq!((record.spent, record.attempt), ([1, 0, 0, 1], Attempt(3)));
+    world.fail("a", FailureClass::OutOfMemory);
+    assert_eq!(
+        world.step_record(&at(0, &[])).unwrap().state,
+        StepState::Failed
     );
 }

@@ -68,6 +68,27 @@ fn references_to_what_is_done_by_then_are_fine() {
 }
 
 #[test]
+fn regions_are_named_once_each_and_exclude_a_pool() {
+    let with = |regions: &[&str], pool: &str| {
+        let mut definition = step("a").define();
+        if let NodeKind::Step(step) = &mut definition.nodes[0].kind {
+            step.regions = regions.iter().map(ToString::to_string).collect();
+            step.pool = pool.to_owned();
+        }
+        let found = problems(&definition);
+        found.into_iter().map(|(code, _)| code).collect::<Vec<_>>()
+    };
+    assert!(with(&["eu", "us"], "").is_empty());
+    assert!(with(&["eu"], "gpu").is_empty());
+    assert_eq!(with(&["eu", ""], ""), ["bad_name"]);
+    assert_eq!(with(&["eu", "us", "eu"], ""), ["duplicate_name"]);
+    assert_eq!(with(&["eu", "us"], "gpu"), ["contradiction"]);
+    let names: Vec<String> = (0..17).map(|n| format!("r{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    assert_eq!(with(&names, ""), ["too_many"]);
+}
+
+#[test]
 fn references_to_what_is_not_done_yet_are_refused() {
     for (flow, words) in [
         (

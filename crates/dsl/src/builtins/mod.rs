@@ -18,7 +18,8 @@ macro_rules! with_common {
     ($($own:literal),* $(,)?) => {
         &[
             $($own,)* "name", "title", "env", "inputs", "outputs", "produces", "resources", "where", "prefer",
-            "retries", "timeout", "sla", "region", "pool", "owner", "files", "flavour",
+            "preemptible", "spread", "retries", "timeout", "unreachable", "sla", "region", "pool", "owner", "files",
+            "flavour",
         ]
     };
 }

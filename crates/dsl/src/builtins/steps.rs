@@ -2,8 +2,9 @@
 
 use std::sync::OnceLock;
 
-use meson_core::definition::{Command, DEFAULT_RETRIES, Produces, Step, StepKind};
+use meson_core::definition::{Command, DEFAULT_RETRIES, Produces, Step, StepKind, Unreachable};
 use meson_core::expression::{Expression, Template};
+use meson_core::matching::Spread;
 use meson_core::resources::{MilliCpus, Resources};
 use meson_core::units::Bytes;
 use starlark::collections::SmallMap;
@@ -118,6 +119,31 @@ fn step(
     for file in args.texts("files")? {
         bundle_file(eval, &file, "files").map_err(|fault| fault.on(Focus::Text(file.clone())))?;
     }
+    let spread = match args.text("spread")?.as_deref() {
+        None => None,
+        Some("agents") => Some(Spread::Agents),
+        Some("zones") => Some(Spread::Zones),
+        Some(other) => {
+            return Err(Fault::new(
+                "value",
+                format!("`spread` is \"agents\" or \"zones\", not {other:?}"),
+            )
+            .help("the iterations of the step are then kept on different ones, as far as there is a choice")
+            .arg("spread"));
+        }
+    };
+    let (regions, pool) = (regions(&args)?, args.text("pool")?.unwrap_or_default());
+    if regions.len() > 1 && !pool.is_empty() {
+        return Err(Fault::new(
+            "arguments",
+            format!(
+                "`pool` is one resource manager, and `region` names {}",
+                regions.len()
+            ),
+        )
+        .help("leave `pool` out to take each region's own")
+        .arg("pool"));
+    }
     let step = Step {
         name: String::new(),
         title: args.text("title")?.unwrap_or_default(),
@@ -130,11 +156,14 @@ fn step(
         resources,
         require,
         prefer,
+        preemptible: args.truth("preemptible")?,
+        spread,
         retries: args.count("retries", 0)?.unwrap_or(DEFAULT_RETRIES),
         timeout: args.parsed("timeout")?,
+        unreachable: unreachable(&args)?,
         sla: args.parsed("sla")?,
-        region: args.text("region")?.unwrap_or_default(),
-        pool: args.text("pool")?.unwrap_or_default(),
+        regions,
+        pool,
         owner: args.text("owner")?.unwrap_or_default(),
     };
     let step = StepDef {
@@ -144,6 +173,34 @@ fn step(
         name,
     };
     Ok(StepValue(session.add_step(step)?))
+}
+
+/// `"wait"`, or a duration.
+fn unreachable(args: &Arguments<'_>) -> Result<Unreachable, Fault> {
+    let policy = args.parsed("unreachable").map_err(|fault| {
+        fault.help("write \"wait\", or the time after which another attempt takes over, as \"10m\"")
+    })?;
+    Ok(policy.unwrap_or_default())
+}
+
+/// One region, or several in order of preference.
+fn regions(args: &Arguments<'_>) -> Result<Vec<String>, Fault> {
+    let regions = args.text_or_texts("region")?;
+    for (index, region) in regions.iter().enumerate() {
+        if region.trim().is_empty() {
+            return Err(Fault::new("region", "an empty text is no region")
+                .help("leave `region` out for the workflow's own")
+                .arg("region"));
+        }
+        if regions[..index].contains(region) {
+            return Err(
+                Fault::new("duplicate", format!("`{region}` is twice in `region`"))
+                    .help("a list of regions is in order of preference: leave one of them out")
+                    .arg("region"),
+            );
+        }
+    }
+    Ok(regions)
 }
 
 fn produces(args: &Arguments<'_>, outputs: &[String]) -> Result<Vec<Produces>, Fault> {

@@ -100,6 +100,28 @@ fn wrong_types() {
             "shell",
         ),
         ("command(run = «\" \"»)", "`run` is empty", ""),
+        (
+            "noop(region = «3»)",
+            "`region` of noop() is a text, or a list of texts, not",
+            "region = [",
+        ),
+        (
+            "noop(region = «[\"eu\", 3]»)",
+            "`region` of noop() is a text, or a list of texts, not",
+            "",
+        ),
+        ("noop(region = «[]»)", "`region` is an empty list", "leave"),
+        ("noop(region = «\"\"»)", "an empty text is no region", ""),
+        (
+            "noop(region = «[\"eu\", \"us\", \"eu\"]»)",
+            "`eu` is twice in `region`",
+            "order of preference",
+        ),
+        (
+            "noop(region = [\"eu\", \"us\"], pool = «\"gpu\"»)",
+            "`pool` is one resource manager, and `region` names 2",
+            "leave `pool` out",
+        ),
     ] {
         let found = error_at(&one(call));
         says(&found, found.code, message, help);

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use meson_core::definition::{Command, Items, Join, NodeKind, ParamType, Replication, StepKind};
+use meson_core::definition::{
+    Command, Items, Join, NodeKind, ParamType, Replication, StepKind, Unreachable,
+};
+use meson_core::matching::Spread;
 use meson_core::resources::MilliCpus;
 use meson_core::units::{Bytes, Duration};
 use meson_dsl::{DrawOptions, draw};
@@ -87,7 +90,7 @@ fn every_common_argument_arrives() {
     let step = step(
         "python(script = \"a.py\", name = None, title = \"Train\", env = {\"A\": \"1\"}, inputs = {\"model\": \"m\"}, outputs = [\"o\"], \
          produces = [artifact(\"m\", id = \"m-1\")], resources = {\"cpus\": 0.25, \"mem\": \"1g\", \"disk\": \"2g\", \"gpus\": 1}, \
-         where = \"attributes.disk == 'ssd'\", prefer = \"zone == 'a'\", retries = 0, timeout = \"90s\", sla = \"2h\", region = \"eu\", \
+         where = \"attributes.disk == 'ssd'\", prefer = \"zone == 'a'\", preemptible = True, spread = \"zones\", retries = 0, timeout = \"90s\", unreachable = \"10m\", sla = \"2h\", region = \"eu\", \
          pool = \"gpu\", owner = \"ml\")",
     );
     assert_eq!(
@@ -116,6 +119,7 @@ fn every_common_argument_arrives() {
     );
     assert_eq!(step.require.unwrap().0, "attributes.disk == 'ssd'");
     assert_eq!(step.prefer.unwrap().0, "zone == 'a'");
+    assert_eq!((step.preemptible, step.spread), (true, Some(Spread::Zones)));
     assert_eq!(
         (step.timeout, step.sla),
         (
@@ -124,13 +128,32 @@ fn every_common_argument_arrives() {
         )
     );
     assert_eq!(
+        step.unreachable,
+        Unreachable::ReplaceAfter(Duration::from_secs(600))
+    );
+    assert_eq!(
         (
-            step.region.as_str(),
+            step.regions.join(" "),
             step.pool.as_str(),
             step.owner.as_str()
         ),
-        ("eu", "gpu", "ml")
+        ("eu".to_owned(), "gpu", "ml")
     );
+}
+
+#[test]
+fn a_step_may_name_one_region_or_several_in_order() {
+    for (call, regions) in [
+        ("noop()", ""),
+        ("noop(region = \"eu\")", "eu"),
+        ("noop(region = [\"us\", \"eu\", \"ap\"])", "us eu ap"),
+    ] {
+        assert_eq!(
+            crate::support::step(call).regions.join(" "),
+            regions,
+            "{call}"
+        );
+    }
 }
 
 #[test]

@@ -11,7 +11,6 @@ use std::time::Duration;
 use actix::prelude::*;
 use futures::StreamExt;
 use meson_core::ids::TaskId;
-use meson_core::matching::Shape;
 use meson_mesos::scheduler::{Call, Event};
 use meson_mesos::types::FrameworkId;
 use tokio::sync::mpsc;
@@ -95,7 +94,13 @@ impl BrokerActor {
                         .get(&task)
                         .filter(|observer| observer.connected())
                     {
-                        Some(observer) => observer.do_send(Signal::from((task, news))),
+                        Some(observer) => {
+                            let mut signal = Signal::from((task, news));
+                            if let Signal::Placed { pool, .. } = &mut signal {
+                                pool.clone_from(&self.context.pool);
+                            }
+                            observer.do_send(signal);
+                        }
                         None => {
                             self.observers.remove(&task);
                             self.state.handle(
@@ -155,6 +160,7 @@ impl Actor for BrokerActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
+        self.context.in_session(false);
         let sessions = keep_subscribed(
             self.context.clone(),
             Arc::clone(&self.manager),
@@ -329,6 +335,7 @@ impl Handler<SessionUp> for BrokerActor {
 
     fn handle(&mut self, up: SessionUp, ctx: &mut Context<Self>) {
         self.calls = Some(up.lanes);
+        self.context.in_session(true);
         self.input(Input::Subscribed(up.framework), ctx);
     }
 }
@@ -338,6 +345,7 @@ impl Handler<SessionDown> for BrokerActor {
 
     fn handle(&mut self, _: SessionDown, ctx: &mut Context<Self>) {
         self.calls = None;
+        self.context.in_session(false);
         self.input(Input::Disconnected, ctx);
     }
 }
@@ -380,11 +388,7 @@ impl Handler<Enqueue> for BrokerActor {
         self.observe(&request.task, request.observer);
         let input = Input::Enqueue {
             task: request.task,
-            shape: Shape {
-                resources: request.resources,
-                require: request.require,
-                prefer: request.prefer,
-            },
+            shape: request.shape,
             owner: request.owner,
             deadline: request.deadline,
             payload: request.payload,

@@ -11,7 +11,7 @@ use meson_mesos::types::{Attribute, ExecutorId, Offer, OfferId, Resource};
 use serde_json::Value;
 
 /// An agent as far as its offers tell.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Agent {
     hostname: String,
     region: String,
@@ -26,6 +26,23 @@ pub(super) struct Agent {
     held: Resources,
     /// Placed on the offers in hand; true once confirmed.
     pub(super) placed: BTreeMap<TaskId, bool>,
+}
+
+impl Default for Agent {
+    fn default() -> Self {
+        Self {
+            hostname: String::new(),
+            region: String::new(),
+            zone: String::new(),
+            attributes: BTreeMap::new(),
+            offers: Vec::new(),
+            offered_at: Timestamp::default(),
+            executors: BTreeSet::new(),
+            // The default of resources is what a step gets that asks for nothing.
+            held: Resources::ZERO,
+            placed: BTreeMap::new(),
+        }
+    }
 }
 
 /// All agents that we ever heard of in this session.
@@ -71,10 +88,25 @@ impl Agents {
         agent.held = agent.held.plus(resources);
     }
 
-    pub(super) fn release(&mut self, agent: &str, resources: &Resources) {
+    /// Whether a placement there was confirmed.
+    pub(super) fn is_confirmed(&self, agent: Option<&str>, task: &TaskId) -> bool {
+        let agent = agent.and_then(|agent| self.0.get(agent));
+        agent.is_some_and(|agent| agent.placed.get(task) == Some(&true))
+    }
+
+    /// The task holds nothing there any more, no offer either.
+    pub(super) fn release(&mut self, agent: &str, task: &TaskId, resources: &Resources) {
         if let Some(agent) = self.0.get_mut(agent) {
+            agent.placed.remove(task);
             agent.held = agent.held.minus(resources);
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn held(&self, agent: &str) -> Resources {
+        self.0
+            .get(agent)
+            .map_or(Resources::ZERO, |agent| agent.held)
     }
 
     pub(super) fn executor_gone(&mut self, agent: &str, executor: &ExecutorId) {
@@ -90,16 +122,12 @@ impl Agents {
     /// Agents with free offers, as the matching sees them. An agent without the executor must
     /// have room for it as well. Agents that wait for confirmations are left alone: an offer can be
     /// accepted only once.
-    pub(super) fn open(
-        &self,
-        executor: &ExecutorId,
-        overhead: &Resources,
-    ) -> (Vec<String>, Vec<matching::Offer>) {
+    pub(super) fn open(&self, executor: &ExecutorId, overhead: &Resources) -> Vec<matching::Offer> {
         self.0
             .iter()
             .filter(|(_, agent)| !agent.offers.is_empty() && agent.placed.is_empty())
-            .map(|(id, agent)| (id.clone(), agent.as_offer(executor, overhead)))
-            .unzip()
+            .map(|(id, agent)| agent.as_offer(id, executor, overhead))
+            .collect()
     }
 }
 
@@ -132,7 +160,7 @@ impl Agent {
         self.executors = offer.executor_ids.iter().cloned().collect();
     }
 
-    fn as_offer(&self, executor: &ExecutorId, overhead: &Resources) -> matching::Offer {
+    fn as_offer(&self, id: &str, executor: &ExecutorId, overhead: &Resources) -> matching::Offer {
         let offered = self
             .offers
             .iter()
@@ -145,13 +173,16 @@ impl Agent {
             offered.minus(overhead)
         };
         matching::Offer {
+            agent: id.to_owned(),
             hostname: self.hostname.clone(),
             region: self.region.clone(),
             zone: self.zone.clone(),
             attributes: self.attributes.clone(),
             free,
+            revocable: Resources::ZERO,
             total: free.plus(&self.held),
             warm,
+            outage: None,
         }
     }
 

@@ -21,9 +21,8 @@
 
 use actix::prelude::*;
 use bytes::Bytes;
-use meson_core::expression::Expression;
 use meson_core::ids::TaskId;
-use meson_core::resources::Resources;
+use meson_core::matching::Shape;
 use meson_core::run::FailureClass;
 use meson_core::units::Timestamp;
 use meson_protocol::api::Reason;
@@ -36,11 +35,7 @@ pub struct Enqueue {
     /// The attempt.
     pub task: TaskId,
     /// What it needs.
-    pub resources: Resources,
-    /// Must hold for the agent.
-    pub require: Option<Expression>,
-    /// Should hold for the agent.
-    pub prefer: Option<Expression>,
+    pub shape: Shape,
     /// Wanted done by then: earlier ones go first.
     pub deadline: Option<Timestamp>,
     /// Who pays, for fair shares.
@@ -137,6 +132,8 @@ pub enum Signal {
     Placed {
         /// The attempt.
         task: TaskId,
+        /// The broker's pool.
+        pool: String,
         /// The agent's id.
         agent: String,
         /// The agent's host name.

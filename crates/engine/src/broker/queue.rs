@@ -21,6 +21,15 @@ pub(super) struct Entry {
     pub(super) since: Timestamp,
 }
 
+/// A request that got a place.
+#[derive(Debug)]
+pub(super) struct Placed {
+    pub(super) task: TaskId,
+    pub(super) entry: Entry,
+    /// Index of the offer.
+    pub(super) offer: usize,
+}
+
 /// All requests that have no place yet.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
@@ -40,6 +49,11 @@ impl Queue {
         self.entries.remove(task)
     }
 
+    #[cfg(test)]
+    pub(super) fn tasks(&self) -> impl Iterator<Item = &TaskId> {
+        self.entries.keys()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -48,15 +62,14 @@ impl Queue {
         self.entries.len()
     }
 
-    /// Finds places on these offers and takes who got one out of the queue, with the index of
-    /// its offer.
+    /// Finds places on these offers and takes who got one out of the queue.
     pub(super) fn place(
         &mut self,
         offers: &[Offer],
         held: &BTreeMap<String, Resources>,
         policy: Policy,
         now: Timestamp,
-    ) -> Vec<(TaskId, Entry, usize)> {
+    ) -> Vec<Placed> {
         let mut owners: BTreeMap<&str, usize> = BTreeMap::new();
         let mut shapes: Vec<Shape> = Vec::new();
         let mut shape_index: HashMap<&Shape, usize> = HashMap::new();
@@ -105,7 +118,8 @@ impl Queue {
         placed
             .into_iter()
             .filter_map(|(task, offer)| {
-                self.entries.remove(&task).map(|entry| (task, entry, offer))
+                let entry = self.entries.remove(&task)?;
+                Some(Placed { task, entry, offer })
             })
             .collect()
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use meson_consensus::{NodeId, Shard};
+use meson_core::units;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::placement::{Voter, successor};
@@ -51,9 +52,12 @@ async fn ask_everybody(node: &Node) {
         members.keys().filter(|id| **id != own).copied().collect()
     };
     let asked = others.into_iter().map(|other| async move {
+        let asked_at = node.now();
         // Who does not answer is not heard: that is all there is to say of it.
         if let Ok(PeerAnswer::State(state)) = how_are_you(node, other, ASK_EVERY).await {
-            node.table().note(other, state);
+            // It looked at its clock about half way.
+            let half_way = units::Duration(node.now().since(asked_at).0 / 2);
+            node.table().note(other, state, asked_at.after(half_way));
         }
     });
     futures::future::join_all(asked).await;

@@ -12,6 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use meson_consensus::{NodeId, ShardId};
+use meson_core::units::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -20,6 +21,9 @@ use crate::node::Node;
 
 /// What was heard longer ago says nothing any more.
 const FRESH: Duration = Duration::from_secs(3);
+
+/// Clocks that differ by more than this are said to.
+const CLOCKS_APART_MS: u64 = 1_000;
 
 /// Hints are looked at again after this.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -33,6 +37,8 @@ pub(crate) struct NodeState {
     pub(crate) leads: Vec<u16>,
     /// Its release.
     pub(crate) version: String,
+    /// What its clock shows.
+    pub(crate) clock: Timestamp,
 }
 
 /// What the other coordinators last said.
@@ -46,6 +52,7 @@ pub(crate) struct Table {
 #[derive(Debug, Clone)]
 struct Heard {
     state: NodeState,
+    clock_ahead_ms: i64,
     at: Instant,
     /// Since when it has been heard without a gap.
     since: Instant,
@@ -55,6 +62,8 @@ struct Heard {
 #[derive(Debug, Clone)]
 pub(crate) struct Known {
     pub(crate) state: NodeState,
+    /// By how much its clock is before this coordinator's.
+    pub(crate) clock_ahead_ms: i64,
     /// For how long it has been heard without a gap.
     pub(crate) steady_for: Duration,
 }
@@ -73,8 +82,9 @@ impl Table {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes what a coordinator said just now.
-    pub(crate) fn note(&self, node: NodeId, state: NodeState) {
+    /// Notes what a coordinator said just now; `own` is what this one's clock showed meanwhile.
+    pub(crate) fn note(&self, node: NodeId, state: NodeState, own: Timestamp) {
+        let clock_ahead_ms = signed(state.clock.since(own)) - signed(own.since(state.clock));
         let now = Instant::now();
         let mut heard = self.heard();
         let since = match heard.get(&node) {
@@ -84,10 +94,21 @@ impl Table {
         let changed = heard
             .get(&node)
             .is_none_or(|known| known.state.leads != state.leads);
+        let apart = |ahead_ms: i64| ahead_ms.unsigned_abs() > CLOCKS_APART_MS;
+        let was_apart = heard
+            .get(&node)
+            .is_some_and(|known| apart(known.clock_ahead_ms));
+        if apart(clock_ahead_ms) && !was_apart {
+            tracing::warn!(
+                %node, ahead_ms = clock_ahead_ms,
+                "the clock of another coordinator differs: timeouts of steps will, when leadership moves"
+            );
+        }
         heard.insert(
             node,
             Heard {
                 state,
+                clock_ahead_ms,
                 at: now,
                 since,
             },
@@ -105,6 +126,7 @@ impl Table {
         let known = heard.get(&node)?;
         (now.duration_since(known.at) <= FRESH).then(|| Known {
             state: known.state.clone(),
+            clock_ahead_ms: known.clock_ahead_ms,
             steady_for: now.duration_since(known.since),
         })
     }
@@ -138,6 +160,10 @@ impl Table {
     }
 }
 
+fn signed(duration: meson_core::units::Duration) -> i64 {
+    i64::try_from(duration.0).unwrap_or(i64::MAX)
+}
+
 impl Node {
     /// What this coordinator says of itself.
     pub(crate) fn state(&self) -> NodeState {
@@ -145,6 +171,7 @@ impl Node {
             draining: *self.table().draining().borrow(),
             leads: self.leads(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            clock: self.now(),
         }
     }
 

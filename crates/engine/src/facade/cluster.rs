@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Engine;
 use crate::calls::{ShardCall, ShardReply};
+use crate::cluster::NodeState;
 use crate::error::EngineError;
 use crate::layout::Place;
 use crate::peers::ask;
@@ -70,20 +71,29 @@ impl Engine {
                     zone: member.zone,
                     addr: member.http,
                     state: self.state_of(node).to_owned(),
+                    version: self.said(node).map(|state| state.version),
+                    clock_ahead_ms: (node != own)
+                        .then(|| self.node.table().known(node))
+                        .flatten()
+                        .map(|known| known.clock_ahead_ms),
                     rtt_ms: round_trip.map(|(_, time)| time.as_secs_f64() * 1e3),
                 }
             })
             .collect()
     }
 
-    fn state_of(&self, node: NodeId) -> &'static str {
+    /// What a node says of itself, if it is well and said it lately.
+    fn said(&self, node: NodeId) -> Option<NodeState> {
         let consensus = self.node.consensus();
-        let state = if node == consensus.node_id() {
+        if node == consensus.node_id() {
             (consensus.status().failure.is_none()).then(|| self.node.state())
         } else {
             self.node.table().known(node).map(|known| known.state)
-        };
-        match state {
+        }
+    }
+
+    fn state_of(&self, node: NodeId) -> &'static str {
+        match self.said(node) {
             Some(state) if state.draining => "draining",
             Some(_) => "up",
             None => "down",

@@ -229,6 +229,8 @@ fn stand_ins(node: &Node) -> Option<Supervisor> {
     let options = SupervisorOptions::new("liaisons").intensity(node.timing().intensity);
     let supervisor = Supervisor::start_on(&**spawner, options);
     for pool in factory.pools() {
+        // From here on it is known for how long it cannot be reached.
+        let _ = node.brokers().reach(&pool);
         liaison::start(node, &pool, &supervisor);
     }
     let (failing, escalated) = (node.clone(), supervisor.escalated());

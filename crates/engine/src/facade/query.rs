@@ -197,10 +197,9 @@ impl Engine {
             reasons: Vec::new(),
             would_fit: Vec::new(),
         };
-        let Some(Queued { pool, region, task }) = now.queued else {
+        let Some(Queued { pool, task }) = now.queued else {
             return Ok(explanation);
         };
-        let pool = self.node.pool_of(run, &pool, &region);
         let call = ShardCall::Waiting {
             pool: pool.clone(),
             task,

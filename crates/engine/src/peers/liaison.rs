@@ -151,6 +151,7 @@ async fn hear(
                 Some(out) => liaison.send(Up(out)).await,
                 None => Ok(()),
             },
+            FromBroker::Session(session) => liaison.send(Session(session)).await,
             FromBroker::Signal(signal) => liaison.send(News(signal)).await,
         };
         if sent.is_err() {
@@ -168,6 +169,11 @@ struct Up(mpsc::Sender<ToBroker>);
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Over;
+
+/// The broker has a session with the resource manager, or has none.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Session(bool);
 
 /// A signal arrived.
 #[derive(Message)]
@@ -217,6 +223,17 @@ impl Handler<Over> for Liaison {
     }
 }
 
+impl Handler<Session> for Liaison {
+    type Result = ();
+
+    fn handle(&mut self, Session(session): Session, _: &mut Context<Self>) {
+        if self.out.is_some() {
+            let brokers = self.node.brokers();
+            brokers.publish_remote_session(&self.pool, session);
+        }
+    }
+}
+
 impl Handler<News> for Liaison {
     type Result = ();
 
@@ -244,9 +261,7 @@ impl Handler<Enqueue> for Liaison {
         self.observe(&request.task, request.observer);
         self.tell(ToBroker::Enqueue(Box::new(Request {
             task: request.task,
-            resources: request.resources,
-            require: request.require,
-            prefer: request.prefer,
+            shape: request.shape,
             deadline: request.deadline,
             owner: request.owner,
             payload: request.payload,

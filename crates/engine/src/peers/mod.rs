@@ -52,6 +52,21 @@ pub trait Coordinators: Send + Sync + 'static {
 
     /// Round-trip times of those that are connected, as the transport measures them.
     fn round_trips(&self) -> Vec<(NodeId, Duration)>;
+
+    /// What went to each of them and came from it since the start, as the network sees it.
+    fn traffic(&self) -> Vec<PeerTraffic>;
+}
+
+/// All that went between this coordinator and another one, with what the transport puts around it
+/// and sends again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerTraffic {
+    /// The other one.
+    pub node: NodeId,
+    /// Bytes to it.
+    pub sent_bytes: u64,
+    /// Bytes from it.
+    pub received_bytes: u64,
 }
 
 /// Asks the cluster, through one of its coordinators, to note that a node uses its number with the
@@ -159,6 +174,10 @@ impl Coordinators for Nobody {
     }
 
     fn round_trips(&self) -> Vec<(NodeId, Duration)> {
+        Vec::new()
+    }
+
+    fn traffic(&self) -> Vec<PeerTraffic> {
         Vec::new()
     }
 }

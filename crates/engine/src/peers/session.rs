@@ -2,7 +2,7 @@
 
 use actix::prelude::*;
 use meson_consensus::{FrameSource, FrameStream, NodeId};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::speak;
 use super::wire::{self, FromBroker, ToBroker};
@@ -42,6 +42,7 @@ async fn serve(node: &Node, from: NodeId, pool: &str, stream: FrameStream) {
         },
         _ = source.next() => return,
     };
+    let sessions = node.brokers().watch_session(pool);
     let (out, signals) = mpsc::channel(BACKLOG);
     if out.try_send(FromBroker::Up).is_err() {
         return;
@@ -51,6 +52,7 @@ async fn serve(node: &Node, from: NodeId, pool: &str, stream: FrameStream) {
     let reason = tokio::select! {
         reason = hear(&mut *source, &link, &relay) => reason,
         reason = speak("a broker's signal", sink, signals) => reason,
+        reason = tell_sessions(sessions, &relay) => reason,
         // The broker is another one, or none: what was said to the old one must be said again.
         _ = links.changed() => "the broker has changed".to_owned(),
     };
@@ -78,9 +80,7 @@ fn tell(link: &BrokerLink, relay: &Addr<Relay>, message: ToBroker) {
     match message {
         ToBroker::Enqueue(request) => link.enqueue.do_send(Enqueue {
             task: request.task,
-            resources: request.resources,
-            require: request.require,
-            prefer: request.prefer,
+            shape: request.shape,
             deadline: request.deadline,
             owner: request.owner,
             payload: request.payload,
@@ -100,6 +100,24 @@ fn tell(link: &BrokerLink, relay: &Addr<Relay>, message: ToBroker) {
     }
 }
 
+/// Tells the other side whether the broker has a session, now and from now on.
+async fn tell_sessions(mut sessions: watch::Receiver<bool>, relay: &Addr<Relay>) -> String {
+    loop {
+        let session = *sessions.borrow_and_update();
+        if relay.send(Session(session)).await.is_err() {
+            return "its signals were not taken fast enough".to_owned();
+        }
+        if sessions.changed().await.is_err() {
+            return "the node ends".to_owned();
+        }
+    }
+}
+
+/// The broker has a session with the resource manager, or has none.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Session(bool);
+
 /// Observes attempts for step actors elsewhere.
 struct Relay {
     out: mpsc::Sender<FromBroker>,
@@ -109,13 +127,27 @@ impl Actor for Relay {
     type Context = Context<Self>;
 }
 
+impl Relay {
+    fn say(&mut self, word: FromBroker, ctx: &mut Context<Self>) {
+        if self.out.try_send(word).is_err() {
+            // Stopped, it drops its sender, which ends the conversation.
+            ctx.stop();
+        }
+    }
+}
+
 impl Handler<Signal> for Relay {
     type Result = ();
 
     fn handle(&mut self, signal: Signal, ctx: &mut Context<Self>) {
-        if self.out.try_send(FromBroker::Signal(signal)).is_err() {
-            // Stopped, it drops its sender, which ends the conversation.
-            ctx.stop();
-        }
+        self.say(FromBroker::Signal(signal), ctx);
+    }
+}
+
+impl Handler<Session> for Relay {
+    type Result = ();
+
+    fn handle(&mut self, Session(session): Session, ctx: &mut Context<Self>) {
+        self.say(FromBroker::Session(session), ctx);
     }
 }

@@ -3,9 +3,8 @@
 
 use bytes::Bytes;
 use meson_consensus::NodeId;
-use meson_core::expression::Expression;
 use meson_core::ids::TaskId;
-use meson_core::resources::Resources;
+use meson_core::matching::Shape;
 use meson_core::units::Timestamp;
 use meson_protocol::api::ErrorDetail;
 use meson_protocol::wire::{self, WireError};
@@ -120,9 +119,7 @@ pub(crate) enum ToBroker {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Request {
     pub(crate) task: TaskId,
-    pub(crate) resources: Resources,
-    pub(crate) require: Option<Expression>,
-    pub(crate) prefer: Option<Expression>,
+    pub(crate) shape: Shape,
     pub(crate) deadline: Option<Timestamp>,
     pub(crate) owner: String,
     pub(crate) payload: Bytes,
@@ -133,6 +130,8 @@ pub(crate) struct Request {
 pub(crate) enum FromBroker {
     /// It is there, and hears what is said from here on.
     Up,
+    /// Whether it has a session with the resource manager.
+    Session(bool),
     /// News of an attempt.
     Signal(Signal),
 }

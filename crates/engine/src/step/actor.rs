@@ -9,17 +9,20 @@ use actix::prelude::*;
 use bytes::Bytes;
 use meson_actors::{BoxError, ChildSpec, Restart, Scope};
 use meson_core::ids::{Instance, TaskId};
-use meson_core::run::{Failure, FailureClass, Input, LaunchSpec, Outcome};
+use meson_core::matching::{Gang, Shape};
+use meson_core::run::{Failure, FailureClass, Input, LaunchSpec, Outcome, Place};
 use meson_protocol::task::TaskPayload;
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 
+use super::route::{Route, Sight, Verdict};
 use super::state::StepState;
 use super::words::{Action, Event};
 use crate::broker::messages::{Acknowledge, Adopt, Confirm, Enqueue, Kill, Signal};
 use crate::node::Node;
 use crate::pool::BrokerLink;
 use crate::progress::Progress;
+use crate::reach::Reach;
 use crate::workflow::{DescribeAttempt, Report, ReportError, WorkflowActor};
 
 /// What an attempt's actor is made from; the same for every incarnation.
@@ -29,15 +32,16 @@ pub(crate) struct StepSeed {
     pub(crate) workflow: Addr<WorkflowActor>,
     pub(crate) task: TaskId,
     pub(crate) instance: Instance,
-    pub(crate) pool: String,
+    /// Where it may go, and where it is.
+    pub(crate) route: Route,
     /// When its predecessor's end reached the run: the start of the overhead that is measured.
     pub(crate) since: Option<tokio::time::Instant>,
 }
 
 /// What the run says about an attempt when asked.
 pub(crate) struct AttemptNow {
-    /// The agent that it was placed on, as far as the run has committed.
-    pub(crate) launched_on: Option<String>,
+    /// The pool where it is and the agent that it was placed on, as far as the run has committed.
+    pub(crate) place: Option<Box<Place>>,
     /// Everything evaluated; why it cannot be, otherwise.
     pub(crate) spec: Result<Box<LaunchSpec>, Failure>,
     /// Digest of the run's bundle.
@@ -60,21 +64,26 @@ pub(crate) struct PanicStep;
 pub(crate) struct StepActor {
     seed: StepSeed,
     state: StepState,
+    route: Route,
     link: Option<BrokerLink>,
+    /// The stream of the pool's links.
+    links: Option<SpawnHandle>,
     /// Timers by purpose; a new one takes the old one's place.
     launch_timer: Option<SpawnHandle>,
     kill_timer: Option<SpawnHandle>,
+    retry_timer: Option<SpawnHandle>,
+    patience_timer: Option<SpawnHandle>,
     broker_losses: u32,
     since: Option<tokio::time::Instant>,
     counted_waiting: bool,
 }
 
 /// The child that a run starts for an attempt.
-pub(crate) fn child(seed: StepSeed, launched_on: Option<String>) -> ChildSpec<StepActor> {
+pub(crate) fn child(seed: StepSeed, place: Option<Box<Place>>) -> ChildSpec<StepActor> {
     let grace = Duration::from_millis(100);
     ChildSpec::new(seed.task.to_string(), move |scope: Scope| {
-        let (seed, launched_on) = (seed.clone(), launched_on.clone());
-        async move { build(seed, launched_on, scope.incarnation()).await }
+        let (seed, place) = (seed.clone(), place.clone());
+        async move { build(seed, place, scope.incarnation()).await }
     })
     .restart(Restart::Transient)
     .grace(grace)
@@ -84,10 +93,9 @@ pub(crate) fn child(seed: StepSeed, launched_on: Option<String>) -> ChildSpec<St
 /// predecessor reported may be committed meanwhile.
 async fn build(
     seed: StepSeed,
-    launched_on: Option<String>,
+    mut place: Option<Box<Place>>,
     incarnation: u64,
 ) -> Result<StepActor, BoxError> {
-    let mut launched_on = launched_on;
     let mut kill = false;
     if incarnation > 1 {
         seed.node.metrics().restarted("step");
@@ -97,22 +105,34 @@ async fn build(
         };
         match seed.workflow.send(ask).await? {
             Some(now) => {
-                launched_on = now.launched_on;
+                place = now.place;
                 kill = now.kill;
             }
             // The run knows it no more: all that is left is to see it ended.
             None => kill = true,
         }
     }
-    let mut state = StepState::new(seed.task.clone(), seed.instance.clone(), launched_on);
+    let Place { pool, agent, .. } = place.map(|place| *place).unwrap_or_default();
+    let mut route = seed.route.clone();
+    route.be_in(&pool);
+    let mut state = StepState::new(
+        seed.task.clone(),
+        seed.instance.clone(),
+        route.pool().to_owned(),
+        Some(agent).filter(|agent| !agent.is_empty()),
+    );
     if kill {
         state.mark_unwanted();
     }
     Ok(StepActor {
         state,
+        route,
         link: None,
+        links: None,
         launch_timer: None,
         kill_timer: None,
+        retry_timer: None,
+        patience_timer: None,
         broker_losses: 0,
         since: if incarnation > 1 { None } else { seed.since },
         counted_waiting: false,
@@ -125,9 +145,9 @@ impl Actor for StepActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.seed.node.metrics().active_steps.inc();
-        let links: watch::Receiver<Option<BrokerLink>> =
-            self.seed.node.brokers().watch(&self.seed.pool);
-        ctx.add_stream(WatchStream::new(links));
+        // Before the first link: what is lost is not to be asked first.
+        self.watch_pools(ctx);
+        self.listen(ctx);
         self.count_waiting();
     }
 }
@@ -146,6 +166,7 @@ impl StreamHandler<Option<BrokerLink>> for StepActor {
     fn handle(&mut self, link: Option<BrokerLink>, ctx: &mut Self::Context) {
         let had = self.link.is_some();
         self.link = link;
+        cancel(&mut self.retry_timer, ctx);
         if had {
             self.on(Event::BrokerGone, ctx);
         }
@@ -161,14 +182,24 @@ impl StreamHandler<Option<BrokerLink>> for StepActor {
         }
         // A broker that comes and goes is not to be met by everybody at once each time.
         let pause = self.seed.node.timing().broker_retry * (1 << self.broker_losses.min(5));
-        ctx.run_later(pause, |actor, ctx| {
+        let again = ctx.run_later(pause, |actor, ctx| {
             if actor.link.is_some() {
                 actor.on(Event::BrokerUp, ctx);
             }
         });
+        self.retry_timer = Some(again);
     }
 
     /// The directory went with the node: so does this actor, by its supervisor.
+    fn finished(&mut self, _: &mut Self::Context) {}
+}
+
+/// The reach of one of its pools has changed.
+impl StreamHandler<Reach> for StepActor {
+    fn handle(&mut self, _: Reach, ctx: &mut Self::Context) {
+        self.consider(ctx);
+    }
+
     fn finished(&mut self, _: &mut Self::Context) {}
 }
 
@@ -198,6 +229,51 @@ impl Handler<PanicStep> for StepActor {
 }
 
 impl StepActor {
+    /// Hears of the brokers of the pool where it is, and of no other.
+    fn listen(&mut self, ctx: &mut Context<Self>) {
+        cancel(&mut self.links, ctx);
+        let links: watch::Receiver<Option<BrokerLink>> =
+            self.seed.node.brokers().watch(self.route.pool());
+        self.links = Some(ctx.add_stream(WatchStream::new(links)));
+    }
+
+    /// Hears when pools that it may go to are lost and found.
+    fn watch_pools(&mut self, ctx: &mut Context<Self>) {
+        if !self.route.has_choice() {
+            return;
+        }
+        for way in self.route.ways() {
+            let reach = self.seed.node.brokers().watch_reach(&way.pool);
+            ctx.add_stream(WatchStream::from_changes(reach));
+        }
+        self.consider(ctx);
+    }
+
+    /// Leaves the pool if it is time to.
+    fn consider(&mut self, ctx: &mut Context<Self>) {
+        if !self.route.has_choice() {
+            return;
+        }
+        cancel(&mut self.patience_timer, ctx);
+        let sights: Vec<Sight> = self.seed.node.sights(&self.route);
+        match self.route.consider(&sights, self.seed.node.timing().spill) {
+            Verdict::Stay => {}
+            Verdict::LookAgain(wait) => {
+                let timer = ctx.run_later(wait, Self::consider);
+                self.patience_timer = Some(timer);
+            }
+            Verdict::Leave(to) => {
+                if let Some(way) = self.route.ways().get(to) {
+                    let event = Event::PoolLost {
+                        to: way.pool.clone(),
+                        reason: self.route.reason(&sights),
+                    };
+                    self.on(event, ctx);
+                }
+            }
+        }
+    }
+
     fn on(&mut self, event: Event, ctx: &mut Context<Self>) {
         for action in self.state.on(event) {
             self.act(action, ctx);
@@ -222,6 +298,14 @@ impl StepActor {
         let timing = *self.seed.node.timing();
         match action {
             Action::Enqueue => self.enqueue(ctx),
+            Action::Move { pool } => {
+                self.route.be_in(&pool);
+                self.link = None;
+                cancel(&mut self.retry_timer, ctx);
+                self.broker_losses = 0;
+                self.listen(ctx);
+                self.consider(ctx);
+            }
             Action::Adopt { agent } => {
                 let observer = ctx.address().recipient();
                 self.tell(|link| {
@@ -297,7 +381,10 @@ impl StepActor {
             report
                 .into_actor(self)
                 .map(|committed, actor, ctx| match committed {
-                    Ok(Ok(())) => actor.on(Event::Committed, ctx),
+                    Ok(Ok(())) => {
+                        actor.on(Event::Committed, ctx);
+                        actor.consider(ctx);
+                    }
                     // The run's records have no place for it, so nothing is left to be made durable.
                     Ok(Err(ReportError::Rejected(reason))) => {
                         tracing::warn!(task = %actor.seed.task, reason, "the run refused a report");
@@ -331,9 +418,16 @@ impl StepActor {
             let (spec, payload) = self.payload(spec, now.bundle)?;
             Ok(Enqueue {
                 task: self.state.task().clone(),
-                resources: spec.resources,
-                require: spec.require,
-                prefer: spec.prefer,
+                shape: Shape {
+                    resources: spec.resources,
+                    require: spec.require,
+                    prefer: spec.prefer,
+                    region: spec.region,
+                    gang: Gang::default(),
+                    preemptible: spec.preemptible,
+                    spread: spec.spread,
+                    lasts: spec.timeout,
+                },
                 deadline: spec.deadline,
                 owner: spec.owner,
                 payload,
@@ -344,7 +438,7 @@ impl StepActor {
             Ok(request) => {
                 // The broker may have gone, or the attempt may have been killed, since the
                 // question was asked.
-                if self.state.is_waiting() {
+                if self.state.is_to_be_asked() {
                     self.tell(|link| link.enqueue.do_send(request));
                     if let Some(since) = self.since.take() {
                         let overhead = since.elapsed().as_secs_f64();
@@ -388,6 +482,12 @@ impl StepActor {
             retryable: false,
         })?;
         Ok((payload.spec, bytes.into()))
+    }
+}
+
+fn cancel(timer: &mut Option<SpawnHandle>, ctx: &mut Context<StepActor>) {
+    if let Some(timer) = timer.take() {
+        ctx.cancel_future(timer);
     }
 }
 

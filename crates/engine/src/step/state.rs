@@ -5,12 +5,14 @@
 //!            ▼                                                      │
 //!   Asking ──► Placing ── committed ──► Launched ── terminal update ──► Ending ── committed ──► Over
 //!     │  (Placed)        (Confirm)     (Adopt, if found so)            (Ended)                (Stop)
-//!     └── kill: Withdrawn, or nobody has it ────────────────────────────►┘
+//!     ├── kill: Withdrawn, or nobody has it ────────────────────────────►┘
+//!     └── the pool is lost: Spilled, committed, Asking another one (Move)
 //! ```
 //!
 //! Two rules hold throughout. Whatever is reported to the run is acknowledged to the broker only
 //! after the run committed it (MESOS.md 9). And an attempt that was ever reported as placed is
-//! never enqueued again, only adopted: at most one process per attempt.
+//! never enqueued again, only adopted, in the pool where it was placed: at most one process per
+//! attempt.
 
 use std::collections::VecDeque;
 
@@ -40,6 +42,8 @@ enum Phase {
         heard: bool,
         unanswered: u32,
         running: Option<Option<String>>,
+        /// The run knows that the whole pool is out of reach.
+        lost: bool,
     },
     /// Its end is reported.
     Ending,
@@ -54,10 +58,12 @@ struct Pending {
     then: Then,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Then {
     Nothing,
     Placed,
+    /// It waits in this pool from now on.
+    Moved(String),
     Over,
 }
 
@@ -66,16 +72,25 @@ enum Then {
 pub(crate) struct StepState {
     task: TaskId,
     instance: Instance,
+    pool: String,
     phase: Phase,
     pending: VecDeque<Pending>,
     broker: bool,
     killed: bool,
+    /// It is about to go to another pool.
+    moving: bool,
     awaiting_result: bool,
 }
 
 impl StepState {
-    /// An attempt that starts now or, with `launched_on`, was placed before and is to be found.
-    pub(crate) fn new(task: TaskId, instance: Instance, launched_on: Option<String>) -> Self {
+    /// An attempt that starts now in this pool or, with `launched_on`, was placed there before and is
+    /// to be found.
+    pub(crate) fn new(
+        task: TaskId,
+        instance: Instance,
+        pool: String,
+        launched_on: Option<String>,
+    ) -> Self {
         let phase = match launched_on {
             None => Phase::Asking { reported: false },
             Some(agent) => Phase::Launched {
@@ -83,15 +98,18 @@ impl StepState {
                 heard: false,
                 unanswered: 0,
                 running: None,
+                lost: false,
             },
         };
         Self {
             task,
             instance,
+            pool,
             phase,
             pending: VecDeque::new(),
             broker: false,
             killed: false,
+            moving: false,
             awaiting_result: false,
         }
     }
@@ -109,6 +127,11 @@ impl StepState {
     /// Whether it waits for a place.
     pub(crate) fn is_waiting(&self) -> bool {
         matches!(self.phase, Phase::Asking { .. })
+    }
+
+    /// Whether it is to be asked of the broker.
+    pub(crate) fn is_to_be_asked(&self) -> bool {
+        self.is_waiting() && !self.moving
     }
 
     fn attempt(&self) -> Attempt {
@@ -140,6 +163,7 @@ impl StepState {
                     );
                 }
             }
+            Event::PoolLost { to, reason } => self.pool_lost(to, reason, &mut actions),
             Event::Kill => {
                 if !self.killed {
                     self.killed = true;
@@ -165,6 +189,7 @@ impl StepState {
         self.broker = true;
         match &self.phase {
             Phase::Asking { .. } if self.killed => self.kill(actions),
+            Phase::Asking { .. } if self.moving => {}
             Phase::Asking { .. } => actions.push(Action::Enqueue),
             // The placement dies with the broker that held the offer, and so far it is only
             // being made durable: once it is, the new broker finds out that it never ran.
@@ -196,13 +221,17 @@ impl StepState {
                     }
                 }
             }
+            // Another pool's placement was on its way when the attempt left; its hold ends.
+            Signal::Placed { pool, .. } if pool != self.pool => {}
             Signal::Placed { agent, host, .. } => self.placed(agent, host, actions),
             Signal::Update(update) => self.update(*update, actions),
             Signal::Withdrawn { .. } => match self.phase {
                 Phase::Ending | Phase::Over => {}
                 _ if self.killed => self.end(Outcome::Killed, None, actions),
                 // Nobody of us asked for it: the broker does not have it any more.
-                Phase::Asking { .. } if self.broker => actions.push(Action::Enqueue),
+                Phase::Asking { .. } if self.broker && !self.moving => {
+                    actions.push(Action::Enqueue);
+                }
                 _ => {}
             },
             Signal::Progress {
@@ -225,6 +254,8 @@ impl StepState {
     fn placed(&mut self, agent: String, host: String, actions: &mut Vec<Action>) {
         match &mut self.phase {
             Phase::Asking { .. } if self.killed => self.kill(actions),
+            // It is on record as leaving.
+            Phase::Asking { .. } if self.moving => {}
             Phase::Asking { .. } => self.place(agent, host, actions),
             // The hold was over before the commit was: the offer is another one now, and the
             // run must know of it before anything is launched.
@@ -248,10 +279,58 @@ impl StepState {
         let input = Input::Launching {
             instance: self.instance.clone(),
             attempt: self.attempt(),
+            pool: self.pool.clone(),
             agent,
             host,
         };
         self.report(input, None, Then::Placed, actions);
+    }
+
+    fn pool_lost(&mut self, to: String, reason: String, actions: &mut Vec<Action>) {
+        let (instance, attempt) = (self.instance.clone(), self.attempt());
+        match &mut self.phase {
+            Phase::Asking { .. } if self.killed || self.moving => {}
+            // Nothing was confirmed to the broker, so nothing is launched there, whatever it still
+            // has in its queue.
+            Phase::Asking { .. } => {
+                self.moving = true;
+                let input = Input::Spilled {
+                    instance,
+                    attempt,
+                    from: self.pool.clone(),
+                    to: to.clone(),
+                    reason,
+                };
+                self.report(input, None, Then::Moved(to), actions);
+            }
+            // It may run there. What becomes of it is the run's to say.
+            Phase::Launched { lost, .. } => {
+                if !std::mem::replace(lost, true) {
+                    let input = Input::Unreachable {
+                        instance,
+                        attempt,
+                        reason: Some(reason),
+                    };
+                    self.report(input, None, Then::Nothing, actions);
+                }
+            }
+            Phase::Placing { .. } | Phase::Ending | Phase::Over => {}
+        }
+    }
+
+    /// It is on record as waiting elsewhere.
+    fn moved(&mut self, pool: String, actions: &mut Vec<Action>) {
+        self.moving = false;
+        if !self.is_waiting() {
+            return;
+        }
+        if self.broker {
+            actions.push(Action::Kill { agent: None });
+        }
+        self.broker = false;
+        self.pool.clone_from(&pool);
+        actions.push(Action::Move { pool });
+        self.kill(actions);
     }
 
     fn update(&mut self, update: Update, actions: &mut Vec<Action>) {
@@ -269,22 +348,23 @@ impl StepState {
             .clone()
             .filter(|agent| !agent.is_empty())
             .unwrap_or(known);
-        let was_running = match &self.phase {
-            Phase::Launched { running, .. } => running.clone(),
-            _ => None,
+        let (was_running, was_lost) = match &self.phase {
+            Phase::Launched { running, lost, .. } => (running.clone(), *lost),
+            _ => (None, false),
         };
         let (instance, attempt) = (self.instance.clone(), self.attempt());
-        let mut launched = |running| {
+        let mut launched = |running, lost| {
             self.phase = Phase::Launched {
                 agent: at.clone(),
                 heard: true,
                 unanswered: 0,
                 running,
+                lost,
             };
         };
         match update.state {
             AttemptState::Launching | AttemptState::Killing => {
-                launched(was_running);
+                launched(was_running, was_lost);
                 // It says nothing that is not durable already.
                 actions.extend(ack.map(acknowledge));
                 if !self.is_running() {
@@ -292,8 +372,8 @@ impl StepState {
                 }
             }
             AttemptState::Running { url } => {
-                let news = was_running.as_ref() != Some(&url);
-                launched(Some(url.clone()));
+                let news = was_lost || was_running.as_ref() != Some(&url);
+                launched(Some(url.clone()), false);
                 if news {
                     let input = Input::Running {
                         instance,
@@ -307,9 +387,13 @@ impl StepState {
             }
             AttemptState::Unreachable => {
                 // Once it is back it is news that it runs.
-                launched(None);
+                launched(None, false);
                 self.report(
-                    Input::Unreachable { instance, attempt },
+                    Input::Unreachable {
+                        instance,
+                        attempt,
+                        reason: None,
+                    },
                     ack,
                     Then::Nothing,
                     actions,
@@ -318,7 +402,7 @@ impl StepState {
             AttemptState::Finished { data } if data.is_empty() && ack.is_none() => {
                 // An answer to a reconciliation: outputs come only with the agent's own update,
                 // which it repeats until it is acknowledged (MESOS.md 9, 15).
-                launched(was_running);
+                launched(was_running, was_lost);
                 if !std::mem::replace(&mut self.awaiting_result, true) {
                     actions.push(Action::AwaitResult);
                 }
@@ -375,6 +459,7 @@ impl StepState {
                     heard: false,
                     unanswered: 0,
                     running: None,
+                    lost: false,
                 };
                 if self.killed {
                     self.kill(actions);
@@ -385,6 +470,7 @@ impl StepState {
                     self.watch_launch(actions);
                 }
             }
+            Then::Moved(pool) => self.moved(pool, actions),
             Then::Over => {
                 self.phase = Phase::Over;
                 actions.push(Action::Stop);
@@ -398,6 +484,7 @@ impl StepState {
             heard,
             unanswered,
             running: None,
+            ..
         } = &mut self.phase
         else {
             return;

@@ -19,13 +19,23 @@ fn step(launched_on: Option<&str>) -> StepState {
         node: NodeId(1),
         path: IterPath::default(),
     };
-    StepState::new(task(), instance, launched_on.map(str::to_owned))
+    StepState::new(
+        task(),
+        instance,
+        "eu".to_owned(),
+        launched_on.map(str::to_owned),
+    )
 }
 
 fn placed(agent: &str) -> Event {
+    placed_in("eu", agent)
+}
+
+fn placed_in(pool: &str, agent: &str) -> Event {
     let (agent, host) = (agent.to_owned(), format!("{agent}.host"));
     Event::Signal(Signal::Placed {
         task: task(),
+        pool: pool.to_owned(),
         agent,
         host,
     })
@@ -314,6 +324,113 @@ fn an_attempt_that_a_queue_lost_is_asked_again() {
     assert_eq!(step.on(withdrawn), [Action::Enqueue]);
 }
 
+fn pool_lost() -> Event {
+    Event::PoolLost {
+        to: "us".to_owned(),
+        reason: "region eu was out of reach for 30 s".to_owned(),
+    }
+}
+
+fn moves() -> Action {
+    Action::Move {
+        pool: "us".to_owned(),
+    }
+}
+
+#[test]
+fn an_attempt_that_waits_in_a_lost_pool_moves_once_that_is_committed() {
+    let mut step = step(None);
+    let actions = step.on(pool_lost());
+    assert!(
+        matches!(reported(&actions), Some(Input::Spilled { from, to, .. }) if from == "eu" && to == "us")
+    );
+    assert!(step.on(pool_lost()).is_empty(), "said once");
+    assert!(
+        step.on(Event::BrokerUp).is_empty(),
+        "the old pool is not asked any more"
+    );
+    assert_eq!(
+        step.on(Event::Committed),
+        [Action::Kill { agent: None }, moves()],
+        "what the old one may have in its queue it need not keep"
+    );
+    assert_eq!(step.on(Event::BrokerUp), [Action::Enqueue]);
+    let actions = step.on(placed_in("us", "u1"));
+    assert!(
+        matches!(reported(&actions), Some(Input::Launching { pool, agent, .. }) if pool == "us" && agent == "u1")
+    );
+}
+
+#[test]
+fn a_placement_of_a_pool_that_was_left_is_void() {
+    let mut step = step(None);
+    step.on(Event::BrokerUp);
+    step.on(pool_lost());
+    assert!(
+        step.on(placed("a1")).is_empty(),
+        "it is on record as leaving"
+    );
+    step.on(Event::Committed);
+    assert!(step.on(placed("a1")).is_empty(), "it has left");
+    step.on(Event::BrokerUp);
+    assert!(step.on(placed("a1")).is_empty());
+    assert!(reported(&step.on(placed_in("us", "u1"))).is_some());
+}
+
+#[test]
+fn an_attempt_that_is_being_placed_does_not_move() {
+    let mut step = step(None);
+    step.on(Event::BrokerUp);
+    step.on(placed("a1"));
+    step.on(Event::BrokerGone);
+    assert!(step.on(pool_lost()).is_empty());
+    step.on(Event::Committed);
+    let actions = step.on(pool_lost());
+    assert!(
+        matches!(
+            reported(&actions),
+            Some(Input::Unreachable {
+                reason: Some(_),
+                ..
+            })
+        ),
+        "it is on record as placed there: {actions:?}"
+    );
+}
+
+#[test]
+fn an_attempt_that_runs_in_a_lost_pool_is_told_to_be_unreachable_and_back_again() {
+    let mut step = launched();
+    step.on(running(1));
+    step.on(Event::Committed);
+    let actions = step.on(pool_lost());
+    assert!(matches!(
+        reported(&actions),
+        Some(Input::Unreachable {
+            reason: Some(_),
+            ..
+        })
+    ));
+    step.on(Event::Committed);
+    assert!(step.on(pool_lost()).is_empty(), "said once");
+    // Another word does not say that it runs.
+    step.on(update(AttemptState::Launching, None));
+    let actions = step.on(running(2));
+    assert!(
+        matches!(reported(&actions), Some(Input::Running { .. })),
+        "it is news again: {actions:?}"
+    );
+}
+
+#[test]
+fn an_attempt_that_is_killed_while_it_moves_ends() {
+    let mut step = step(None);
+    step.on(pool_lost());
+    assert_eq!(outcome(&step.on(Event::Kill)), Some(&Outcome::Killed));
+    assert!(step.on(Event::Committed).is_empty(), "it goes nowhere");
+    assert_eq!(step.on(Event::Committed), [Action::Stop]);
+}
+
 fn any_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         3 => Just(Event::Committed),
@@ -326,6 +443,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Signal(Signal::Queued { task: task() })),
         1 => Just(Event::Signal(Signal::Withdrawn { task: task() })),
         2 => (1..4u8).prop_map(|n| placed(&format!("a{n}"))),
+        1 => (1..4u8).prop_map(|n| placed_in("us", &format!("u{n}"))),
+        1 => Just(pool_lost()),
         1 => Just(update(AttemptState::Launching, Some(1))),
         1 => Just(running(2)),
         1 => Just(update(AttemptState::Unreachable, None)),
@@ -337,13 +456,15 @@ fn any_event() -> impl Strategy<Value = Event> {
 
 proptest! {
     /// Whatever comes in whatever order: it ends once, is never enqueued after it was placed,
-    /// confirms only what is committed, and acknowledges an end only after its commit.
+    /// confirms only what is committed, moves only before it was placed, is placed only where it is,
+    /// and acknowledges an end only after its commit.
     #[test]
     fn the_rules_hold_in_every_order(events in prop::collection::vec(any_event(), 0..60)) {
         let mut step = step(None);
         let (mut ends, mut placements, mut outstanding) = (0, 0, 0u32);
         let mut end_committed = false;
         let mut unconfirmed: Option<String> = None;
+        let mut at = "eu".to_owned();
         for event in events {
             if matches!(event, Event::Committed) {
                 if outstanding == 0 {
@@ -358,13 +479,22 @@ proptest! {
                         prop_assert_eq!(ends, 0, "nothing follows the end");
                         outstanding += 1;
                         match input {
-                            Input::Launching { agent, .. } => {
+                            Input::Spilled { from, .. } => {
+                                prop_assert_eq!(placements, 0, "placed, then moved");
+                                prop_assert_eq!(&from, &at);
+                            }
+                            Input::Launching { agent, pool, .. } => {
+                                prop_assert_eq!(&pool, &at, "placed where it is not");
                                 placements += 1;
                                 unconfirmed = Some(agent);
                             }
                             Input::Ended { .. } => ends += 1,
                             _ => {}
                         }
+                    }
+                    Action::Move { pool } => {
+                        prop_assert_eq!(placements, 0, "placed, then moved");
+                        at = pool;
                     }
                     Action::Enqueue => prop_assert_eq!(placements, 0, "placed, then enqueued"),
                     Action::Confirm => {

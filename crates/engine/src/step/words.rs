@@ -21,6 +21,14 @@ pub(crate) enum Event {
     ResultOverdue,
     /// The time that [`Action::WatchKill`] asked for is over.
     KillOverdue,
+    /// The pool has been out of reach for longer than the attempt is to be patient, and there is
+    /// another one that it could go to.
+    PoolLost {
+        /// That one.
+        to: String,
+        /// What is known of it, for the history.
+        reason: String,
+    },
     /// The run does not want the attempt any more.
     Kill,
 }
@@ -30,6 +38,11 @@ pub(crate) enum Event {
 pub(crate) enum Action {
     /// Ask the broker for a place.
     Enqueue,
+    /// Leave the broker, and speak to the one of this pool from now on.
+    Move {
+        /// The pool.
+        pool: String,
+    },
     /// Ask the broker to find out about the attempt on this agent.
     Adopt {
         /// The agent's id.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use actix::prelude::*;
 use meson_actors::StartError;
 use meson_core::ids::{Attempt, Instance, TaskId};
-use meson_core::run::{Effect, Input, Outcome};
+use meson_core::run::{Effect, Input, Outcome, Place};
 use tokio::time::Instant;
 use tracing::{error, warn};
 
@@ -53,9 +53,9 @@ impl WorkflowActor {
                 Effect::StartAttempt {
                     instance,
                     attempt,
-                    launched_on,
+                    place,
                 } => {
-                    self.start_attempt(&instance, attempt, launched_on, since, ctx);
+                    self.start_attempt(&instance, attempt, place, since, ctx);
                 }
                 Effect::KillAttempt { instance, attempt } => self.kill(&instance, attempt, ctx),
                 Effect::SetTimer {
@@ -78,7 +78,7 @@ impl WorkflowActor {
         &self,
         instance: &Instance,
         attempt: Attempt,
-        launched_on: Option<String>,
+        place: Option<Box<Place>>,
         since: Option<Instant>,
         ctx: &Context<Self>,
     ) {
@@ -91,23 +91,21 @@ impl WorkflowActor {
             workflow: ctx.address(),
             task,
             instance: instance.clone(),
-            pool: self
+            route: self
                 .seed
                 .node
-                .pool_of(&self.seed.run, &kind.pool, &kind.region),
+                .route_of(&self.seed.run, &kind.pool, &kind.regions),
             since,
         };
-        self.start_step(seed, kind.is_workflow, launched_on);
+        self.start_step(seed, kind.is_workflow, place);
     }
 
-    fn start_step(&self, seed: StepSeed, is_workflow: bool, launched_on: Option<String>) {
+    fn start_step(&self, seed: StepSeed, is_workflow: bool, place: Option<Box<Place>>) {
         let task = seed.task.clone();
         let started = if is_workflow {
             self.steps.start_child(step::child_run(seed)).map(drop)
         } else {
-            self.steps
-                .start_child(step::child(seed, launched_on))
-                .map(drop)
+            self.steps.start_child(step::child(seed, place)).map(drop)
         };
         match started {
             // A recovered run's effects come again; the attempt's actor lives.
@@ -124,8 +122,8 @@ impl WorkflowActor {
             return;
         };
         let key = task.to_string();
-        let launched_on = self.hot.launched_on(instance, attempt);
-        self.start_attempt(instance, attempt, launched_on, None, ctx);
+        let place = self.hot.place(instance, attempt);
+        self.start_attempt(instance, attempt, place, None, ctx);
         self.killing.insert(task.clone());
         let told = if kind.is_workflow {
             self.steps
@@ -164,8 +162,8 @@ impl WorkflowActor {
 /// What an attempt's actor needs to know of its step.
 pub(super) struct AttemptKind {
     pub(super) pool: String,
-    /// The region that it asks for, or its workflow; empty: neither.
-    pub(super) region: String,
+    /// The regions that it asks for, or its workflow; empty: neither.
+    pub(super) regions: Vec<String>,
     pub(super) is_workflow: bool,
 }
 

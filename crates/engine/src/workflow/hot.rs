@@ -10,8 +10,9 @@ use meson_core::definition::StepKind;
 use meson_core::ids::{Attempt, Instance, RunId, TaskId};
 use meson_core::run::record::{Phase, StepRecord};
 use meson_core::run::{
-    Effect, Event, Failure, FailureClass, Input, MemoryRecords, Plan, Record, RecordKey, Records,
-    Rejected, ResolvedArtifact, RunHeader, RunState, apply, decide, effects, launch_spec, recover,
+    Effect, Event, Failure, FailureClass, Input, MemoryRecords, Place, Plan, Record, RecordKey,
+    Records, Rejected, ResolvedArtifact, RunHeader, RunState, apply, decide, effects, launch_spec,
+    recover,
 };
 use meson_core::units::Timestamp;
 
@@ -116,7 +117,7 @@ impl HotRun {
         let step = self.plan.step(instance.node)?;
         let kind = AttemptKind {
             pool: step.pool.clone(),
-            region: self.plan.region_of(step).to_owned(),
+            regions: self.plan.regions_of(step).to_vec(),
             is_workflow: matches!(step.kind, StepKind::Workflow { .. }),
         };
         Some((
@@ -125,12 +126,11 @@ impl HotRun {
         ))
     }
 
-    /// The agent that an attempt was placed on.
-    pub(super) fn launched_on(&self, instance: &Instance, attempt: Attempt) -> Option<String> {
-        let step = self
-            .step_record(instance)
-            .filter(|step| step.attempt == attempt)?;
-        agent(&step)
+    /// Where an attempt is, if it is the newest one.
+    pub(super) fn place(&self, instance: &Instance, attempt: Attempt) -> Option<Box<Place>> {
+        self.step_record(instance)
+            .filter(|step| step.attempt == attempt)?
+            .place
     }
 
     /// What a live attempt leaves behind under ids of its own; `None` if nothing.
@@ -154,7 +154,7 @@ impl HotRun {
         let step = self.live(instance, attempt)?;
         let spec = launch_spec(&self.plan, &self.records, instance, attempt);
         Some(AttemptNow {
-            launched_on: agent(&step),
+            place: step.place.clone(),
             spec: spec.map(Box::new).map_err(|error| Failure {
                 class: FailureClass::Step,
                 message: error.to_string(),
@@ -164,12 +164,4 @@ impl HotRun {
             kill: step.kill.is_some(),
         })
     }
-}
-
-/// The agent that the newest attempt was placed on, if it was.
-fn agent(step: &StepRecord) -> Option<String> {
-    step.place
-        .as_deref()
-        .map(|place| place.agent.clone())
-        .filter(|agent| !agent.is_empty())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use meson_core::definition::{
     Command, DEFAULT_RETRIES, Definition, FORMAT, Items, Join, Node, NodeKind, Param, Produces,
-    Replication, Step, StepKind,
+    Replication, Step, StepKind, Unreachable,
 };
 use meson_core::expression::{Expression, Template};
 use meson_core::ids::NodeId;
@@ -37,8 +37,11 @@ fn step_of(name: &str, kind: StepKind) -> Step {
         prefer: None,
         retries: DEFAULT_RETRIES,
         timeout: None,
+        unreachable: Unreachable::default(),
         sla: None,
-        region: String::new(),
+        preemptible: false,
+        spread: None,
+        regions: Vec::new(),
         pool: String::new(),
         owner: String::new(),
     }

@@ -4,6 +4,7 @@
 
 mod flows;
 mod pipeline;
+mod regions;
 mod restart;
 mod scripted;
 mod steering;

@@ -14,6 +14,8 @@ use meson_engine::pool::{BrokerContext, BrokerFactory};
 use meson_protocol::api::Reason;
 use meson_protocol::task::{TaskPayload, TaskResult};
 use serde_json::Value;
+use tokio::sync::watch;
+use tokio_stream::wrappers::WatchStream;
 
 /// What becomes of an attempt.
 #[derive(Debug, Clone)]
@@ -55,6 +57,8 @@ pub(crate) struct Cluster {
     script: Box<Script>,
     tasks: Mutex<Tasks>,
     delay: Duration,
+    /// Whether its brokers have a session with it.
+    session: watch::Sender<bool>,
 }
 
 impl Cluster {
@@ -66,6 +70,7 @@ impl Cluster {
             script: Box::new(script),
             tasks: Mutex::default(),
             delay,
+            session: watch::Sender::new(true),
         })
     }
 
@@ -76,6 +81,11 @@ impl Cluster {
 
     pub(crate) fn tasks(&self) -> MutexGuard<'_, Tasks> {
         self.tasks.lock().unwrap()
+    }
+
+    /// Loses it, or brings it back: nobody hears of it meanwhile.
+    pub(crate) fn be_in_session(&self, session: bool) {
+        self.session.send_replace(session);
     }
 
     pub(crate) fn assert_launched_once_each(&self) {
@@ -102,24 +112,53 @@ impl BrokerFactory for Factory {
     }
 
     fn start(&self, supervisor: &Supervisor, context: BrokerContext) -> Result<(), BoxError> {
-        let cluster = Arc::clone(&self.0);
-        let own = context.clone();
-        let child = supervisor.start_child(ChildSpec::new("broker-default", move |_| {
-            let (cluster, context) = (Arc::clone(&cluster), own.clone());
-            async move {
-                let id = context.set_framework_id("framework-1", false).await?;
-                assert_eq!(context.framework_id().await?, Some(id));
-                Ok(ScriptedBroker {
-                    cluster,
-                    context,
-                    queue: BTreeMap::new(),
-                    watched: BTreeMap::new(),
-                })
-            }
-        }))?;
-        context.publish(&child);
-        Ok(())
+        start(&self.0, supervisor, context)
     }
+}
+
+/// Starts scripted brokers for a pool in each of some regions.
+pub(crate) struct Regions(pub(crate) Vec<(&'static str, Arc<Cluster>)>);
+
+impl BrokerFactory for Regions {
+    fn pools(&self) -> Vec<String> {
+        let pools = self.0.iter();
+        pools.map(|(region, _)| format!("mesos-{region}")).collect()
+    }
+
+    fn region(&self, pool: &str) -> Option<String> {
+        pool.strip_prefix("mesos-").map(str::to_owned)
+    }
+
+    fn start(&self, supervisor: &Supervisor, context: BrokerContext) -> Result<(), BoxError> {
+        let region = self.region(&context.pool);
+        let own = |it: &&(&str, _)| region.as_deref() == Some(it.0);
+        let (_, cluster) = self.0.iter().find(own).ok_or("no such pool")?;
+        start(cluster, supervisor, context)
+    }
+}
+
+fn start(
+    cluster: &Arc<Cluster>,
+    supervisor: &Supervisor,
+    context: BrokerContext,
+) -> Result<(), BoxError> {
+    let (cluster, own) = (Arc::clone(cluster), context.clone());
+    let name = format!("broker-{}", context.pool);
+    let child = supervisor.start_child(ChildSpec::new(name, move |_| {
+        let (cluster, context) = (Arc::clone(&cluster), own.clone());
+        async move {
+            let id = context.set_framework_id("framework-1", false).await?;
+            assert_eq!(context.framework_id().await?, Some(id));
+            Ok(ScriptedBroker {
+                cluster,
+                context,
+                queue: BTreeMap::new(),
+                watched: BTreeMap::new(),
+            })
+        }
+    }))?;
+    context.publish(&child);
+    Ok(())
 }
 
 pub(crate) struct ScriptedBroker {
@@ -132,13 +171,50 @@ pub(crate) struct ScriptedBroker {
 
 impl Actor for ScriptedBroker {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.add_stream(WatchStream::new(self.cluster.session.subscribe()));
+    }
+}
+
+impl StreamHandler<bool> for ScriptedBroker {
+    /// All that it waits for and watches is told again once the session is back.
+    fn handle(&mut self, session: bool, ctx: &mut Context<Self>) {
+        self.context.in_session(session);
+        if session {
+            let tasks: Vec<TaskId> = self.watched.keys().cloned().collect();
+            for task in tasks {
+                match self.queue.get(&task) {
+                    Some(Fate::NoPlace) => {}
+                    Some(_) => self.place(&task),
+                    None => self.follow(task, ctx),
+                }
+            }
+        }
+    }
+
+    fn finished(&mut self, _: &mut Context<Self>) {}
 }
 
 impl ScriptedBroker {
     fn signal(&self, task: &TaskId, signal: Signal) {
+        let about_the_queue = matches!(signal, Signal::Queued { .. } | Signal::Withdrawn { .. });
+        if !about_the_queue && !*self.cluster.session.borrow() {
+            return;
+        }
         if let Some(observer) = self.watched.get(task) {
             observer.do_send(signal);
         }
+    }
+
+    fn place(&self, task: &TaskId) {
+        let placed = Signal::Placed {
+            task: task.clone(),
+            pool: self.context.pool.clone(),
+            agent: "agent-1".to_owned(),
+            host: "host-1".to_owned(),
+        };
+        self.signal(task, placed);
     }
 
     fn update(&self, task: &TaskId, state: AttemptState) {
@@ -242,15 +318,7 @@ impl Handler<Enqueue> for ScriptedBroker {
         let no_place = matches!(fate, Fate::NoPlace);
         self.queue.insert(task.clone(), fate);
         if !no_place {
-            let (agent, host) = ("agent-1".to_owned(), "host-1".to_owned());
-            self.signal(
-                &task,
-                Signal::Placed {
-                    task: task.clone(),
-                    agent,
-                    host,
-                },
-            );
+            self.place(&task);
         }
     }
 }
@@ -356,7 +424,6 @@ impl Handler<Explain> for ScriptedBroker {
     type Result = Option<Waiting>;
 
     fn handle(&mut self, Explain { task }: Explain, _: &mut Context<Self>) -> Self::Result {
-        assert_eq!(self.context.pool, "default");
         self.queue.contains_key(&task).then(|| Waiting {
             position: 0,
             reasons: vec![Reason {

@@ -20,6 +20,8 @@ pub(crate) fn spec(task: &str, shell: &str) -> LaunchSpec {
         resources: Resources::DEFAULT,
         require: None,
         prefer: None,
+        preemptible: false,
+        spread: None,
         timeout: None,
         deadline: None,
         owner: String::new(),

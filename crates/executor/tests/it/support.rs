@@ -50,6 +50,8 @@ pub(crate) fn shell(task: &str, command: &str) -> TaskPayload {
             resources: Resources::DEFAULT,
             require: None,
             prefer: None,
+            preemptible: false,
+            spread: None,
             timeout: None,
             deadline: None,
             owner: String::new(),

@@ -9,7 +9,7 @@ use meson_consensus::{
     FrameSink, FrameSource, FrameStream, Network, NetworkError, NodeId, PeerRequest, ShardId,
     Urgency,
 };
-use meson_engine::Coordinators;
+use meson_engine::{Coordinators, PeerTraffic};
 use meson_transport as transport;
 use meson_transport::{CallError, FrameReceiver, FrameSender, Mesh, Service};
 
@@ -157,6 +157,18 @@ impl Coordinators for Link {
         peers
             .iter()
             .filter_map(|peer| Some((NodeId::new(peer.id.get()), peer.rtt?)))
+            .collect()
+    }
+
+    fn traffic(&self) -> Vec<PeerTraffic> {
+        let peers = self.mesh.peers();
+        peers
+            .iter()
+            .map(|peer| PeerTraffic {
+                node: NodeId::new(peer.id.get()),
+                sent_bytes: peer.sent_bytes,
+                received_bytes: peer.received_bytes,
+            })
             .collect()
     }
 }

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod masters;
+mod snapshots;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use meson_engine::{Group, Layout};
 
 pub(crate) use self::cluster::Cluster;
 pub(crate) use self::masters::{CredentialFile, MasterNames, PoolEncoding, TlsFiles};
+pub(crate) use self::snapshots::Snapshots;
 
 /// Shards of a cluster that does not say.
 const SHARDS: u16 = 8;
@@ -58,6 +60,9 @@ pub(crate) struct Config {
     pub(crate) http: Http,
     /// Other coordinators.
     pub(crate) cluster: Option<Cluster>,
+    /// When the log is shortened.
+    #[serde(default)]
+    pub(crate) snapshots: Snapshots,
     /// Where artifacts and logs are.
     pub(crate) store: Store,
     /// Resource managers.
@@ -266,6 +271,7 @@ impl Config {
             ));
         }
         self.layout().map_err(|problem| ("node.shards", problem))?;
+        self.snapshots.check()?;
         if let Some(cluster) = &self.cluster {
             cluster.check(self.node.id)?;
             self.agrees_with(cluster)?;
@@ -401,6 +407,11 @@ mod tests {
             ("id = 1", "id = \"one\"", "id"),
             ("id = 1", "id = 0", "node.id"),
             ("id = 1", "id = 1\nshards = 0", "node.shards"),
+            (
+                "[http]",
+                "[snapshots]\nevery_mb = 0\n[http]",
+                "snapshots.every_mb",
+            ),
             ("127.0.0.1:7070", "here", "http.listen"),
             ("http://127.0.0.1:5050", "127.0.0.1:5050", "http://"),
             ("[http]", "[htpp]", "htpp"),

@@ -44,6 +44,10 @@ pub struct AgentArgs {
     /// Run executors as the user of their framework [default: if the agent is root]
     #[arg(long, value_name = "BOOL")]
     pub switch_user: Option<bool>,
+    /// What containers are held to: 'posix/mem' kills one that uses more memory than was
+    /// asked for [default: nothing]
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub isolation: String,
     /// Seconds that an executor has to subscribe after its start
     #[arg(long, value_name = "SECONDS", default_value_t = 60.0, value_parser = seconds)]
     pub executor_registration_timeout: f64,
@@ -78,6 +82,11 @@ pub enum ArgsError {
     /// The domain.
     #[error("cannot parse domain '{0}': write it as region/zone")]
     Domain(String),
+    /// The isolation.
+    #[error(
+        "unknown isolation '{0}': this agent has no control groups; 'posix/mem' limits memory by looking at it"
+    )]
+    Isolation(String),
 }
 
 impl AgentArgs {
@@ -111,6 +120,12 @@ impl AgentArgs {
         options.attributes = parse_attributes(&self.attributes)?;
         options.domain = domain;
         options.switch_user = self.switch_user;
+        for isolation in self.isolation.split(',').filter(|text| !text.is_empty()) {
+            match isolation {
+                "posix/mem" => options.limit_memory = true,
+                unknown => return Err(ArgsError::Isolation(unknown.to_owned())),
+            }
+        }
         options.timeouts.executor_registration =
             Duration::from_secs_f64(self.executor_registration_timeout);
         options.timeouts.executor_reregistration =
@@ -151,12 +166,15 @@ mod tests {
             "disk:ssd",
             "--domain",
             "eu/a",
+            "--isolation",
+            "posix/mem",
             "--executor-registration-timeout",
             "0.5",
         ])
         .unwrap();
         assert_eq!(options.resources.len(), 2);
         assert_eq!(options.attributes.len(), 1);
+        assert!(options.limit_memory);
         assert_eq!(options.domain, Some(DomainInfo::new("eu", "a")));
         assert_eq!(
             options.timeouts.executor_registration,
@@ -170,6 +188,7 @@ mod tests {
             (["--resources", "cpus"], "resource"),
             (["--attributes", "x"], "attribute"),
             (["--domain", "eu"], "region/zone"),
+            (["--isolation", "cgroups/mem"], "posix/mem"),
         ] {
             let error = options(&wrong).unwrap_err().to_string();
             assert!(error.contains(word), "{error}");

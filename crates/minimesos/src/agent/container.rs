@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::fetcher::{Fetcher, Item};
+use super::memory::MemoryWatch;
 use super::process::{Account, ProcessId, Start, kill_container};
 use super::records::{FrameworkRecord, Kind, RunRecord};
 use super::state::{Input, LaunchFailure, Timeouts};
@@ -43,6 +44,8 @@ pub(crate) struct Launcher {
     pub(crate) timeouts: Timeouts,
     /// The program that runs command tasks, with its first arguments.
     pub(crate) command_executor: Vec<String>,
+    /// Whether the memory of containers is measured.
+    pub(crate) limit_memory: bool,
 }
 
 /// The containers that run now.
@@ -51,12 +54,16 @@ pub(crate) struct Containers {
     launcher: Arc<Launcher>,
     inputs: mpsc::Sender<Input>,
     running: HashMap<ContainerId, CancellationToken>,
+    memory: Option<MemoryWatch>,
 }
 
 impl Containers {
     /// No containers yet. What becomes of them goes to `inputs`.
     pub(crate) fn new(launcher: Launcher, inputs: mpsc::Sender<Input>) -> Self {
         Self {
+            memory: launcher
+                .limit_memory
+                .then(|| MemoryWatch::start(inputs.clone())),
             launcher: Arc::new(launcher),
             inputs,
             running: HashMap::new(),
@@ -121,6 +128,7 @@ impl Containers {
 
     /// Watches over a container that a former agent started.
     pub(crate) fn adopt(&mut self, run: &RunRecord, process: ProcessId) {
+        self.started(&run.container_id, process);
         let destroy = CancellationToken::new();
         self.running
             .insert(run.container_id.clone(), destroy.clone());
@@ -138,6 +146,20 @@ impl Containers {
         });
     }
 
+    /// A container's first process runs.
+    pub(crate) fn started(&mut self, container_id: &ContainerId, process: ProcessId) {
+        if let Some(memory) = &mut self.memory {
+            memory.started(container_id, process);
+        }
+    }
+
+    /// Watches that a container uses no more memory than this.
+    pub(crate) fn limit_memory(&mut self, container_id: &ContainerId, megabytes: f64) {
+        if let Some(memory) = &mut self.memory {
+            memory.limit(container_id, megabytes);
+        }
+    }
+
     /// Kills all processes of a container; its end is reported like any other.
     pub(crate) fn destroy(&mut self, container_id: &ContainerId) {
         if let Some(destroy) = self.running.get(container_id) {
@@ -148,6 +170,9 @@ impl Containers {
     /// Forgets a container that has ended.
     pub(crate) fn forget(&mut self, container_id: &ContainerId) {
         self.running.remove(container_id);
+        if let Some(memory) = &mut self.memory {
+            memory.forget(container_id);
+        }
     }
 }
 

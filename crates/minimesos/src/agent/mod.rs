@@ -28,6 +28,7 @@ mod container;
 mod describe;
 mod fetcher;
 mod http;
+mod memory;
 mod options;
 mod process;
 mod records;
@@ -430,6 +431,7 @@ pub async fn start(mut options: AgentOptions) -> Result<AgentHandle, AgentError>
             .unwrap_or_else(|| nix::unistd::geteuid().is_root()),
         timeouts: options.timeouts,
         command_executor,
+        limit_memory: options.limit_memory,
     };
     let mut containers = Containers::new(launcher, inputs.clone());
     for (run, process) in &alive {
@@ -441,6 +443,7 @@ pub async fn start(mut options: AgentOptions) -> Result<AgentHandle, AgentError>
         work_dir: options.work_dir.clone(),
         ip: told,
         timeouts: options.timeouts,
+        limit_memory: options.limit_memory,
     };
     let ids = Box::new(Uuid::new_v4);
     let (state, first) = State::recover(settings, info, recovered, ids, clock.now());

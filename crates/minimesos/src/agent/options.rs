@@ -43,6 +43,9 @@ pub struct AgentOptions {
     /// [`command_executor::run`](super::command_executor::run). Unless given, the
     /// current program with the argument `command-executor`.
     pub command_executor: Option<Vec<String>>,
+    /// Kill a container that uses more memory than its executor and tasks asked for, as the
+    /// real agent's `cgroups/mem` does. It is measured ten times a second.
+    pub limit_memory: bool,
     /// How long the sandbox of an executor is kept after its last use.
     pub gc_delay: Duration,
     /// Timeouts of executors.
@@ -64,6 +67,7 @@ impl AgentOptions {
             domain: None,
             switch_user: None,
             command_executor: None,
+            limit_memory: false,
             gc_delay: GC_DELAY,
             timeouts: Timeouts::default(),
         }

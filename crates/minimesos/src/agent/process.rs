@@ -38,7 +38,7 @@ pub(crate) struct ProcessId {
 
 /// What `/proc/PID/stat` says of one process.
 #[derive(Debug, Clone, Copy)]
-struct Stat {
+pub(super) struct Stat {
     pid: i32,
     dead: bool,
     parent: i32,
@@ -65,7 +65,8 @@ fn stat(pid: i32) -> Option<Stat> {
     parse_stat(pid, &fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-fn all() -> Vec<Stat> {
+/// All the processes of this machine that can be seen.
+pub(super) fn all() -> Vec<Stat> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
@@ -168,16 +169,42 @@ fn members(leader: Option<ProcessId>, directory: &Path) -> BTreeSet<i32> {
         .into_iter()
         .filter(|stat| !stat.dead && stat.start_ticks >= since)
         .collect();
-    let mut found: BTreeSet<i32> = young
+    let found = young
         .iter()
         .filter(|stat| {
-            session.is_some_and(|leader| stat.session == leader.pid || stat.group == leader.pid)
-                || carries(stat.pid, &marker)
+            session.is_some_and(|leader| stat.belongs_to(leader)) || carries(stat.pid, &marker)
         })
         .map(|stat| stat.pid)
         .collect();
+    with_descendants(found, &young)
+}
+
+impl Stat {
+    fn belongs_to(&self, leader: ProcessId) -> bool {
+        self.session == leader.pid || self.group == leader.pid
+    }
+}
+
+/// The processes of the session that `leader` leads, and their descendants: the cheap part
+/// of [`members`], for looking often.
+pub(super) fn family(leader: ProcessId, everybody: &[Stat]) -> BTreeSet<i32> {
+    let led = everybody
+        .iter()
+        .any(|stat| stat.pid == leader.pid && stat.start_ticks == leader.start_ticks);
+    if !led {
+        return BTreeSet::new();
+    }
+    let found = everybody
+        .iter()
+        .filter(|stat| !stat.dead && stat.belongs_to(leader))
+        .map(|stat| stat.pid)
+        .collect();
+    with_descendants(found, everybody)
+}
+
+fn with_descendants(mut found: BTreeSet<i32>, among: &[Stat]) -> BTreeSet<i32> {
     loop {
-        let children: Vec<i32> = young
+        let children: Vec<i32> = among
             .iter()
             .filter(|stat| found.contains(&stat.parent) && !found.contains(&stat.pid))
             .map(|stat| stat.pid)

@@ -153,6 +153,13 @@ impl Runner {
         {
             self.containers.forget(container_id);
         }
+        if let Input::Started {
+            container_id,
+            process,
+        } = &input
+        {
+            self.containers.started(container_id, *process);
+        }
         let out = self.state.handle(input, self.clock.now());
         self.carry_out(out)
     }
@@ -225,6 +232,9 @@ impl Runner {
                     let agent_id = self.state.info().id.as_ref();
                     let agent_id = agent_id.map(ToString::to_string).unwrap_or_default();
                     self.containers.start(framework, run, role, agent_id);
+                }
+                Output::LimitMemory(container_id, megabytes) => {
+                    self.containers.limit_memory(&container_id, megabytes);
                 }
                 Output::Destroy(container_id) => self.containers.destroy(&container_id),
                 Output::Update(forward) => self.tell(FromAgent::StatusUpdate {

@@ -119,6 +119,42 @@ async fn commands_fail_in_mesoss_words() {
     assert_eq!(world.read("argv", "stdout"), "a b c\n");
 }
 
+/// The recorded scenario of an agent with `cgroups/mem`: 64 MB for the command, 32 MB for
+/// its executor.
+#[actix_rt::test]
+async fn a_command_that_uses_too_much_memory_is_killed_with_the_limit_named() {
+    let world = World::with(&["--isolation", "posix/mem"], json!({})).await;
+    let hog = "head -c 200000000 /dev/zero | tail -c 200000000 | sleep 600";
+    let mut modest = command(
+        "modest",
+        "head -c 1000000 /dev/zero | tail -c 1000000 | wc -c",
+    );
+    let mut greedy = command("greedy", hog);
+    for task in [&mut modest, &mut greedy] {
+        task["resources"] = json!([
+            {"name": "cpus", "type": "SCALAR", "scalar": {"value": 0.1}},
+            {"name": "mem", "type": "SCALAR", "scalar": {"value": 64}},
+        ]);
+    }
+    world.scheduler.launch(&[greedy, modest]).await;
+    let status = world.scheduler.status("greedy", "TASK_FAILED").await;
+    assert_eq!(status["reason"], "REASON_CONTAINER_LIMITATION_MEMORY");
+    assert_eq!(status["source"], "SOURCE_AGENT");
+    let limit = &status["limitation"]["resources"][0];
+    assert_eq!(limit["name"], "mem");
+    assert_eq!(limit["scalar"]["value"].as_f64(), Some(96.0));
+    let message = status["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("Memory limit exceeded: Requested: 96MB"),
+        "{message}"
+    );
+    world.scheduler.status("modest", "TASK_FINISHED").await;
+    until("nothing left of it", || {
+        world.agent.processes().is_empty().then_some(())
+    })
+    .await;
+}
+
 #[actix_rt::test]
 async fn a_kill_is_term_and_after_the_grace_kill() {
     let world = World::new().await;

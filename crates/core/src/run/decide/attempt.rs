@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::{Rejected, Transition, back_off, cut, outputs};
+use crate::definition::Unreachable;
 use crate::ids::{Attempt, Instance, TaskId};
 use crate::run::event::{Event, Late};
 use crate::run::input::{Failure, FailureClass, Outcome};
 use crate::run::limits;
-use crate::run::record::{KillReason, Phase, StepRecord, StepState};
+use crate::run::record::{KillReason, Phase, Place, StepRecord, StepState};
 use crate::run::state::header;
-use crate::units::Timestamp;
+use crate::units::{Duration, Timestamp};
 
 impl Transition<'_> {
     /// The step's record, if the attempt is the one that is under way. Word of another one is
@@ -58,12 +59,44 @@ impl Transition<'_> {
         Ok(())
     }
 
+    /// An attempt that was placed does not move: it may run there.
+    pub(super) fn spilled(
+        &mut self,
+        instance: &Instance,
+        attempt: Attempt,
+        [from, to]: [&String; 2],
+        reason: &str,
+    ) -> Result<(), Rejected> {
+        let Some(record) = self.current(instance, attempt, Late::Alive)? else {
+            return Ok(());
+        };
+        let placed = record
+            .place
+            .as_ref()
+            .is_some_and(|place| !place.agent.is_empty());
+        if matches!(record.state, StepState::Ready | StepState::Requested)
+            && !placed
+            && record.kill.is_none()
+        {
+            self.emit(Event::AttemptSpilled {
+                instance: instance.clone(),
+                attempt,
+                from: from.clone(),
+                to: to.clone(),
+                reason: cut(reason, limits::REASON_BYTES).to_owned(),
+                at: self.now,
+            });
+        }
+        Ok(())
+    }
+
     pub(super) fn launching(
         &mut self,
         instance: &Instance,
         attempt: Attempt,
-        agent: &str,
-        host: &str,
+        Place {
+            pool, agent, host, ..
+        }: Place,
     ) -> Result<(), Rejected> {
         let Some(record) = self.current(instance, attempt, Late::Alive)? else {
             return Ok(());
@@ -77,11 +110,11 @@ impl Transition<'_> {
         if matches!(record.state, StepState::Ready | StepState::Requested)
             || (record.state == StepState::Launching && elsewhere())
         {
-            let (agent, host) = (agent.to_owned(), host.to_owned());
             let instance = instance.clone();
             self.emit(Event::AttemptLaunching {
                 instance,
                 attempt,
+                pool,
                 agent,
                 host,
                 at: self.now,
@@ -121,19 +154,43 @@ impl Transition<'_> {
         &mut self,
         instance: &Instance,
         attempt: Attempt,
+        reason: Option<&str>,
     ) -> Result<(), Rejected> {
         let record = self.current(instance, attempt, Late::Alive)?;
-        if record.is_some_and(|record| record.state != StepState::Unreachable) {
-            let timer = self.now.after(limits::UNREACHABLE_GRACE);
+        if let Some(record) = record.filter(|record| record.state != StepState::Unreachable) {
+            let timer = self.given_up_at(instance, &record);
+            let reason = reason.map(|reason| cut(reason, limits::REASON_BYTES).to_owned());
             let instance = instance.clone();
             self.emit(Event::AttemptUnreachable {
                 instance,
                 attempt,
+                reason,
                 timer,
                 at: self.now,
             });
         }
         Ok(())
+    }
+
+    /// Until when an attempt that is out of sight from now on is waited for.
+    fn given_up_at(&self, instance: &Instance, record: &StepRecord) -> Option<Timestamp> {
+        if record.kill.is_some() {
+            return Some(self.now.after(limits::UNWANTED_GRACE));
+        }
+        let step = self.plan.step(instance.node)?;
+        match step.unreachable {
+            Unreachable::ReplaceAfter(grace) => Some(self.now.after(grace)),
+            Unreachable::Wait => {
+                let limit = step.timeout?;
+                Some(
+                    record
+                        .started_at
+                        .unwrap_or(self.now)
+                        .after(limit)
+                        .max(self.now),
+                )
+            }
+        }
     }
 
     pub(super) fn attempt_ended(
@@ -203,7 +260,9 @@ impl Transition<'_> {
         let failure = Failure { message, ..failure };
         let spent = record.spent[failure.class as usize];
         let budget = match failure.class {
-            FailureClass::Step => self.plan.step(instance.node).map_or(0, |step| step.retries),
+            FailureClass::Step | FailureClass::OutOfMemory => {
+                self.plan.step(instance.node).map_or(0, |step| step.retries)
+            }
             FailureClass::Platform => u32::from(limits::PLATFORM_RETRIES),
             FailureClass::Timeout => 0,
         };
@@ -300,17 +359,12 @@ impl Transition<'_> {
     fn give_up(&mut self, instance: &Instance, record: &StepRecord) {
         let failure = match record.kill {
             Some(KillReason::Timeout) => self.too_long(instance),
-            _ => {
-                let message = format!(
-                    "its agent was out of sight for {}",
-                    limits::UNREACHABLE_GRACE
-                );
-                Failure {
-                    class: FailureClass::Platform,
-                    message,
-                    retryable: true,
-                }
-            }
+            _ => match self.plan.step(instance.node).map(|step| step.unreachable) {
+                // It waits for its agent, and only its own timeout ends that.
+                Some(Unreachable::Wait) => self.too_long(instance),
+                Some(Unreachable::ReplaceAfter(grace)) => out_of_sight(grace),
+                None => out_of_sight(limits::UNWANTED_GRACE),
+            },
         };
         if matches!(record.kill, Some(KillReason::Cancelled | KillReason::Lost)) {
             return self.end_step(instance, StepState::Killed, Some(failure), BTreeMap::new());
@@ -322,5 +376,13 @@ impl Transition<'_> {
         if waits {
             self.start_attempt(instance.clone());
         }
+    }
+}
+
+fn out_of_sight(grace: Duration) -> Failure {
+    Failure {
+        class: FailureClass::Platform,
+        message: format!("it was out of sight for {grace}"),
+        retryable: true,
     }
 }

@@ -23,7 +23,7 @@ use super::event::Event;
 use super::input::Input;
 use super::limits;
 use super::plan::Plan;
-use super::record::{FlowEnd, GroupRecord, RunState, StepRecord};
+use super::record::{FlowEnd, GroupRecord, Place, RunState, StepRecord};
 use super::records::{Overlay, Records};
 use super::state::{self, State};
 use crate::ids::{Attempt, Instance};
@@ -137,20 +137,38 @@ impl Transition<'_> {
                 self.artifacts_looked_up(instance, found.as_ref());
             }
             Input::Requested { instance, attempt } => self.requested(instance, *attempt)?,
+            Input::Spilled {
+                instance,
+                attempt,
+                from,
+                to,
+                reason,
+            } => self.spilled(instance, *attempt, [from, to], reason)?,
             Input::Launching {
                 instance,
                 attempt,
+                pool,
                 agent,
                 host,
             } => {
-                self.launching(instance, *attempt, agent, host)?;
+                let place = Place {
+                    pool: pool.clone(),
+                    agent: agent.clone(),
+                    host: host.clone(),
+                    url: None,
+                };
+                self.launching(instance, *attempt, place)?;
             }
             Input::Running {
                 instance,
                 attempt,
                 url,
             } => self.running(instance, *attempt, url.as_ref())?,
-            Input::Unreachable { instance, attempt } => self.unreachable(instance, *attempt)?,
+            Input::Unreachable {
+                instance,
+                attempt,
+                reason,
+            } => self.unreachable(instance, *attempt, reason.as_deref())?,
             Input::Ended {
                 instance,
                 attempt,

@@ -10,6 +10,7 @@ use crate::ids::{Attempt, Instance};
 use crate::run::event::Event;
 use crate::run::input::{Failure, FailureClass};
 use crate::run::launch::produced;
+use crate::run::limits;
 use crate::run::record::{KillReason, Phase, StepState};
 use crate::run::state::header;
 
@@ -141,13 +142,21 @@ impl Transition<'_> {
             Phase::Attempt
                 if !matches!(record.kill, Some(KillReason::Cancelled | KillReason::Lost)) =>
             {
-                let (instance, attempt) = (instance.clone(), record.attempt);
+                let attempt = record.attempt;
                 self.emit(Event::KillRequested {
-                    instance,
+                    instance: instance.clone(),
                     attempt,
                     reason,
                     at: self.now,
                 });
+                // Its agent may never come back: who does not want it does not wait for that.
+                if record.state == StepState::Unreachable && record.timer.is_none() {
+                    self.emit(Event::TimerMoved {
+                        instance: instance.clone(),
+                        attempt,
+                        timer: self.now.after(limits::UNWANTED_GRACE),
+                    });
+                }
             }
             Phase::Attempt | Phase::Ended => {}
         }

@@ -81,15 +81,17 @@ impl Broker {
             .map(|agent| agent.as_str().to_owned());
         let from_below = status.uuid.is_some();
         let grace = now.after(self.settings.orphan_grace);
+        // Told of what still waits: it was launched before, whoever asks for it again.
+        let asked_for = self.withdraw(&task);
         let known = self.tasks.entry(task.clone()).or_insert_with(|| Task {
             agent: agent.clone(),
             resources: Resources::ZERO,
             owner: String::new(),
             stage: Stage::Launched,
-            claimed: false,
+            claimed: asked_for,
             seen: false,
             killing: false,
-            next: Some(grace),
+            next: (!asked_for).then_some(grace),
             progress: 0,
             unheard: Vec::new(),
         });

@@ -5,6 +5,8 @@
 //! * [`settle`]: matching, launching, giving back, asking again.
 
 mod events;
+#[cfg(test)]
+mod properties;
 mod requests;
 mod settle;
 #[cfg(test)]
@@ -370,7 +372,13 @@ impl From<(TaskId, News)> for super::messages::Signal {
     fn from((task, news): (TaskId, News)) -> Self {
         match news {
             News::Queued => Self::Queued { task },
-            News::Placed { agent, host } => Self::Placed { task, agent, host },
+            // Whose pool it is, only the broker's actor knows.
+            News::Placed { agent, host } => Self::Placed {
+                task,
+                pool: String::new(),
+                agent,
+                host,
+            },
             News::State { agent, uuid, state } => Self::Update(Box::new(Update {
                 task,
                 agent,

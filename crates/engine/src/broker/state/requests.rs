@@ -52,17 +52,24 @@ impl Broker {
                 },
             ));
         } else {
-            self.requeue(task);
+            self.requeue(task, out);
         }
     }
 
-    /// A placement came to nothing: the request waits again, in its old place.
-    pub(super) fn requeue(&mut self, task: TaskId) {
+    /// A placement came to nothing: the request waits again, in its old place. One that nobody
+    /// hears does not: its step actor is gone, or went to another pool, and if anybody does hear, he
+    /// asks again.
+    pub(super) fn requeue(&mut self, task: TaskId, out: &mut Vec<Output>) {
         if let Some(Task {
             stage: Stage::Placed { entry, payload, .. },
+            claimed,
             ..
         }) = self.forget(&task)
         {
+            if !claimed {
+                out.push(Output::Signal(task, News::Withdrawn));
+                return;
+            }
             self.payloads.insert(task.clone(), payload);
             self.queue.add(task, *entry);
             self.hungry = true;
@@ -80,7 +87,7 @@ impl Broker {
             }
         }
         if let Some(agent) = &state.agent {
-            self.agents.release(agent, &state.resources);
+            self.agents.release(agent, task, &state.resources);
         }
         Some(state)
     }
@@ -134,8 +141,7 @@ impl Broker {
                 .is_some_and(|known| matches!(known.stage, Stage::Launched)) => {}
             None => {
                 // Too late: the hold is over. The placement is on record, so this attempt is done for.
-                self.queue.remove(&task);
-                self.payloads.remove(&task);
+                self.withdraw(&task);
                 let state = AttemptState::Failed {
                     class: FailureClass::Platform,
                     message: "the placement was confirmed too late: its offer is gone".to_owned(),
@@ -160,6 +166,22 @@ impl Broker {
         now: Timestamp,
         out: &mut Vec<Output>,
     ) {
+        // It waits here for a place although it is on record as placed: an attempt is launched where it
+        // is on record, or nowhere.
+        self.withdraw(&task);
+        if let Some(Task {
+            stage: Stage::Placed { .. },
+            agent: Some(place),
+            ..
+        }) = self.tasks.get(&task)
+        {
+            if *place == agent {
+                // Its step actor was lost between having the placement committed and saying so.
+                self.confirm(task, out);
+                return;
+            }
+            self.forget(&task);
+        }
         let known = self.tasks.entry(task.clone()).or_insert_with(|| Task {
             agent: Some(agent.clone()),
             resources: Resources::ZERO,
@@ -190,20 +212,15 @@ impl Broker {
         now: Timestamp,
         out: &mut Vec<Output>,
     ) {
-        if self.queue.remove(&task).is_some() {
-            self.payloads.remove(&task);
+        if self.withdraw(&task) {
             out.push(Output::Signal(task, News::Withdrawn));
             return;
         }
         if let Some(Task {
             stage: Stage::Placed { .. },
-            agent: Some(place),
             ..
         }) = self.tasks.get(&task)
         {
-            if let Some(agent) = self.agents.0.get_mut(place) {
-                agent.placed.remove(&task);
-            }
             self.forget(&task);
             out.push(Output::Signal(task, News::Withdrawn));
             return;
@@ -228,16 +245,30 @@ impl Broker {
         }
     }
 
-    /// Another step actor may come for it; otherwise it is asked about, and killed if unwanted.
+    /// Takes a request out of the queue: whether it was there.
+    pub(super) fn withdraw(&mut self, task: &TaskId) -> bool {
+        self.payloads.remove(task);
+        self.queue.remove(task).is_some()
+    }
+
+    /// Another step actor may come for it. Until then, what is not launched waits for nothing, and
+    /// what runs is asked about, and killed if unwanted.
     pub(super) fn unheard(&mut self, task: &TaskId, now: Timestamp) {
-        if let Some(known) = self
-            .tasks
-            .get_mut(task)
-            .filter(|known| matches!(known.stage, Stage::Launched))
-        {
-            known.claimed = false;
-            if !known.killing {
-                known.next = Some(now.after(self.settings.orphan_grace));
+        self.withdraw(task);
+        let Some(known) = self.tasks.get_mut(task) else {
+            return;
+        };
+        match &known.stage {
+            Stage::Launched => {
+                known.claimed = false;
+                if !known.killing {
+                    known.next = Some(now.after(self.settings.orphan_grace));
+                }
+            }
+            // On record as placed there: it is launched, and asked about then.
+            Stage::Placed { .. } if self.agents.is_confirmed(known.agent.as_deref(), task) => {}
+            Stage::Placed { .. } => {
+                self.forget(task);
             }
         }
     }

@@ -8,13 +8,14 @@ use meson_mesos::types::{AgentId, Filters};
 
 use super::super::PLACEMENT_HOLD;
 use super::super::launch::{self, Launchable};
+use super::super::queue::Placed;
 use super::{Broker, KILL_AGAIN, News, Output, Stage, Task};
 
 impl Broker {
     /// Draws the conclusions: places, launches, gives back, asks again. To be called after each burst
     /// of inputs and when [`wake_at`](Self::wake_at) says.
     pub fn settle(&mut self, now: Timestamp, out: &mut Vec<Output>) {
-        self.end_holds(now);
+        self.end_holds(now, out);
         if self.connected {
             self.place(now, out);
             self.launch(out);
@@ -51,7 +52,7 @@ impl Broker {
     }
 
     /// Placements that were not confirmed in time go back into the queue.
-    pub(super) fn end_holds(&mut self, now: Timestamp) {
+    pub(super) fn end_holds(&mut self, now: Timestamp, out: &mut Vec<Output>) {
         let late: Vec<(TaskId, String)> = self
             .tasks
             .iter()
@@ -69,7 +70,7 @@ impl Broker {
                 _ => agent.placed.remove(&task),
             });
             if confirmed != Some(true) {
-                self.requeue(task);
+                self.requeue(task, out);
             }
         }
     }
@@ -85,7 +86,7 @@ impl Broker {
         if self.queue.is_empty() {
             return;
         }
-        let (ids, offers) = self
+        let offers = self
             .agents
             .open(&executor, &self.settings.executor.resources);
         if offers.is_empty() {
@@ -94,8 +95,8 @@ impl Broker {
         let placed = self
             .queue
             .place(&offers, &self.held, self.settings.policy, now);
-        for (task, entry, offer) in placed {
-            let agent_id = &ids[offer];
+        for Placed { task, entry, offer } in placed {
+            let agent_id = &offers[offer].agent;
             let resources = entry.shape.resources;
             let held = self
                 .held

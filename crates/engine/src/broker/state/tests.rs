@@ -5,6 +5,7 @@ use meson_mesos::types::{
     CommandInfo, Offer, OfferId, Resource, StatusReason, StatusSource, TaskState,
 };
 
+use super::super::PLACEMENT_HOLD;
 use super::*;
 
 struct World {
@@ -58,8 +59,7 @@ impl World {
             task: task(n),
             shape: Shape {
                 resources: resources(cpus, 64),
-                require: None,
-                prefer: None,
+                ..Shape::default()
             },
             owner: "ada".to_owned(),
             deadline: None,
@@ -232,6 +232,21 @@ fn a_placement_that_is_not_confirmed_in_time_waits_again_and_a_late_word_ends_th
     let out = world.tell(Input::Confirm(task(1)));
     assert_eq!(failure(&out), Some(FailureClass::Platform));
     assert_eq!(world.broker.queued(), 0);
+}
+
+#[test]
+fn a_placement_that_nobody_hears_of_does_not_wait_again() {
+    let mut world = World::new();
+    world.enqueue(1, 1);
+    world.enqueue(2, 1);
+    world.offer("o1", "a", 4);
+    world.tell(Input::Unheard(task(1)));
+    let out = world.wait(PLACEMENT_HOLD.0);
+    assert!(
+        out.contains(&Output::Signal(task(1), News::Withdrawn)),
+        "whoever does hear asks again: {out:?}"
+    );
+    assert_eq!((world.broker.queued(), world.broker.live()), (0, 1));
 }
 
 #[test]
@@ -509,4 +524,32 @@ fn a_task_whose_step_actor_is_gone_is_asked_about() {
         wanted: Some(false),
     });
     assert!(calls(&out).iter().any(|call| matches!(call, Call::Kill(_))));
+}
+
+#[test]
+fn a_placement_that_is_on_record_counts_as_confirmed_when_it_is_adopted() {
+    let mut world = World::new();
+    world.enqueue(1, 1);
+    assert_eq!(placed(&world.offer("o1", "a", 4)), [task(1)]);
+    // The step actor is lost with its coordinator, after the placement was committed there.
+    let out = world.tell(Input::Adopt {
+        task: task(1),
+        agent: "a".to_owned(),
+    });
+    assert_eq!(launched(&out), [task(1).to_string()]);
+}
+
+#[test]
+fn an_agent_is_not_held_for_a_placement_that_is_gone() {
+    let mut world = World::new();
+    world.enqueue(1, 1);
+    world.offer("o1", "a", 4);
+    // Of the placement on b the run knows, of the one on a it does not.
+    world.tell(Input::Adopt {
+        task: task(1),
+        agent: "b".to_owned(),
+    });
+    assert_eq!(placed(&world.enqueue(2, 1)), [task(2)]);
+    let out = world.tell(Input::Confirm(task(2)));
+    assert_eq!(launched(&out), [task(2).to_string()]);
 }

@@ -3,12 +3,18 @@
 //! inputs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use meson_mesos::executor::{Call, Subscribe, Update};
-use meson_mesos::types::{CommandInfo, ExecutorInfo, StatusSource};
+use meson_mesos::types::{
+    AgentId, CommandInfo, Data, ExecutorInfo, Resource, StatusSource, TaskInfo, TaskState,
+    TaskStatus,
+};
 use proptest::prelude::*;
 
 use super::*;
+use crate::agent::process::ProcessId;
+use crate::agent::records::{RunRecord, TaskRecord};
 
 /// Something that happens, with small numbers for names.
 #[derive(Debug, Clone)]
@@ -21,6 +27,7 @@ enum Step {
     Acknowledge { task: u8 },
     StreamEnds { executor: u8 },
     Dies { executor: u8 },
+    UsesMemory { executor: u8, megabytes: u8 },
     Shutdown { executor: u8 },
     MasterGoes,
     MasterComes,
@@ -40,6 +47,8 @@ fn step() -> impl Strategy<Value = Step> {
         6 => task.prop_map(|task| Step::Acknowledge { task }),
         1 => executor.clone().prop_map(|executor| Step::StreamEnds { executor }),
         1 => executor.clone().prop_map(|executor| Step::Dies { executor }),
+        1 => (executor.clone(), 0..255u8)
+            .prop_map(|(executor, megabytes)| Step::UsesMemory { executor, megabytes }),
         1 => executor.prop_map(|executor| Step::Shutdown { executor }),
         1 => Just(Step::MasterGoes),
         2 => Just(Step::MasterComes),
@@ -77,6 +86,7 @@ fn settings() -> Settings {
         work_dir: PathBuf::from("/w"),
         ip: "127.0.0.1".to_owned(),
         timeouts: Timeouts::default(),
+        limit_memory: true,
     }
 }
 
@@ -197,6 +207,7 @@ impl World {
                 | Output::Event(..)
                 | Output::Close(_)
                 | Output::MessageToScheduler { .. }
+                | Output::LimitMemory(..)
                 | Output::ExecutorExited(_) => {}
                 Output::Unregister | Output::Left => panic!("nobody asked it to leave"),
             }
@@ -244,6 +255,7 @@ impl World {
                     }),
                     task: Box::new(TaskInfo {
                         task_id,
+                        resources: vec![Resource::scalar("mem", 64.0)],
                         executor: Some(ExecutorInfo {
                             executor_id: executor_id(executor),
                             command: Some(CommandInfo::shell("x")),
@@ -309,6 +321,17 @@ impl World {
             Step::Dies { executor } => {
                 if let Some(container_id) = self.container(executor) {
                     self.dies(container_id);
+                }
+            }
+            Step::UsesMemory {
+                executor,
+                megabytes,
+            } => {
+                if let Some(container_id) = self.container(executor) {
+                    self.input(Input::MemoryExceeded {
+                        container_id,
+                        used_mb: megabytes.into(),
+                    });
                 }
             }
             Step::Shutdown { executor } => self.input(Input::ShutdownExecutor {

@@ -1,13 +1,16 @@
 //! The rules of an agent, one sentence each.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use meson_mesos::executor::{Call, Event, Message, Subscribe, Update};
 use meson_mesos::types::{
-    CapabilityType, CommandInfo, ExecutorInfo, Resource, StatusReason, StatusSource,
+    AgentId, CapabilityType, CommandInfo, Data, ExecutorInfo, Resource, StatusReason, StatusSource,
+    TaskInfo, TaskState, TaskStatus,
 };
 
 use super::*;
+use crate::agent::process::ProcessId;
 use crate::agent::records::Kind;
 
 const FRAMEWORK: &str = "F-0000";
@@ -31,6 +34,7 @@ fn settings() -> Settings {
         work_dir: PathBuf::from("/work-dir"),
         ip: "127.0.0.1".to_owned(),
         timeouts: Timeouts::default(),
+        limit_memory: false,
     }
 }
 
@@ -528,6 +532,65 @@ fn an_executor_that_never_subscribes_is_killed_after_a_minute() {
         update.message.as_deref(),
         Some("Executor did not register within 1mins")
     );
+}
+
+#[test]
+fn a_container_over_its_memory_is_killed_and_its_tasks_name_the_limit() {
+    let mut bench = Bench::new();
+    bench.state.settings.limit_memory = true;
+    let mut first = custom("t");
+    first.resources = vec![Resource::scalar("cpus", 1.0), Resource::scalar("mem", 64.0)];
+    if let Some(executor) = &mut first.executor {
+        executor.resources = vec![Resource::scalar("mem", 32.0)];
+    }
+    let mut second = first.clone();
+    second.task_id = TaskId::new("t2");
+    bench.run(first);
+    let container = bench.container();
+    let limit = |megabytes| Output::LimitMemory(container.clone(), megabytes);
+    assert!(bench.take().contains(&limit(96.0)));
+    bench.started(&container);
+    bench.subscribe("e");
+    bench.run(second);
+    assert!(bench.take().contains(&limit(160.0)));
+    // It was measured before the second task came.
+    let used = |used_mb| Input::MemoryExceeded {
+        container_id: container.clone(),
+        used_mb,
+    };
+    bench.input(used(100.0));
+    assert!(bench.take().is_empty());
+
+    bench.input(used(161.2));
+    assert!(bench.take().contains(&Output::Destroy(container.clone())));
+    bench.input(used(170.0));
+    assert!(bench.take().is_empty());
+    bench.end(&container, 9);
+    let out = bench.take();
+    let exit = out.iter().position(
+        |output| matches!(output, Output::ExecutorExited(exit) if exit.status == 9 && !exit.quiet),
+    );
+    let ends: Vec<&Forward> = out
+        .iter()
+        .skip(exit.unwrap())
+        .filter_map(|output| match output {
+            Output::Update(forward) => Some(forward),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(ends.len(), 2);
+    for Forward { status, .. } in ends {
+        assert_eq!(status.state, TaskState::Failed);
+        let reason = StatusReason::ContainerLimitationMemory;
+        assert_eq!(status.reason, Some(reason));
+        assert_eq!(status.source, Some(StatusSource::Agent));
+        let limitation = status.limitation.clone().unwrap();
+        assert_eq!(limitation.resources, [Resource::scalar("mem", 160.0)]);
+        assert_eq!(
+            status.message.as_deref(),
+            Some("Memory limit exceeded: Requested: 160MB Maximum Used: 161MB")
+        );
+    }
 }
 
 #[test]

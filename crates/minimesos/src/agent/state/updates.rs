@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use meson_mesos::executor::{Acknowledged, Event};
 use meson_mesos::types::{
-    ContainerStatus, Data, ExecutorId, FrameworkId, StatusReason, StatusSource, TaskId, TaskState,
-    TaskStatus,
+    ContainerStatus, Data, ExecutorId, FrameworkId, Resource, StatusReason, StatusSource, TaskId,
+    TaskResourceLimitation, TaskState, TaskStatus,
 };
 use serde_json::json;
 
@@ -81,6 +81,13 @@ impl State {
                     duration_text(*waited)
                 ),
             },
+            Ending::MemoryLimit { limit_mb, used_mb } => Verdict {
+                state: TaskState::Failed,
+                reason: StatusReason::ContainerLimitationMemory,
+                message: format!(
+                    "Memory limit exceeded: Requested: {limit_mb:.0}MB Maximum Used: {used_mb:.0}MB"
+                ),
+            },
             Ending::LaunchFailed(LaunchFailure::Container(message)) => Verdict {
                 state: TaskState::Failed,
                 reason: StatusReason::ContainerLaunchFailed,
@@ -130,7 +137,7 @@ impl State {
         out: &mut Out,
     ) {
         let verdict = self.verdict(framework_id, ending);
-        self.judge(framework_id, task_id, verdict, now, out);
+        self.judge_limited(framework_id, task_id, verdict, limitation(ending), now, out);
     }
 
     /// Makes an update of the agent's own, for a task that it knows.
@@ -139,6 +146,18 @@ impl State {
         framework_id: &FrameworkId,
         task_id: &TaskId,
         verdict: Verdict,
+        now: Time,
+        out: &mut Out,
+    ) {
+        self.judge_limited(framework_id, task_id, verdict, None, now, out);
+    }
+
+    fn judge_limited(
+        &mut self,
+        framework_id: &FrameworkId,
+        task_id: &TaskId,
+        verdict: Verdict,
+        limitation: Option<TaskResourceLimitation>,
         now: Time,
         out: &mut Out,
     ) {
@@ -161,6 +180,7 @@ impl State {
             executor_id: Some(task.record.executor_id.clone()),
             timestamp: Some(now.as_secs_f64()),
             uuid: Some(uuid),
+            limitation,
             ..TaskStatus::default()
         };
         self.enqueue(framework_id, status, now, out);
@@ -424,6 +444,16 @@ impl State {
             self.send(framework_id, task_id, RETRY_MIN, now, out);
         }
     }
+}
+
+/// The limit that an executor broke, if that was its end.
+fn limitation(ending: &Ending) -> Option<TaskResourceLimitation> {
+    let Ending::MemoryLimit { limit_mb, .. } = ending else {
+        return None;
+    };
+    Some(TaskResourceLimitation {
+        resources: vec![Resource::scalar("mem", *limit_mb)],
+    })
 }
 
 /// Tells an executor that one of its updates is with the scheduler.

@@ -1,0 +1,123 @@
+//! A cluster, and what can be asked of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use futures::StreamExt;
+use meson_chaos::cluster::{Cluster, Http, Reading};
+use meson_chaos::history::Recorder;
+use meson_chaos::settings::Settings;
+use meson_core::definition::Definition;
+use meson_protocol::api::SubmitRun;
+use tokio::time::{Instant, sleep};
+
+use super::Plan;
+
+/// Submissions under way at once.
+const CLIENTS: usize = 64;
+/// A coordinator that takes longer to accept a run hangs.
+const ACCEPT: Duration = Duration::from_secs(30);
+/// Runs that take longer hang.
+const DEADLINE: Duration = Duration::from_secs(300);
+/// Between two looks at how many runs have ended.
+const LOOK: Duration = Duration::from_millis(20);
+/// Leaders settle, connections are made.
+const SETTLE: Duration = Duration::from_secs(3);
+
+/// A running cluster.
+pub(super) struct Rig {
+    cluster: Cluster,
+    http: Http,
+    urls: Vec<String>,
+    _folder: tempfile::TempDir,
+}
+
+impl Rig {
+    pub(super) async fn start(plan: &Plan, settings: &Settings, seed: u64) -> anyhow::Result<Self> {
+        let folder = match &plan.data {
+            Some(data) => tempfile::tempdir_in(data)?,
+            None => tempfile::tempdir()?,
+        };
+        let recorder = Recorder::create(&folder.path().join("history"), false)?;
+        let path = folder.path().join("cluster");
+        let cluster = Cluster::start(&plan.bin, &path, settings, seed, None, &recorder).await?;
+        let urls = cluster.directory().nodes.into_values().collect();
+        sleep(SETTLE).await;
+        Ok(Self {
+            cluster,
+            http: Http::new()?,
+            urls,
+            _folder: folder,
+        })
+    }
+
+    pub(super) async fn stop(self) {
+        self.cluster.stop().await;
+    }
+
+    /// What all nodes count, now.
+    pub(super) async fn read(&self) -> anyhow::Result<Reading> {
+        Reading::take(&self.http, &self.urls).await
+    }
+
+    /// How long processors have worked for all coordinators.
+    pub(super) fn cpu_time(&self) -> Duration {
+        let nodes = self.cluster.running();
+        nodes
+            .iter()
+            .filter_map(|node| self.cluster.cpu_time(*node))
+            .sum()
+    }
+
+    /// Submits so many runs, to all nodes in turn, and waits until the last one has ended.
+    pub(super) async fn run(
+        &self,
+        definition: &Definition,
+        runs: usize,
+    ) -> anyhow::Result<Reading> {
+        let before = self.read().await?;
+        let request = SubmitRun {
+            id: None,
+            definition: definition.clone(),
+            params: BTreeMap::new(),
+            bundle: None,
+            force: false,
+        };
+        let body = serde_json::to_vec(&request)?;
+        let submissions = self.urls.iter().cycle().take(runs).map(|url| {
+            let (url, body) = (format!("{url}/v1/runs"), body.clone());
+            async move { self.http.post(&url, body, ACCEPT).await }
+        });
+        let mut submissions = futures::stream::iter(submissions).buffer_unordered(CLIENTS);
+        while let Some(answer) = submissions.next().await {
+            let answer = answer?;
+            if answer.status / 100 != 2 {
+                bail!("a run was not accepted: {}", answer.text());
+            }
+        }
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let since = self.read().await?.since(&before);
+            let ended = since.sum("meson_runs_ended_total", "");
+            if ended >= runs as f64 {
+                return Ok(since);
+            }
+            if Instant::now() > deadline {
+                bail!("{ended} of {runs} runs of {:?} have ended", definition.name);
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// The round trip between two nodes, as they measure it.
+    pub(super) async fn round_trip(&self, from: usize, to: u64) -> anyhow::Result<f64> {
+        let url = self.urls.get(from).context("there is such a node")?;
+        let answer = self.http.get(&format!("{url}/v1/cluster")).await;
+        let view: meson_protocol::api::ClusterView = answer
+            .and_then(|answer| answer.json())
+            .context("the cluster can be looked at")?;
+        let node = view.nodes.into_iter().find(|node| node.id == to);
+        node.and_then(|node| node.rtt_ms).context("it is connected")
+    }
+}

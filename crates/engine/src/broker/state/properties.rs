@@ -1,0 +1,260 @@
+//! Whatever happens, in whatever order: the books agree with each other, and who waits gets a place.
+
+use std::collections::BTreeSet;
+
+use meson_core::resources::MilliCpus;
+use meson_core::units::Bytes as Size;
+use meson_mesos::scheduler::{Offers, Rescind, Update};
+use meson_mesos::types::{CommandInfo, Offer, OfferId, Resource, StatusReason, TaskState};
+use proptest::prelude::*;
+
+use super::*;
+
+const AGENTS: [&str; 3] = ["a", "b", "c"];
+const TASKS: u32 = 6;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Subscribed,
+    Disconnected,
+    Offer {
+        agent: usize,
+        cpus: u64,
+    },
+    Rescind {
+        back: usize,
+    },
+    Enqueue {
+        task: u32,
+        cpus: u64,
+    },
+    Confirm {
+        task: u32,
+    },
+    Adopt {
+        task: u32,
+        agent: usize,
+    },
+    Kill {
+        task: u32,
+        agent: Option<usize>,
+    },
+    Unheard {
+        task: u32,
+    },
+    Verdict {
+        task: u32,
+        wanted: Option<bool>,
+    },
+    Update {
+        task: u32,
+        agent: usize,
+        state: TaskState,
+        reconciled: bool,
+    },
+    Wait {
+        ms: u64,
+    },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let (task, agent) = (|| 0..TASKS, || 0..AGENTS.len());
+    let state = prop_oneof![
+        Just(TaskState::Staging),
+        Just(TaskState::Running),
+        Just(TaskState::Finished),
+        Just(TaskState::Failed),
+        Just(TaskState::Dropped),
+        Just(TaskState::Unreachable),
+        Just(TaskState::Unknown),
+        Just(TaskState::Gone),
+        Just(TaskState::Lost),
+    ];
+    prop_oneof![
+        1 => Just(Step::Subscribed),
+        1 => Just(Step::Disconnected),
+        4 => (agent(), 1..8_u64).prop_map(|(agent, cpus)| Step::Offer { agent, cpus }),
+        1 => (0..4_usize).prop_map(|back| Step::Rescind { back }),
+        6 => (task(), 1..4_u64).prop_map(|(task, cpus)| Step::Enqueue { task, cpus }),
+        4 => task().prop_map(|task| Step::Confirm { task }),
+        3 => (task(), agent()).prop_map(|(task, agent)| Step::Adopt { task, agent }),
+        2 => (task(), prop::option::of(agent())).prop_map(|(task, agent)| Step::Kill { task, agent }),
+        1 => task().prop_map(|task| Step::Unheard { task }),
+        1 => (task(), prop::option::of(any::<bool>()))
+            .prop_map(|(task, wanted)| Step::Verdict { task, wanted }),
+        5 => (task(), agent(), state, any::<bool>()).prop_map(|(task, agent, state, reconciled)| {
+            Step::Update { task, agent, state, reconciled }
+        }),
+        3 => prop_oneof![Just(1_u64), Just(600), Just(40_000)].prop_map(|ms| Step::Wait { ms }),
+    ]
+}
+
+struct World {
+    broker: Broker,
+    now: Timestamp,
+    offers: u64,
+}
+
+fn name(task: u32) -> TaskId {
+    format!("run-1.step.{task}.1").parse().expect("a task id")
+}
+
+impl World {
+    fn new() -> Self {
+        let executor = ExecutorTemplate {
+            command: CommandInfo::shell("meson-executor"),
+            resources: Resources::ZERO,
+        };
+        Self {
+            broker: Broker::new(Settings::new("*", executor)),
+            now: Timestamp(1_000_000),
+            offers: 0,
+        }
+    }
+
+    fn input(&mut self, step: Step) -> Option<Input> {
+        let agent = |agent: usize| AGENTS[agent].to_owned();
+        Some(match step {
+            Step::Subscribed => Input::Subscribed(FrameworkId::new("f")),
+            Step::Disconnected => Input::Disconnected,
+            Step::Offer { agent, cpus } => {
+                self.offers += 1;
+                Input::Event(Event::Offers(Offers {
+                    offers: vec![Offer {
+                        id: OfferId::new(format!("o{}", self.offers)),
+                        agent_id: AgentId::new(AGENTS[agent]),
+                        resources: vec![
+                            Resource::scalar("cpus", cpus as f64),
+                            Resource::scalar("mem", 1024.0),
+                        ],
+                        ..Offer::default()
+                    }],
+                }))
+            }
+            Step::Rescind { back } => Input::Event(Event::Rescind(Rescind {
+                offer_id: OfferId::new(format!("o{}", self.offers.saturating_sub(back as u64))),
+            })),
+            Step::Enqueue { task, cpus } => Input::Enqueue {
+                task: name(task),
+                shape: Shape {
+                    resources: Resources {
+                        cpus: MilliCpus(cpus * 1000),
+                        mem: Size::from_mib(16),
+                        ..Resources::ZERO
+                    },
+                    ..Shape::default()
+                },
+                owner: format!("owner-{}", task % 2),
+                deadline: None,
+                payload: Bytes::from_static(b"payload"),
+            },
+            Step::Confirm { task } => Input::Confirm(name(task)),
+            Step::Adopt { task, agent: at } => Input::Adopt {
+                task: name(task),
+                agent: agent(at),
+            },
+            Step::Kill { task, agent: at } => Input::Kill {
+                task: name(task),
+                agent: at.map(agent),
+            },
+            Step::Unheard { task } => Input::Unheard(name(task)),
+            Step::Verdict { task, wanted } => Input::Verdict {
+                task: name(task),
+                wanted,
+            },
+            Step::Update {
+                task,
+                agent,
+                state,
+                reconciled,
+            } => {
+                let id = meson_mesos::types::TaskId::new(name(task).to_string());
+                let status = TaskStatus {
+                    agent_id: Some(AgentId::new(AGENTS[agent])),
+                    reason: reconciled.then_some(StatusReason::Reconciliation),
+                    uuid: (!reconciled).then(|| Data(Bytes::from_static(b"u"))),
+                    ..TaskStatus::new(id, state)
+                };
+                Input::Event(Event::Update(Update { status }))
+            }
+            Step::Wait { ms } => {
+                self.now = Timestamp(self.now.0 + ms);
+                return None;
+            }
+        })
+    }
+
+    fn go(&mut self, step: Step) -> Vec<Output> {
+        let mut out = Vec::new();
+        if let Some(input) = self.input(step) {
+            self.broker.handle(input, self.now, &mut out);
+            self.books_agree();
+        }
+        self.broker.settle(self.now, &mut out);
+        self.books_agree();
+        out
+    }
+
+    fn books_agree(&self) {
+        let broker = &self.broker;
+        for task in broker.queue.tasks() {
+            assert!(
+                !broker.tasks.contains_key(task),
+                "{task} waits and has a place"
+            );
+        }
+        let waiting: BTreeSet<_> = broker.queue.tasks().cloned().collect();
+        let payloads: BTreeSet<_> = broker.payloads.keys().cloned().collect();
+        assert_eq!(waiting, payloads, "a payload is kept while its task waits");
+        for (id, agent) in &broker.agents.0 {
+            let of_agent = || {
+                let tasks = broker.tasks.iter();
+                tasks.filter(|(_, task)| task.agent.as_deref() == Some(id.as_str()))
+            };
+            let placed: BTreeSet<_> = of_agent()
+                .filter(|(_, task)| matches!(task.stage, Stage::Placed { .. }))
+                .map(|(name, _)| name.clone())
+                .collect();
+            let held_for: BTreeSet<_> = agent.placed.keys().cloned().collect();
+            assert_eq!(
+                held_for, placed,
+                "agent {id} is held for these, and has these"
+            );
+            assert!(
+                placed.is_empty() || agent.has_offers(),
+                "places on no offer of {id}"
+            );
+            let held = of_agent().fold(Resources::ZERO, |sum, (_, task)| sum.plus(&task.resources));
+            assert_eq!(
+                broker.agents.held(id),
+                held,
+                "what our tasks hold on agent {id}"
+            );
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn books_agree_and_who_waits_gets_a_place(steps in prop::collection::vec(step(), 1..60)) {
+        let mut world = World::new();
+        for step in steps {
+            world.go(step);
+        }
+        // All is well again: a session, and room for everybody.
+        world.go(Step::Disconnected);
+        world.go(Step::Subscribed);
+        let mut waiting: BTreeSet<TaskId> = world.broker.queue.tasks().cloned().collect();
+        for agent in 0..AGENTS.len() {
+            let out = world.go(Step::Offer { agent, cpus: 64 });
+            for output in out {
+                if let Output::Signal(task, News::Placed { .. }) = output {
+                    waiting.remove(&task);
+                }
+            }
+        }
+        prop_assert!(waiting.is_empty(), "still waiting: {waiting:?}");
+    }
+}
