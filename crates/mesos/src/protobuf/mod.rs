@@ -6,9 +6,10 @@
 //! the types keep of JSON "as it came" passes through protobuf as well, as far as the tables
 //! know it, and a type cannot differ between the two encodings.
 //!
-//! What protobuf cannot say is left out, as Mesos itself does when it reads JSON: unknown keys
-//! of objects that are kept as they came, and unknown names of values. A number of a value that
-//! the tables do not know reads as that number in text.
+//! What protobuf cannot say is said as Mesos does when it reads JSON: unknown keys of objects
+//! that are kept as they came are left out, and unknown names of values are `UNKNOWN` where
+//! there is such a value, or left out. A number of a value that the tables do not know reads
+//! as that number in text.
 
 mod decode;
 mod encode;

