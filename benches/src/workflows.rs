@@ -71,6 +71,7 @@ fn noop(name: String) -> NodeKind {
         outputs: Vec::new(),
         produces: Vec::new(),
         resources: Resources::DEFAULT,
+        auto: None,
         require: None,
         prefer: None,
         retries: 0,

@@ -19,6 +19,11 @@ pub struct Settings {
     /// Regions of the coordinators and agents, in turn. One may be named several times: two nodes of
     /// each of two regions and a witness are `["eu", "eu", "us", "us", "witness"]`.
     pub regions: Vec<String>,
+    /// A Mesos master in each region that has agents, with those as its own; otherwise one for all.
+    pub pool_per_region: bool,
+    /// A pool that was out of reach for so long, in milliseconds, is left by steps that may go
+    /// elsewhere.
+    pub spill_ms: u64,
     /// Groups of shards, where regions have some of their own; without any, every shard is everywhere.
     #[serde(rename = "group")]
     pub groups: Vec<Group>,
@@ -37,6 +42,8 @@ pub struct Settings {
     pub steady_ms: u64,
     /// How long a fault lasts, in milliseconds.
     pub fault_ms: u64,
+    /// How many events a node that is away for long misses.
+    pub absence_events: u64,
     /// How long the cluster may take to work again after a fault, in milliseconds.
     pub recover_ms: u64,
     /// How long runs may take to end after the last fault, in milliseconds.
@@ -153,6 +160,8 @@ impl Default for Settings {
             agents: 2,
             shards: 4,
             regions: vec!["eu".to_owned()],
+            pool_per_region: false,
+            spill_ms: 30_000,
             groups: Vec::new(),
             timing: Timing {
                 heartbeat_ms: 50,
@@ -165,6 +174,7 @@ impl Default for Settings {
             load: LoadSettings::default(),
             steady_ms: 1_500,
             fault_ms: 2_500,
+            absence_events: 100_000,
             recover_ms: 30_000,
             end_ms: 90_000,
             own_clocks: false,
@@ -240,6 +250,30 @@ impl Settings {
         Ok(settings)
     }
 
+    /// The Mesos masters that there are, by their regions; an empty one serves all.
+    #[must_use]
+    pub fn pools(&self) -> Vec<String> {
+        if !self.pool_per_region {
+            return vec![String::new()];
+        }
+        let mut pools: Vec<String> = Vec::new();
+        for agent in 1..=self.agents {
+            let region = self.region(agent);
+            if !pools.iter().any(|pool| pool == region) {
+                pools.push(region.to_owned());
+            }
+        }
+        pools
+    }
+
+    /// The master of an agent, by its place among the [`pools`](Self::pools).
+    #[must_use]
+    pub fn pool_of(&self, agent: u64) -> usize {
+        let region = self.region(agent);
+        let own = self.pools().iter().position(|pool| pool == region);
+        own.unwrap_or_default()
+    }
+
     /// How many Raft groups there are.
     #[must_use]
     pub fn all_shards(&self) -> u16 {
@@ -301,6 +335,22 @@ mod tests {
         .unwrap();
         assert_eq!(settings.all_shards(), 5);
         assert_eq!((settings.region(2), settings.region(5)), ("eu", "witness"));
+        assert_eq!(settings.pools(), [""]);
+    }
+
+    #[test]
+    fn a_region_with_agents_may_have_a_master_of_its_own() {
+        let settings = Settings::parse(
+            r#"
+            nodes = 5
+            agents = 4
+            regions = ["eu", "eu", "us", "us", "witness"]
+            pool_per_region = true
+            "#,
+        )
+        .unwrap();
+        assert_eq!(settings.pools(), ["eu", "us"]);
+        assert_eq!((settings.pool_of(2), settings.pool_of(3)), (0, 1));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Real processes for tests of the whole: a coordinator with its agents, the command line, and
 //! ways to break things. Everything waits for a state, with a deadline; nothing sleeps a fixed time.
 
+pub mod slurm;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -59,31 +61,81 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option
     clippy::disallowed_methods,
     reason = "between two looks at what other processes do"
 )]
-fn pause() {
+pub(crate) fn pause() {
     std::thread::sleep(LOOK);
 }
 
-/// A `mesond dev` in a folder of its own.
+/// A coordinator in a folder of its own: `mesond dev`, or `mesond start` with a configuration.
 pub struct Dev {
     process: Option<Child>,
     folder: tempfile::TempDir,
     url: String,
-    options: Vec<String>,
+    how: How,
+}
+
+enum How {
+    /// `mesond dev` with these options.
+    Dev(Vec<String>),
+    /// `mesond start` with these pools.
+    Start(String),
 }
 
 impl Dev {
     /// Starts one and waits until it serves.
     pub fn start(options: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
         let options = options.iter().map(|option| (*option).to_owned()).collect();
+        Self::started(How::Dev(options))
+    }
+
+    /// Starts one in front of these pools, given as a piece of its configuration.
+    pub fn with_pools(pools: &str) -> Self {
+        Self::started(How::Start(pools.to_owned()))
+    }
+
+    fn started(how: How) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
         let mut dev = Self {
             process: None,
             folder,
             url: String::new(),
-            options,
+            how,
         };
         dev.spawn();
         dev
+    }
+
+    fn command(&self, address: &str) -> Command {
+        let mut command = Command::new(binaries().join("mesond"));
+        match &self.how {
+            How::Dev(options) => {
+                command
+                    .args(["dev", "--http", address, "--data"])
+                    .arg(self.data())
+                    .args(options);
+            }
+            How::Start(pools) => {
+                let data = self.data().display().to_string();
+                std::fs::create_dir_all(self.data().join("store")).expect("our own folder");
+                let config = self.folder.path().join("node.toml");
+                let text = format!(
+                    r#"
+[node]
+id = 1
+cluster = "test"
+data = "{data}"
+shards = 2
+[http]
+listen = "{address}"
+[store]
+url = "file://{data}/store"
+{pools}
+"#
+                );
+                std::fs::write(&config, text).expect("our own folder");
+                command.args(["start", "--config"]).arg(config);
+            }
+        }
+        command
     }
 
     /// Starts it again on the same data, and the same address.
@@ -102,10 +154,8 @@ impl Dev {
             .append(true)
             .open(self.folder.path().join("mesond.log"))
             .expect("a log file");
-        let mut process = Command::new(binaries().join("mesond"))
-            .args(["dev", "--http", &address, "--data"])
-            .arg(self.data())
-            .args(&self.options)
+        let mut process = self
+            .command(&address)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)

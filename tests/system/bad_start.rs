@@ -266,3 +266,14 @@ fn a_second_process_on_the_same_data_is_refused_and_disturbs_nothing() {
     kill(Pid::from_raw(first.id().cast_signed()), Signal::SIGTERM).unwrap();
     assert!(first.wait().unwrap().success());
 }
+
+#[test]
+fn a_pool_of_slurm_without_slurms_commands_is_refused_by_name() {
+    let mut node = Node::new();
+    node.configure(|text| {
+        format!(
+            "{text}\n[[pool]]\nkind = \"slurm\"\nname = \"hpc\"\npartition = \"main\"\nspool = \"spool\"\ncommands = \"nowhere\"\nexecutor = {{ command = \"/usr/bin/meson-executor\" }}\n"
+        )
+    });
+    node.is_refused(2, &["pool \"hpc\"", "nowhere/sbatch", "slurm-client"]);
+}

@@ -18,6 +18,16 @@ fn the_sweep_finds_the_best_point_of_its_grid() {
 }
 
 #[test]
+fn a_workflow_of_several_regions_runs_on_a_laptop_too() {
+    let dev = Dev::start(&[]);
+    let id = dev.submit(&root().join("examples/regions/regions.star"), &[]);
+    let run = dev.ended(&id, Duration::from_secs(120));
+    assert_eq!(run["state"], "succeeded", "{run:#}");
+    let forecast = &find_step(&run, "forecast").unwrap()["outputs"];
+    assert!(forecast["next"].as_f64().unwrap() > 400.0, "{forecast:#}");
+}
+
+#[test]
 fn the_recommendation_pipeline_publishes_a_model_and_skips_it_the_second_time() {
     let docker = Command::new("docker")
         .arg("info")

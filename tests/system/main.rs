@@ -5,3 +5,5 @@ mod bad_start;
 mod crash;
 mod examples;
 mod runs;
+mod sizing;
+mod slurm;

@@ -52,6 +52,15 @@ const NEEDS: [Need; 8] = [
         there: || has("faketime"),
         packages: &["faketime"],
     },
+    // Daemons are not on everybody's path.
+    Need {
+        there: || {
+            ["slurmctld", "slurmd", "munged"]
+                .iter()
+                .all(|name| Path::new("/usr/sbin").join(name).is_file())
+        },
+        packages: &["slurm-wlm"],
+    },
     // Debian has Python without the part that makes environments.
     Need {
         there: || succeeds(program("python3").args(["-c", "import venv, ensurepip"])),

@@ -178,14 +178,14 @@ fn show(table: &mut Table, rounds: &BTreeMap<u64, Vec<Round>>) {
                 _ => "",
             };
             table.add(
-                format!(
-                    "{}: {}, {nodes} nodes",
-                    line.name,
-                    if rounds.len() > 1 { "median" } else { "once" }
-                ),
+                format!("{}, {nodes} {}", line.name, nodes_word(*nodes)),
                 format!("{value:.*} {}{ratio}", line.digits, line.unit),
                 goal,
             );
         }
     }
+}
+
+fn nodes_word(nodes: u64) -> &'static str {
+    if nodes == 1 { "node" } else { "nodes" }
 }

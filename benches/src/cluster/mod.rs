@@ -13,6 +13,9 @@ mod rig;
 
 use std::path::PathBuf;
 
+use anyhow::bail;
+use tokio::signal::unix::{SignalKind, signal};
+
 use crate::figures::Table;
 
 /// What to run, and how.
@@ -29,25 +32,35 @@ pub(crate) struct Plan {
     pub(crate) work: f64,
 }
 
-impl Plan {
-    fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-        Ok(tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()?)
-    }
+/// Measures, unless somebody has enough of it: what was started ends with its handle, which is
+/// dropped then.
+fn block_on(measured: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let mut terminated = signal(SignalKind::terminate())?;
+        tokio::select! {
+            measured = measured => measured,
+            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+            _ = terminated.recv() => bail!("terminated"),
+        }
+    })
+}
 
+impl Plan {
     fn amount(&self, of: u32) -> u32 {
         ((f64::from(of) * self.work) as u32).max(1)
     }
 }
 
 pub(crate) fn measure_growth(table: &mut Table, plan: &Plan) -> anyhow::Result<()> {
-    Plan::runtime()?.block_on(growth::measure(table, plan))
+    block_on(growth::measure(table, plan))
 }
 
 pub(crate) fn measure_regions(table: &mut Table, plan: &Plan) -> anyhow::Result<()> {
-    Plan::runtime()?.block_on(regions::measure(table, plan))
+    block_on(regions::measure(table, plan))
 }
 
 /// The middle one.

@@ -50,6 +50,7 @@ pub(super) struct Steps {
     /// Engine overhead, in milliseconds.
     pub(super) p50: f64,
     pub(super) p99: f64,
+    pub(super) mean: f64,
     /// From a proposal to its commit, in milliseconds.
     pub(super) commit_p50: f64,
     /// Log entries that followers got, as they are encoded, in bytes per step.
@@ -79,6 +80,10 @@ pub(super) async fn steps(
         per_second: steps / took,
         p50: ms("meson_step_overhead_seconds", 0.5)?,
         p99: ms("meson_step_overhead_seconds", 0.99)?,
+        mean: since
+            .mean("meson_step_overhead_seconds")
+            .unwrap_or_default()
+            * 1000.0,
         commit_p50: ms("meson_commit_seconds", 0.5)?,
         entries: raft(&since, "append") / steps,
         bytes: sent.max(0.0) / steps,

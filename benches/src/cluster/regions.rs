@@ -79,7 +79,7 @@ pub(super) async fn measure(table: &mut Table, plan: &Plan) -> anyhow::Result<()
             "the fourth of seven votes is 120 ms away",
         ),
     ];
-    let mut overheads: Vec<Vec<(f64, f64)>> = vec![Vec::new(); cases.len()];
+    let mut overheads: Vec<Vec<(f64, f64, f64)>> = vec![Vec::new(); cases.len()];
     let mut idles: Vec<Idle> = Vec::new();
     for round in 1..=plan.rounds {
         let rig = Rig::start(plan, &settings(), u64::from(round)).await?;
@@ -104,19 +104,21 @@ pub(super) async fn measure(table: &mut Table, plan: &Plan) -> anyhow::Result<()
                 "round {round}: {home} {reach:?}: {:.1} / {:.1} ms",
                 measured.p50, measured.p99
             );
-            overheads[n].push((measured.p50, measured.p99));
+            overheads[n].push((measured.mean, measured.p50, measured.p99));
         }
         rig.stop().await;
     }
     for ((home, reach, votes), values) in cases.iter().zip(overheads) {
-        let halves = median(values.iter().map(|it| it.0).collect());
-        let ends = median(values.iter().map(|it| it.1).collect());
+        let middle = |of: fn(&(f64, f64, f64)) -> f64| {
+            median(values.iter().map(of).collect()).unwrap_or_default()
+        };
         table.add(
-            format!("overhead per step, region {home}, replication {reach:?} ({votes}), p50 / p99"),
+            format!("overhead per step, region {home}, {reach:?} ({votes}), mean, p50, p99"),
             format!(
-                "{:.1} / {:.1} ms",
-                halves.unwrap_or_default(),
-                ends.unwrap_or_default()
+                "{:.1}, {:.1}, {:.1} ms",
+                middle(|it| it.0),
+                middle(|it| it.1),
+                middle(|it| it.2)
             ),
             "",
         );

@@ -9,7 +9,7 @@ use meson_chaos::cluster::{Cluster, Http, Reading};
 use meson_chaos::history::Recorder;
 use meson_chaos::settings::Settings;
 use meson_core::definition::Definition;
-use meson_protocol::api::SubmitRun;
+use meson_protocol::api::{ClusterView, Page, RunSummary, SubmitRun};
 use tokio::time::{Instant, sleep};
 
 use super::Plan;
@@ -100,7 +100,8 @@ impl Rig {
         loop {
             let since = self.read().await?.since(&before);
             let ended = since.sum("meson_runs_ended_total", "");
-            if ended >= runs as f64 {
+            // A coordinator that loses its lead while it ends a run does not count it.
+            if ended >= runs as f64 || self.none_runs().await {
                 return Ok(since);
             }
             if Instant::now() > deadline {
@@ -110,11 +111,21 @@ impl Rig {
         }
     }
 
+    async fn none_runs(&self) -> bool {
+        let Some(url) = self.urls.first() else {
+            return false;
+        };
+        let url = format!("{url}/v1/runs?state=running&limit=1");
+        let answer = self.http.get(&url).await;
+        let page = answer.and_then(|answer| answer.json::<Page<RunSummary>>());
+        page.is_some_and(|page| page.items.is_empty() && page.next.is_none())
+    }
+
     /// The round trip between two nodes, as they measure it.
     pub(super) async fn round_trip(&self, from: usize, to: u64) -> anyhow::Result<f64> {
         let url = self.urls.get(from).context("there is such a node")?;
         let answer = self.http.get(&format!("{url}/v1/cluster")).await;
-        let view: meson_protocol::api::ClusterView = answer
+        let view: ClusterView = answer
             .and_then(|answer| answer.json())
             .context("the cluster can be looked at")?;
         let node = view.nodes.into_iter().find(|node| node.id == to);

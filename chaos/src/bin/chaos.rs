@@ -13,6 +13,7 @@ use meson_chaos::{
     scenarios::{Outcome, Plan, Scenario, run},
     settings::Settings,
 };
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Starts a cluster of real processes, breaks it on purpose under load, and checks the promises.
 #[derive(Parser)]
@@ -57,6 +58,7 @@ async fn main() -> ExitCode {
         outcome = run_all(&args) => outcome,
         // What was started ends with the cluster's handle, which is dropped here.
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        () = terminated() => Err(anyhow::anyhow!("terminated")),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -65,6 +67,14 @@ async fn main() -> ExitCode {
             eprintln!("chaos: {error:#}");
             ExitCode::from(2)
         }
+    }
+}
+
+/// Resolves when somebody else wants this process to end.
+async fn terminated() {
+    match signal(SignalKind::terminate()) {
+        Ok(mut signals) => drop(signals.recv().await),
+        Err(_) => std::future::pending().await,
     }
 }
 

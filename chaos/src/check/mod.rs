@@ -7,6 +7,7 @@
 mod artifacts;
 mod completion;
 mod durable;
+mod elsewhere;
 mod flow;
 mod input;
 mod leadership;
@@ -47,11 +48,13 @@ pub enum Promise {
     MajorityOnly,
     /// When the fault is over, all works again.
     Recovery,
+    /// When a region is lost, what survives that goes on elsewhere.
+    Elsewhere,
 }
 
 impl Promise {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Durable,
         Self::OneCompletion,
         Self::OneLeader,
@@ -62,6 +65,7 @@ impl Promise {
         Self::BadInput,
         Self::MajorityOnly,
         Self::Recovery,
+        Self::Elsewhere,
     ];
 
     /// In words.
@@ -78,6 +82,7 @@ impl Promise {
             Self::BadInput => "bad input gets a clear error",
             Self::MajorityOnly => "a minority accepts nothing, answers nothing old",
             Self::Recovery => "all works again after the fault",
+            Self::Elsewhere => "without a region, the others go on",
         }
     }
 
@@ -108,6 +113,9 @@ impl Promise {
                 seen(|what| matches!(what, What::MinorityWrite { .. } | What::MinorityRead { .. }))
             }
             Self::Recovery => seen(|what| matches!(what, What::Recovered { .. })),
+            Self::Elsewhere => {
+                seen(|what| matches!(what, What::WentOn { .. })) + elsewhere::moved(history)
+            }
         }
     }
 
@@ -124,6 +132,7 @@ impl Promise {
             Self::BadInput => "requests",
             Self::MajorityOnly => "probes",
             Self::Recovery => "recoveries",
+            Self::Elsewhere => "runs and moves",
         }
     }
 }
@@ -187,6 +196,7 @@ pub fn check(history: &History) -> Vec<Violation> {
         input::check,
         majority::check,
         recovery::check,
+        elsewhere::check,
     ]
     .into_iter()
     .flat_map(|check| check(history).found)

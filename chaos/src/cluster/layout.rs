@@ -24,8 +24,8 @@ const LOG_SHOWN: usize = 3_000;
 pub struct Directory {
     /// The coordinators' APIs.
     pub nodes: BTreeMap<u64, String>,
-    /// The Mesos master.
-    pub master: String,
+    /// The Mesos masters.
+    pub masters: Vec<String>,
     /// The file that steps write their executions to.
     pub traces: PathBuf,
 }
@@ -34,18 +34,19 @@ pub struct Directory {
 pub(super) struct Addresses {
     http: BTreeMap<u64, u16>,
     mesh: BTreeMap<u64, u16>,
-    master: u16,
+    masters: Vec<u16>,
 }
 
 impl Addresses {
-    pub(super) fn choose(nodes: u64, seed: u64) -> Result<Self> {
+    pub(super) fn choose(settings: &Settings, seed: u64) -> Result<Self> {
+        let (nodes, pools) = (settings.nodes, settings.pools().len());
         let count = usize::try_from(nodes)?;
-        let mut ports = ports::free(2 * count + 1, seed)?.into_iter();
-        let master = ports.next().context("no port is free")?;
+        let mut ports = ports::free(2 * count + pools, seed)?.into_iter();
+        let masters = ports.by_ref().take(pools).collect();
         Ok(Self {
             http: (1..=nodes).zip(ports.by_ref().take(count)).collect(),
             mesh: (1..=nodes).zip(ports).collect(),
-            master,
+            masters,
         })
     }
 }
@@ -132,16 +133,18 @@ impl Layout {
         self.agents().join(agent.to_string())
     }
 
-    pub(super) fn master(&self) -> PathBuf {
-        self.folder.join("master")
+    /// The folder of a master, by its place among the pools.
+    pub(super) fn master(&self, pool: usize) -> PathBuf {
+        self.folder.join(format!("master/{pool}"))
     }
 
-    pub(super) fn master_port(&self) -> u16 {
-        self.addresses.master
+    pub(super) fn master_port(&self, pool: usize) -> u16 {
+        let port = self.addresses.masters.get(pool);
+        port.copied().unwrap_or_default()
     }
 
-    pub(super) fn master_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.addresses.master)
+    pub(super) fn master_url(&self, pool: usize) -> String {
+        format!("http://127.0.0.1:{}", self.master_port(pool))
     }
 
     pub(super) fn url(&self, node: u64) -> String {
@@ -161,7 +164,9 @@ impl Layout {
             nodes: (1..=self.settings.nodes)
                 .map(|node| (node, self.url(node)))
                 .collect(),
-            master: self.master_url(),
+            masters: (0..self.addresses.masters.len())
+                .map(|pool| self.master_url(pool))
+                .collect(),
             traces: self.folder.join("traces"),
         }
     }
@@ -209,11 +214,20 @@ impl Layout {
             .name;
         write!(
             toml,
-            "\n[store]\nurl = {store:?}\n\n[[pool]]\nname = \"default\"\nmasters = [{:?}]\nrole = \"*\"\n\
-             user = {user:?}\nexecutor = {{ command = {}, cpus = 0.1, mem = 64 }}\npacking = \"spread\"\n",
-            self.master_url(),
-            text(&self.program("meson-executor")?),
+            "\n[store]\nurl = {store:?}\n\n[spill]\nafter_ms = {}\n",
+            settings.spill_ms
         )?;
+        let executor = text(&self.program("meson-executor")?);
+        for (index, region) in settings.pools().iter().enumerate() {
+            let name = if index == 0 { "default" } else { region };
+            write!(
+                toml,
+                "\n[[pool]]\nname = {name:?}\nregion = {region:?}\nmasters = [{:?}]\nrole = \"*\"\n\
+                 user = {user:?}\nexecutor = {{ command = {executor}, cpus = 0.1, mem = 64 }}\n\
+                 packing = \"spread\"\n",
+                self.master_url(index),
+            )?;
+        }
         Ok(toml)
     }
 
@@ -268,7 +282,7 @@ mod tests {
     async fn second(settings: &Settings) -> (toml::Table, Network) {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("meson-executor"), "").unwrap();
-        let addresses = Addresses::choose(settings.nodes, 1).unwrap();
+        let addresses = Addresses::choose(settings, 1).unwrap();
         let layout = Layout::new(folder.path(), folder.path(), addresses, settings).unwrap();
         let network = Network::open(&layout.mesh(), 1).await.unwrap();
         let text = layout.config_text(2, &network).unwrap();
@@ -294,6 +308,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn each_region_with_agents_may_have_its_pool() {
+        let (read, _) = second(&Settings {
+            regions: ["eu", "us", "ap"].map(str::to_owned).to_vec(),
+            agents: 3,
+            pool_per_region: true,
+            ..Settings::default()
+        })
+        .await;
+        let pools = read["pool"].as_array().unwrap();
+        let names: Vec<_> = pools.iter().map(|pool| pool["name"].as_str()).collect();
+        assert_eq!(names, [Some("default"), Some("us"), Some("ap")]);
+        assert_eq!(pools[2]["region"].as_str(), Some("ap"));
+        assert_ne!(pools[0]["masters"], pools[1]["masters"]);
+    }
+
+    #[tokio::test]
     async fn a_configuration_is_toml_and_dials_the_proxy() {
         let (read, network) = second(&Settings::default()).await;
         assert_eq!(read["node"]["shards"].as_integer(), Some(4));
@@ -310,8 +340,8 @@ mod tests {
     #[test]
     fn a_missing_program_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let addresses = Addresses::choose(1, 1).unwrap();
         let settings = Settings::default();
+        let addresses = Addresses::choose(&settings, 1).unwrap();
         let layout = Layout::new(folder.path(), folder.path(), addresses, &settings).unwrap();
         let error = layout.program("mesond").unwrap_err().to_string();
         assert!(error.contains("mesond is missing"), "{error}");

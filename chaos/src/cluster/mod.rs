@@ -71,7 +71,8 @@ pub struct Cluster {
     network: Network,
     nodes: BTreeMap<u64, Process>,
     agents: BTreeMap<u64, Process>,
-    master: Option<Process>,
+    /// By their places among the pools.
+    masters: BTreeMap<usize, Process>,
     disk: Option<SmallDisk>,
 }
 
@@ -88,7 +89,7 @@ impl Cluster {
         small_disk: Option<u64>,
         recorder: &Recorder,
     ) -> Result<Self> {
-        let addresses = Addresses::choose(settings.nodes, seed)?;
+        let addresses = Addresses::choose(settings, seed)?;
         let layout = Layout::new(bin, folder, addresses, settings)?;
         let network = Network::open(&layout.mesh(), seed).await?;
         for from in 1..=settings.nodes {
@@ -112,7 +113,7 @@ impl Cluster {
             network,
             nodes: BTreeMap::new(),
             agents: BTreeMap::new(),
-            master: None,
+            masters: BTreeMap::new(),
             disk: None,
         };
         if let Some(node) = small_disk {
@@ -122,8 +123,10 @@ impl Cluster {
         for node in 1..=settings.nodes {
             cluster.layout.write_config(node, &cluster.network)?;
         }
-        cluster.start_master()?;
-        cluster.wait_for_master().await?;
+        for pool in 0..settings.pools().len() {
+            cluster.start_master(pool)?;
+            cluster.wait_for_master(pool).await?;
+        }
         for agent in 1..=settings.agents {
             cluster.start_agent(agent)?;
         }
@@ -294,7 +297,8 @@ impl Cluster {
         let region = self.settings.region(agent);
         let mut command = Command::new(self.layout.program("minimesos")?);
         command
-            .args(["agent", "--master", &self.layout.master_url()])
+            .args(["agent", "--master"])
+            .arg(self.layout.master_url(self.settings.pool_of(agent)))
             .arg("--work-dir")
             .arg(self.layout.agent(agent))
             .args(["--hostname", &format!("agent-{agent}")])
@@ -329,44 +333,50 @@ impl Cluster {
         left::kill_one(pid, &self.layout.agents());
     }
 
-    /// Starts the Mesos master.
+    /// Starts a Mesos master, by its place among the pools.
     ///
     /// # Errors
     /// The program cannot be started.
-    pub fn start_master(&mut self) -> Result<()> {
+    pub fn start_master(&mut self, pool: usize) -> Result<()> {
         let mut command = Command::new(self.layout.program("minimesos")?);
         command
-            .args(["master", "--port", &self.layout.master_port().to_string()])
+            .args(["master", "--port"])
+            .arg(self.layout.master_port(pool).to_string())
             .arg("--work_dir")
-            .arg(self.layout.master())
+            .arg(self.layout.master(pool))
             .args(["--agent_ping_timeout=1secs", "--max_agent_ping_timeouts=3"])
             .args(["--allocation_interval=200ms"])
             .args(["--agent_reregister_timeout=10secs"])
             .env("RUST_LOG", "info")
             .env("NO_COLOR", "1");
-        self.master = Some(Process::spawn(command, &self.layout.log("master"))?);
+        let process = Process::spawn(command, &self.layout.log(&format!("master-{pool}")))?;
+        self.masters.insert(pool, process);
         Ok(())
     }
 
-    /// SIGKILL for the Mesos master.
+    /// SIGKILL for a Mesos master.
     ///
     /// # Errors
     /// The signal cannot be sent.
-    pub async fn kill_master(&mut self) -> Result<()> {
-        match self.master.take() {
+    pub async fn kill_master(&mut self, pool: usize) -> Result<()> {
+        match self.masters.remove(&pool) {
             Some(process) => process.kill().await,
             None => Ok(()),
         }
     }
 
-    async fn wait_for_master(&self) -> Result<()> {
-        let url = format!("{}/health", self.layout.master_url());
+    /// Waits until a Mesos master serves.
+    ///
+    /// # Errors
+    /// It does not in time; the error has the end of its log.
+    pub async fn wait_for_master(&self, pool: usize) -> Result<()> {
+        let url = format!("{}/health", self.layout.master_url(pool));
         let deadline = Instant::now() + READY;
         while self.http.get(&url).await.is_none_or(|it| it.status != 200) {
             if Instant::now() > deadline {
                 bail!(
                     "the Mesos master does not get ready:\n{}",
-                    self.layout.end_of_log("master")
+                    self.layout.end_of_log(&format!("master-{pool}"))
                 );
             }
             sleep(LOOK).await;
@@ -446,7 +456,8 @@ impl Cluster {
         end_all(nodes.into_values(), Signal::SIGTERM).await;
         let agents = std::mem::take(&mut self.agents);
         end_all(agents.into_values(), Signal::SIGUSR1).await;
-        end_all(self.master.take().into_iter(), Signal::SIGTERM).await;
+        let masters = std::mem::take(&mut self.masters);
+        end_all(masters.into_values(), Signal::SIGTERM).await;
         left::kill(self.layout.folder(), "").await;
     }
 
@@ -477,7 +488,7 @@ impl Drop for Cluster {
         // Each process is killed as its handle is dropped; what they started has to be found.
         self.nodes.clear();
         self.agents.clear();
-        self.master = None;
+        self.masters.clear();
         left::kill_now(self.layout.folder(), "");
     }
 }

@@ -67,7 +67,14 @@ impl Reading {
         found
             .filter(|(series, _)| series.contains(label))
             .map(|(_, value)| value)
-            .sum()
+            .fold(0.0, |sum, value| sum + value)
+    }
+
+    /// The mean of a histogram's values.
+    #[must_use]
+    pub fn mean(&self, name: &str) -> Option<f64> {
+        let count = self.at(&format!("{name}_count"));
+        (count > 0.0).then(|| self.at(&format!("{name}_sum")) / count)
     }
 
     /// The `share`-quantile of a histogram; within its bucket, values are taken to be spread evenly.
@@ -130,5 +137,7 @@ mod tests {
         assert_eq!(reading.quantile("x", 0.25), Some(1.0));
         assert_eq!(reading.quantile("x", 0.99), Some(2.0));
         assert_eq!(reading.quantile("y", 0.5), None);
+        let mean = Reading::of("x_sum 9\nx_count 2\n").mean("x");
+        assert_eq!((mean, reading.mean("x")), (Some(4.5), None));
     }
 }

@@ -162,6 +162,21 @@ pub enum What {
         /// How long it took since the healing, in milliseconds.
         after_ms: u64,
     },
+    /// While a region was lost, a run that survives that was begun elsewhere, and ended.
+    WentOn {
+        /// How long it took, in milliseconds.
+        after_ms: u64,
+    },
+    /// It did not.
+    StoodStill {
+        /// What did not end.
+        text: String,
+    },
+    /// Something was measured.
+    Measured {
+        /// What, and how much.
+        text: String,
+    },
     /// No run goes on any more, or the time for that is over.
     Over,
     /// It does not, although enough time was given.

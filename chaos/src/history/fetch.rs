@@ -189,15 +189,25 @@ impl Asker<'_> {
         replicas
     }
 
-    /// Tasks that the Mesos master believes to be alive.
+    /// Tasks that the Mesos masters believe to be alive.
     async fn tasks(&self) -> Result<Vec<TaskAtEnd>> {
-        let url = format!("{}/state", self.directory.master);
+        let mut tasks = Vec::new();
+        for master in &self.directory.masters {
+            tasks.extend(self.tasks_of(master).await?);
+        }
+        Ok(tasks)
+    }
+
+    async fn tasks_of(&self, master: &str) -> Result<Vec<TaskAtEnd>> {
+        let url = format!("{master}/state");
         let answer = self
             .http
             .get(&url)
             .await
-            .context("the Mesos master does not answer")?;
-        let state: Value = answer.json().context("the Mesos master makes no sense")?;
+            .with_context(|| format!("the Mesos master {master} does not answer"))?;
+        let state: Value = answer
+            .json()
+            .with_context(|| format!("the Mesos master {master} makes no sense"))?;
         let frameworks = state["frameworks"].as_array().into_iter().flatten();
         Ok(frameworks
             .flat_map(|framework| framework["tasks"].as_array().into_iter().flatten())

@@ -83,10 +83,16 @@ impl Recorder {
     fn say(&self, at: Millis, what: &What) {
         let seconds = (at - self.epoch) as f64 / 1000.0;
         match what {
-            What::Fault { text, .. } | What::Healed { text } => {
+            What::Fault { text, .. } | What::Healed { text } | What::Measured { text } => {
                 println!("  {seconds:8.2} s  {text}");
             }
             What::NotRecovered { text } => println!("  {seconds:8.2} s  NOT RECOVERED: {text}"),
+            What::StoodStill { text } => println!("  {seconds:8.2} s  STOOD STILL: {text}"),
+            What::WentOn { after_ms } => {
+                println!(
+                    "  {seconds:8.2} s  a run that is at home there ended elsewhere after {after_ms} ms"
+                );
+            }
             What::Down {
                 node,
                 by_itself: true,

@@ -13,4 +13,5 @@ pub(crate) use self::{
     probe::{BadInput, minority},
     stream::{Load, LoadPlan},
     submit::Submitter,
+    workload::{SWEEP, at_home},
 };

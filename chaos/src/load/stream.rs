@@ -94,7 +94,8 @@ async fn submit_all(
         }
         number += 1;
         let workflow = &chosen[random.random_range(0..chosen.len())];
-        let run = format!("{workflow}-{:x}x{number}", plan.seed);
+        let number_text = format!("{:x}x{number}", plan.seed);
+        let run = submitter.workload.run_id(workflow, &number_text);
         locked(&open).insert(run.clone());
         let mut order = nodes.clone();
         order.shuffle(&mut random);

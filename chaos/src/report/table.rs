@@ -61,8 +61,21 @@ pub fn table(outcomes: &[Outcome]) -> String {
         still.add_row(row("to the next step that is launched", &launches));
         text.push_str(&format!("{still}\n"));
     }
+    for (outcome, measured) in measured(outcomes) {
+        text.push_str(&format!("{}: {measured}\n\n", outcome.scenario.name()));
+    }
     text.push_str(&verdict(outcomes));
     text
+}
+
+fn measured(outcomes: &[Outcome]) -> impl Iterator<Item = (&Outcome, &str)> {
+    outcomes.iter().flat_map(|outcome| {
+        let entries = outcome.history.entries.iter();
+        entries.filter_map(move |entry| match &entry.what {
+            What::Measured { text } => Some((outcome, text.as_str())),
+            _ => None,
+        })
+    })
 }
 
 fn verdict(outcomes: &[Outcome]) -> String {

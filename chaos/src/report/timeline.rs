@@ -279,10 +279,15 @@ fn write_log(page: &mut String, history: &History) -> std::fmt::Result {
     page.push_str("<h2>Faults</h2><table>");
     for entry in &history.entries {
         let text = match &entry.what {
-            What::Fault { text, .. } | What::Healed { text } | What::NotRecovered { text } => {
-                text.clone()
-            }
+            What::Fault { text, .. }
+            | What::Healed { text }
+            | What::Measured { text }
+            | What::NotRecovered { text } => text.clone(),
             What::Recovered { after_ms } => format!("all works again after {after_ms} ms"),
+            What::WentOn { after_ms } => {
+                format!("a run that is at home there ended elsewhere after {after_ms} ms")
+            }
+            What::StoodStill { text } => text.clone(),
             What::Down {
                 node,
                 by_itself: true,

@@ -1,15 +1,19 @@
 //! What can be done to a cluster, each with what it proves.
 //!
 //! `run` starts a cluster under load, breaks it round after round, and judges what happened; `stage` is
-//! what a round has at hand; `processes`, `networks` and `resources` are the rounds themselves.
+//! what a round has at hand; `processes`, `networks`, `resources` and `regions` are the rounds themselves.
 
+mod absence;
 mod networks;
 mod processes;
+mod regions;
 mod resources;
 mod run;
 mod stage;
 
-use crate::settings::{Distance, Settings, Timing};
+use meson_core::definition::Replication;
+
+use crate::settings::{Distance, Group, Settings, Snapshots, Timing};
 
 pub use self::run::{Outcome, Plan, run};
 
@@ -35,13 +39,15 @@ pub enum Scenario {
     ExecutorKill,
     MasterRestart,
     DiskFull,
+    LongAbsence,
+    PurgedAbsence,
     Mixed,
     Regions,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::LeaderKill,
         Self::RandomKill,
         Self::KillAll,
@@ -57,6 +63,8 @@ impl Scenario {
         Self::ExecutorKill,
         Self::MasterRestart,
         Self::DiskFull,
+        Self::LongAbsence,
+        Self::PurgedAbsence,
         Self::Mixed,
         Self::Regions,
     ];
@@ -89,6 +97,8 @@ impl Scenario {
             Self::ExecutorKill => "executor-kill",
             Self::MasterRestart => "master-restart",
             Self::DiskFull => "disk-full",
+            Self::LongAbsence => "long-absence",
+            Self::PurgedAbsence => "purged-absence",
             Self::Mixed => "mixed",
             Self::Regions => "regions",
         }
@@ -143,11 +153,18 @@ impl Scenario {
             Self::DiskFull => {
                 "a coordinator's disk is full: it stops rather than forget, and goes on when there is space"
             }
+            Self::LongAbsence => {
+                "SIGKILL for a follower, which is started again when it has missed 100,000 events: it catches up while the others go on"
+            }
+            Self::PurgedAbsence => {
+                "the same, with logs that are shortened all the time: it is sent snapshots"
+            }
             Self::Mixed => {
                 "any of these, one after the other: no fault leaves something behind that the next one trips over"
             }
             Self::Regions => {
-                "three regions, 40 and 120 ms apart; one of them is lost and comes back: the others go on"
+                "three regions with a Mesos each, 40 and 120 ms apart; one is cut off, killed, or loses its Mesos: \
+                 its global runs go on elsewhere, steps with several regions run in another one, the rest waits"
             }
         }
     }
@@ -179,12 +196,24 @@ impl Scenario {
                 distance("us", "ap", 120),
             ];
             settings.agents = settings.agents.max(3);
+            settings.pool_per_region = true;
+            settings.spill_ms = 2_000;
+            if settings.groups.is_empty() {
+                settings.groups = groups(&settings.regions);
+            }
             settings.timing = Timing {
                 heartbeat_ms: 200,
                 election_min_ms: 800,
                 election_max_ms: 1_600,
             };
             settings.fault_ms = settings.fault_ms.max(5_000);
+            settings.end_ms = settings.end_ms.max(120_000);
+        }
+        if self == Self::PurgedAbsence && settings.snapshots.is_none() {
+            settings.snapshots = Some(Snapshots {
+                every_entries: 20,
+                keep_entries: 5,
+            });
         }
         settings
     }
@@ -195,7 +224,7 @@ impl Scenario {
         match self {
             Self::Partitions => Some(Self::NETWORK.to_vec()),
             // A node's small disk and its own clock have to be there from the start, and regions lie
-            // apart from the start.
+            // apart from the start. Long absences take long.
             Self::Mixed => Some(
                 Self::ALL
                     .into_iter()
@@ -206,6 +235,8 @@ impl Scenario {
                                 | Self::Partitions
                                 | Self::Mixed
                                 | Self::DiskFull
+                                | Self::LongAbsence
+                                | Self::PurgedAbsence
                                 | Self::Regions
                         )
                     })
@@ -220,7 +251,8 @@ impl Scenario {
     pub fn impossible(self, settings: &Settings) -> Option<String> {
         let mesh =
             matches!(self, Self::Partitions | Self::Regions) || Self::NETWORK.contains(&self);
-        if mesh && settings.nodes < 3 {
+        let followers = matches!(self, Self::LongAbsence | Self::PurgedAbsence);
+        if (mesh || followers) && settings.nodes < 3 {
             return Some("it needs 3 coordinators or more".to_owned());
         }
         if self == Self::ClockJump && crate::cluster::clock_library().is_none() {
@@ -237,6 +269,22 @@ impl Scenario {
         }
         None
     }
+}
+
+/// Shards of all, and for each region some that live there and some that are only led there.
+fn groups(regions: &[String]) -> Vec<Group> {
+    let group = |home: &str, replication| Group {
+        home: home.to_owned(),
+        replication,
+        shards: 1,
+        witnesses: Vec::new(),
+    };
+    let mut groups = vec![group("", Replication::Global)];
+    for region in regions {
+        groups.push(group(region, Replication::Regional));
+        groups.push(group(region, Replication::Global));
+    }
+    groups
 }
 
 #[cfg(test)]
@@ -264,6 +312,7 @@ mod tests {
         };
         let settings = Scenario::Regions.settings(own);
         assert_eq!(settings.regions, ["a", "b"]);
+        assert!(settings.groups.is_empty() && !settings.pool_per_region);
         assert_eq!(
             Scenario::Regions
                 .settings(Settings::default())

@@ -36,7 +36,7 @@ async fn cut_off(stage: &mut Stage, nodes: &[u64]) -> Result<()> {
     heal(stage)
 }
 
-fn heal(stage: &mut Stage) -> Result<()> {
+pub(super) fn heal(stage: &mut Stage) -> Result<()> {
     stage.cluster.network().heal();
     stage.healed("the network is whole again");
     Ok(())
@@ -110,32 +110,4 @@ pub(super) async fn lossy(stage: &mut Stage) -> Result<()> {
     stage.hold().await?;
     stage.hold().await?;
     heal(stage)
-}
-
-/// A region is lost.
-pub(super) async fn regions(stage: &mut Stage) -> Result<()> {
-    let node = stage.any_node();
-    let region = stage.settings.region(node).to_owned();
-    let lost: Vec<u64> = stage
-        .others(&[])
-        .into_iter()
-        .filter(|node| stage.settings.region(*node) == region)
-        .collect();
-    if stage.round % 2 == 1 {
-        return cut_off(stage, &lost).await;
-    }
-    stage.fault(
-        FaultKind::Kill,
-        &lost,
-        format!("region {region} is lost: SIGKILL for nodes {lost:?}"),
-    );
-    for node in &lost {
-        stage.cluster.kill_node(*node).await?;
-    }
-    stage.hold().await?;
-    for node in &lost {
-        stage.cluster.start_node(*node)?;
-    }
-    stage.healed(format!("region {region} is back"));
-    Ok(())
 }

@@ -52,10 +52,12 @@ pub(super) async fn executor_kill(stage: &mut Stage) -> Result<()> {
 
 /// The Mesos master is killed.
 pub(super) async fn master_restart(stage: &mut Stage) -> Result<()> {
+    let pools = stage.settings.pools().len();
+    let pool = stage.random.random_range(0..pools);
     stage.fault(FaultKind::Master, &[], "SIGKILL for the Mesos master");
-    stage.cluster.kill_master().await?;
+    stage.cluster.kill_master(pool).await?;
     stage.a_while(stage.settings.fault_ms).await?;
-    stage.cluster.start_master()?;
+    stage.cluster.start_master(pool)?;
     stage.healed("the Mesos master is started again");
     Ok(())
 }

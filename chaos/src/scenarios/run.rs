@@ -11,8 +11,10 @@ use tokio::time::Instant;
 
 use super::{
     Scenario,
-    networks::{flapping, isolate_leader, lossy, one_way, partition_halves, regions},
+    absence::long_absence,
+    networks::{flapping, isolate_leader, lossy, one_way, partition_halves},
     processes::{clock_jump, kill_all, leader_kill, pause, random_kill},
+    regions::regions,
     resources::{SMALL_DISK, agent_kill, disk_full, executor_kill, master_restart},
     stage::Stage,
 };
@@ -71,7 +73,11 @@ pub async fn run(plan: &Plan) -> Result<Outcome> {
     std::fs::create_dir_all(&plan.folder)
         .with_context(|| format!("make {}", plan.folder.display()))?;
     let recorder = Recorder::create(&plan.folder.join("history.jsonl"), plan.loud)?;
-    let workload = Workload::compile()?.choose(&settings.load.workflows)?;
+    let pools = settings.pools();
+    let regions = pools.iter().filter(|region| !region.is_empty());
+    let workload = Workload::compile()?
+        .of_regions(&regions.cloned().collect::<Vec<_>>())?
+        .choose(&settings.load.workflows)?;
     let disk = (plan.scenario == Scenario::DiskFull).then_some(SMALL_DISK);
     let cluster = Cluster::start(
         &plan.bin,
@@ -84,6 +90,7 @@ pub async fn run(plan: &Plan) -> Result<Outcome> {
     .await?;
     let http = Http::new()?;
     let directory = cluster.directory();
+    let workload = workload.placed(&http, &directory).await?;
     let watching = history::watch(&http, &directory, &recorder);
     let submitter = Submitter {
         http: http.clone(),
@@ -158,6 +165,7 @@ async fn one_round(scenario: Scenario, stage: &mut Stage) -> Result<()> {
         Scenario::ExecutorKill => executor_kill(stage).await,
         Scenario::MasterRestart => master_restart(stage).await,
         Scenario::DiskFull => disk_full(stage).await,
+        Scenario::LongAbsence | Scenario::PurgedAbsence => long_absence(stage).await,
         Scenario::Regions => regions(stage).await,
         Scenario::Partitions | Scenario::Mixed => {
             let mut possible = scenario.parts().unwrap_or_default();

@@ -13,7 +13,12 @@ async fn one_round(scenario: Scenario, seed: u64) -> Outcome {
     rounds(scenario, 1, seed, Settings::default()).await
 }
 
-async fn rounds(scenario: Scenario, rounds: u32, seed: u64, settings: Settings) -> Outcome {
+pub(crate) async fn rounds(
+    scenario: Scenario,
+    rounds: u32,
+    seed: u64,
+    settings: Settings,
+) -> Outcome {
     let _alone = alone();
     let folder = tempfile::tempdir().expect("a folder");
     let bin = Path::new(env!("CARGO_BIN_EXE_chaos"))
@@ -62,7 +67,7 @@ fn processes_below(folder: &Path) -> Vec<String> {
         .collect()
 }
 
-fn seen(outcome: &Outcome, promise: Promise) -> usize {
+pub(crate) fn seen(outcome: &Outcome, promise: Promise) -> usize {
     promise.evidence(&outcome.history)
 }
 

@@ -1,7 +1,8 @@
 //! The harnesses, in numbers small enough for every test run: crashes of one node here, clusters in
-//! `cluster`, what operators do to a cluster in `upkeep`.
+//! `cluster`, what operators do to a cluster in `upkeep`, clusters that span regions in `regions`.
 
 mod cluster;
+mod regions;
 mod upkeep;
 
 use meson_chaos::crash::{Plan, PowerLoss, run};

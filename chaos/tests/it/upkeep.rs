@@ -21,10 +21,10 @@ const SOON: Duration = Duration::from_secs(60);
 const LATER: Duration = Duration::from_secs(240);
 
 /// A cluster of three, and a command line that knows all of them.
-struct Three {
-    cluster: Cluster,
-    urls: String,
-    folder: tempfile::TempDir,
+pub(crate) struct Three {
+    pub(crate) cluster: Cluster,
+    pub(crate) urls: String,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 fn bin() -> PathBuf {
@@ -34,12 +34,16 @@ fn bin() -> PathBuf {
 
 impl Three {
     async fn start() -> Self {
+        Self::start_with(&Settings::default()).await
+    }
+
+    pub(crate) async fn start_with(settings: &Settings) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let recorder = Recorder::create(&folder.path().join("history"), false).expect("a history");
         let cluster = Cluster::start(
             &bin(),
             &folder.path().join("cluster"),
-            &Settings::default(),
+            settings,
             5,
             None,
             &recorder,
@@ -55,19 +59,19 @@ impl Three {
         }
     }
 
-    fn workflow(&self, text: &str) -> String {
+    pub(crate) fn workflow(&self, text: &str) -> String {
         let path = self.folder.path().join("workflow.star");
         std::fs::write(&path, text).expect("a file");
         path.display().to_string()
     }
 
-    async fn submit(&self, file: &str) -> String {
+    pub(crate) async fn submit(&self, file: &str) -> String {
         let output = mesonctl(&self.urls, &["run", file]).await;
         assert!(output.status.success(), "{}", text(&output));
         text(&output).lines().next().unwrap_or_default().to_owned()
     }
 
-    async fn ended(&self, run: &str) -> Value {
+    pub(crate) async fn ended(&self, run: &str) -> Value {
         let ended = async {
             loop {
                 let status = json(&self.urls, &["status", run]).await;
@@ -88,7 +92,7 @@ async fn mesonctl(urls: &str, arguments: &[&str]) -> Output {
     command.output().await.expect("mesonctl is built")
 }
 
-async fn json(urls: &str, arguments: &[&str]) -> Value {
+pub(crate) async fn json(urls: &str, arguments: &[&str]) -> Value {
     let mut all = arguments.to_vec();
     all.push("--json");
     let output = mesonctl(urls, &all).await;

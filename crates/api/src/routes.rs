@@ -17,6 +17,10 @@ pub(crate) fn configure(app: &mut ServiceConfig) {
                     ("POST", web::post().to(runs::submit)),
                 ],
             ))
+            .service(resource(
+                "/workflows/{workflow}/profile",
+                [("GET", web::get().to(runs::profile))],
+            ))
             .service(resource("/run-id", [("GET", web::get().to(runs::draw_id))]))
             .service(resource(
                 "/runs/{run}",

@@ -88,6 +88,10 @@ pub(crate) async fn retry(
     Ok(HttpResponse::Ok().json(serde_json::json!({})))
 }
 
+pub(crate) async fn profile(state: Data<ApiOptions>, workflow: Path<String>) -> Answer {
+    Ok(HttpResponse::Ok().json(state.engine.profile(&workflow).await?))
+}
+
 #[derive(Deserialize)]
 pub(crate) struct EventsQuery {
     #[serde(default)]

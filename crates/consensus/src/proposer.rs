@@ -1,15 +1,23 @@
 //! Group commit: what queues up while one entry is under way becomes the next entry.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, sleep},
+};
 
 use crate::{
     errors::ProposeError,
     ids::{LogIndex, NodeId, Term},
     options::Limits,
-    raft::{Command, Commands, Outcome, ShardRaft, WriteError},
+    raft::{Command, Commands, Outcome, ShardRaft, WriteError, Written},
     shard::Committed,
 };
+
+/// Before a leader that had no majority is asked again whether it has one.
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// A command on its way to the log.
 pub(crate) struct Proposal {
@@ -22,6 +30,8 @@ pub(crate) struct Proposal {
 pub(crate) struct Proposer {
     pub(crate) raft: ShardRaft,
     pub(crate) limits: Limits,
+    /// How long a leader that has lost sight of its majority is given to find it again.
+    pub(crate) patience: Duration,
     pub(crate) queue: mpsc::Receiver<Proposal>,
     pub(crate) closing: watch::Receiver<bool>,
 }
@@ -90,7 +100,7 @@ impl Proposer {
         if commands.is_empty() {
             return;
         }
-        match crate::raft::write(&self.raft, Commands(commands)).await {
+        match self.write(Commands(commands)).await {
             Ok(written) => {
                 let log_index = LogIndex::new(written.index);
                 let current = Term::new(written.term);
@@ -114,13 +124,28 @@ impl Proposer {
         }
     }
 
+    /// A busy machine is enough for a leader to lose sight of its majority. Whoever proposes would
+    /// have to start over for nothing: it is still the same term.
+    async fn write(&self, commands: Commands) -> Result<Written, WriteError> {
+        let until = Instant::now() + self.patience;
+        loop {
+            match crate::raft::write(&self.raft, commands.clone()).await {
+                Err(WriteError::NoQuorum) if Instant::now() < until && !*self.closing.borrow() => {
+                    sleep(AGAIN).await;
+                }
+                written => return written,
+            }
+        }
+    }
+
     fn explain(&self, error: WriteError) -> ProposeError {
         match error {
-            // openraft gives the same answer to an entry that it never took and to one that it had
-            // appended before it was deposed; only the latter may survive, so assume it.
+            // What was appended before this node was deposed may survive; it is not worth telling
+            // apart from what was never taken.
             WriteError::LeadershipLost { leader } => ProposeError::Interrupted {
                 leader: leader.map(NodeId::new),
             },
+            WriteError::NoQuorum => ProposeError::NotLeader { leader: None },
             WriteError::Stopped => ProposeError::Closed,
             WriteError::Failed { reason } => {
                 if *self.closing.borrow() {

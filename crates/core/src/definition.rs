@@ -13,6 +13,7 @@ use crate::expression::{Expression, Template};
 use crate::ids::NodeId;
 use crate::matching::Spread;
 use crate::resources::Resources;
+use crate::sizing::Auto;
 use crate::units::Duration;
 
 /// Version of this format; a coordinator refuses a definition that is newer than its own.
@@ -197,6 +198,9 @@ pub struct Step {
     /// What it needs.
     #[serde(default)]
     pub resources: Resources,
+    /// It may ask for something else, by what it turns out to need.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto: Option<Auto>,
     /// Must hold for the agent (CEL over `attributes`, `region`, `zone`, `hostname`).
     #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
     pub require: Option<Expression>,

@@ -10,7 +10,7 @@
 //! * [`params`]: what a caller gives to a workflow.
 //! * [`run`]: the state machine of a run, `decide` and `apply`.
 //! * [`resources`], [`matching`]: what steps ask for, what is offered, who gets what
-//!   and, for everybody else, why not.
+//!   and, for everybody else, why not. [`sizing`]: what they used, and should have asked for.
 //! * [`ids`], [`units`]: the types that keep ids, times and sizes apart. [`json`]: values in messages.
 
 pub mod definition;
@@ -21,5 +21,6 @@ pub mod matching;
 pub mod params;
 pub mod resources;
 pub mod run;
+pub mod sizing;
 pub mod units;
 pub mod validate;

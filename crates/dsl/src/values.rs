@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use allocative::Allocative;
 use meson_core::definition::Produces;
+use meson_core::resources::Resources;
+use meson_core::sizing::Auto;
 use starlark::any::ProvidesStaticType;
 use starlark::codemap::FileSpan;
 use starlark::eval::Evaluator;
@@ -49,6 +51,10 @@ value! {
     ArtifactValue(Produces)
 }
 value! {
+    /// What `auto(…)` returns.
+    AutoValue((Resources, Auto))
+}
+value! {
     /// What `>>`, `|` and the verbs return.
     FlowValue(Arc<Flow>)
 }
@@ -82,6 +88,13 @@ impl Display for ParamValue {
 impl Display for ArtifactValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "<artifact {}>", self.0.name)
+    }
+}
+
+impl Display for AutoValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (resources, auto) = &self.0;
+        write!(f, "<resources from {} to {}>", resources.mem, auto.max_mem)
     }
 }
 
@@ -211,6 +224,9 @@ impl<'v> StarlarkValue<'v> for ParamValue {
 
 #[starlark_value(type = "artifact")]
 impl<'v> StarlarkValue<'v> for ArtifactValue {}
+
+#[starlark_value(type = "resources")]
+impl<'v> StarlarkValue<'v> for AutoValue {}
 
 #[starlark_value(type = "workflow")]
 impl<'v> StarlarkValue<'v> for WorkflowValue {}

@@ -12,6 +12,7 @@ use meson_consensus::{Member, NodeId};
 use meson_core::definition::Definition;
 use meson_core::ids::{IterPath, RunId, TaskId};
 use meson_core::run::{Input, RunHeader, RunState};
+use meson_core::sizing::Profile;
 use meson_core::units::Timestamp;
 use meson_protocol::api::{RunDetail, RunEvent, RunSummary};
 use serde::{Deserialize, Serialize};
@@ -72,6 +73,8 @@ pub(crate) enum ShardCall {
     Waiting { pool: String, task: TaskId },
     /// Register an artifact.
     PutArtifact(Box<ArtifactEntry>),
+    /// What the steps of a workflow used.
+    Profiles { workflow: String },
     /// Look up an artifact.
     Artifact { name: String, id: String },
     /// Artifacts in order of name and id.
@@ -136,6 +139,7 @@ pub(crate) enum ShardReply {
     Definition(#[serde(with = "meson_core::json")] Arc<Definition>),
     IsWanted(bool),
     Waiting(Option<Waiting>),
+    Profiles(Vec<(String, Profile)>),
     Artifact(Option<Box<ArtifactEntry>>),
     Artifacts(Vec<ArtifactEntry>),
     Bundle(Option<Bytes>),
@@ -182,6 +186,7 @@ impl ShardCall {
             Self::IsWanted { .. } => "ask whether an attempt is wanted",
             Self::Waiting { .. } => "ask the broker why an attempt waits",
             Self::PutArtifact(_) => "register an artifact",
+            Self::Profiles { .. } => "read what steps used",
             Self::Artifact { .. } => "look up an artifact",
             Self::Artifacts { .. } => "list artifacts",
             Self::PutBundlePiece { .. } => "store a bundle",

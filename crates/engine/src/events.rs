@@ -195,6 +195,27 @@ fn describe(event: &Event) -> (&'static str, Option<Attempt>, String) {
             );
             ("late_update", Some(*attempt), text)
         }
+        Event::AttemptSized { attempt, asked, .. } => (
+            "attempt_sized",
+            Some(*attempt),
+            format!(
+                "attempt {} asks for {} of memory and {} cpus: {}",
+                attempt.0,
+                asked.mem,
+                asked.cpus.0 as f64 / 1000.0,
+                asked.why
+            ),
+        ),
+        Event::AttemptMeasured { attempt, usage, .. } => {
+            let text = format!(
+                "attempt {} used {}m of memory at most and {}s of processor time in {}s",
+                attempt.0,
+                usage.peak_rss_bytes.div_ceil(1 << 20),
+                usage.cpu_ms as f64 / 1000.0,
+                usage.wall_ms as f64 / 1000.0
+            );
+            ("attempt_measured", Some(*attempt), text)
+        }
         Event::TodoSet { .. } => ("todo_set", None, "more to do".to_owned()),
         Event::TodoDone { .. } => ("todo_done", None, "that is done".to_owned()),
         Event::CancelRequested { reason, .. } if reason.is_empty() => (
@@ -238,7 +259,7 @@ fn payer(failure: &Failure) -> &'static str {
         FailureClass::Step => "its own fault",
         FailureClass::Platform => "the platform's fault",
         FailureClass::Timeout => "out of time",
-        FailureClass::OutOfMemory => "out of memory",
+        FailureClass::OutOfMemory => "out of memory, the platform pays",
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) struct StepNow {
 pub(crate) struct Queued {
     pub(crate) pool: String,
     pub(crate) task: TaskId,
+    /// What it asks for and why, where that is not what its step states.
+    pub(crate) asked: Option<String>,
 }
 
 /// The pool where an attempt is.
@@ -106,6 +108,10 @@ pub(crate) fn step_now(
         path: instance.path.clone(),
         attempt: record.attempt,
     };
+    let asked = asked(&record);
+    if let Some(asked) = asked.as_ref().filter(|_| !waits) {
+        text.push_str(&format!("; {asked}"));
+    }
     Ok(StepNow {
         step: step.name.clone(),
         state: record.state,
@@ -113,6 +119,7 @@ pub(crate) fn step_now(
         queued: pool.filter(|_| waits).map(|pool| Queued {
             pool: pool.name,
             task,
+            asked,
         }),
     })
 }
@@ -124,6 +131,18 @@ fn interesting(records: &dyn Records, node: NodeId) -> Option<IterPath> {
     let first = |family| records.scan(&below(family), None, 1).into_iter().next();
     let (key, _) = first(Family::Live).or_else(|| first(Family::Instance))?;
     Some(key.instance()?.path.clone())
+}
+
+/// What a live attempt asks for, where that is not what its step states.
+fn asked(record: &StepRecord) -> Option<String> {
+    let asked = record.asked.as_deref()?;
+    let cpus = asked.cpus.0 as f64 / 1000.0;
+    (!record.state.is_ended()).then(|| {
+        format!(
+            "it asks for {} of memory and {cpus} cpus: {}",
+            asked.mem, asked.why
+        )
+    })
 }
 
 /// A sentence about a step that was entered.
@@ -162,7 +181,7 @@ fn entered(record: &StepRecord, kind: &StepKind, produces: bool) -> String {
         },
         StepState::Unreachable => match record.timer {
             Some(at) => format!(
-                "{host} is out of sight; if it does not come back, another attempt begins at {}",
+                "{host} is out of sight; it may come back, and is given up at {}",
                 at.to_rfc3339()
             ),
             None => format!("{host} is out of sight; it may come back"),

@@ -10,9 +10,13 @@
 //! the next term start; whatever a late one of them proposes is fenced off by its term. When too
 //! many of them crash, that supervisor gives up and the guardian with it; the guardian's next
 //! incarnation begins by giving up leadership, so that another coordinator takes the shard.
+//!
+//! A leader may be unable to commit for a moment and lead on in the same term: it had lost sight of a
+//! majority, and found it again. A run's actor goes when its proposal comes to nothing, so the guardian
+//! then looks through the index of active runs once more.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -35,6 +39,8 @@ use crate::workflow::{self, WorkflowActor, WorkflowSeed};
 const LOAD_PAGE: usize = 256;
 /// When there was no room for a run's actor, it is tried again after this.
 const DEFERRED_RETRY: Duration = Duration::from_millis(500);
+/// When a proposal came to nothing, the active runs are looked through after this.
+const RELOAD_AFTER: Duration = Duration::from_millis(250);
 /// Stopping all actors of a term may take so long.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// A step-down that is not noticed for so long is not waited for.
@@ -44,6 +50,30 @@ const STEP_DOWN_WITHIN: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Option<ChildRef<WorkflowActor>>")]
 pub(crate) struct Wake(pub(crate) RunId);
+
+/// Something of this term could not be committed: active runs may be without their actor.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Reload(pub(crate) Term);
+
+/// Runs whose actors went because their proposal came to nothing.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Left(Arc<Mutex<BTreeSet<String>>>);
+
+impl Left {
+    /// The run's actor is about to go.
+    pub(crate) fn add(&self, run: &RunId) {
+        self.lock().insert(run.as_str().to_owned());
+    }
+
+    fn take(&self, run: &str) -> bool {
+        self.lock().remove(run)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// The term whose actors run here, if they do.
 #[derive(Debug, Clone, Copy, Message)]
@@ -70,6 +100,9 @@ struct Team {
     starting: Arc<Semaphore>,
     /// Runs for whose actors there was no room.
     deferred: VecDeque<RunId>,
+    left: Left,
+    /// The index of active runs will be looked through.
+    reloading: bool,
 }
 
 /// Starts the guardian of a shard, and its supervisor, on the thread that `spawner` stands for.
@@ -158,14 +191,23 @@ impl Guardian {
     fn lead(&mut self, term: Term, ctx: &mut Context<Self>) {
         info!(shard = %self.shard.id(), %term, "this node leads the shard: its actors start");
         let metrics = self.node.metrics().clone();
+        let left = Left::default();
+        let (gone, guardian) = (left.clone(), ctx.address().downgrade());
         let options = SupervisorOptions::new(format!("shard-{}-term-{term}", self.shard.id()))
             .intensity(self.node.timing().intensity)
             .shutdown_within(STOP_WITHIN)
-            .observer(move |event| {
-                if let Event::Crashed { key, failure, .. } = event {
+            .observer(move |event| match event {
+                Event::Crashed { key, failure, .. } => {
                     warn!(actor = %key, %failure, "an actor crashed");
                     metrics.crashes.inc();
                 }
+                // Only now is there room for another actor of the same run.
+                Event::Ended { key, .. } if gone.take(key.as_str()) => {
+                    if let Some(guardian) = guardian.upgrade() {
+                        guardian.do_send(Reload(term));
+                    }
+                }
+                _ => {}
             });
         let supervisor = self.scope.supervisor(options);
         self.team = Some(Team {
@@ -173,6 +215,8 @@ impl Guardian {
             starting: Arc::new(Semaphore::new(self.node.limits().starting_runs)),
             supervisor,
             deferred: VecDeque::new(),
+            left,
+            reloading: false,
         });
         self.start_brokers(term);
         self.load(term, None, ctx);
@@ -245,6 +289,7 @@ impl Guardian {
             term: team.term,
             run: run.clone(),
             starting: Arc::clone(&team.starting),
+            left: team.left.clone(),
         };
         match team.supervisor.start_child(workflow::child(seed)) {
             Ok(child) => Some(child),
@@ -277,6 +322,27 @@ impl Handler<Wake> for Guardian {
 
     fn handle(&mut self, Wake(run): Wake, ctx: &mut Self::Context) -> Self::Result {
         self.wake(&run, ctx)
+    }
+}
+
+impl Handler<Reload> for Guardian {
+    type Result = ();
+
+    fn handle(&mut self, Reload(term): Reload, ctx: &mut Self::Context) {
+        let Some(team) = self.team.as_mut().filter(|team| team.term == term) else {
+            return;
+        };
+        if std::mem::replace(&mut team.reloading, true) {
+            return;
+        }
+        ctx.run_later(RELOAD_AFTER, move |guardian, ctx| {
+            let team = guardian.team.as_mut().filter(|team| team.term == term);
+            if let Some(team) = team {
+                team.reloading = false;
+                info!(shard = %guardian.shard.id(), %term, "this node leads on: active runs get their actors again");
+                guardian.load(term, None, ctx);
+            }
+        });
     }
 }
 

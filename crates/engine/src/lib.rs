@@ -15,6 +15,7 @@
 //! * [`layout`]: which shard a thing lives in.
 //! * [`machine`]: the replicated state machine of a shard, its keys and how they are read.
 //! * `guardian`, `workflow`, `step`, [`broker`]: the actors. [`pool`]: how brokers are found.
+//! * [`slurm`]: Slurm in the place of Mesos.
 //! * `calls`, `router`, `local`: the seam between the facade and the shards' leaders.
 //! * [`peers`]: other coordinators. `cluster`: who is up, and who should lead.
 //! * `counted`: what others count, among the metrics.
@@ -42,6 +43,7 @@ pub mod pool;
 pub mod progress;
 mod reach;
 mod router;
+pub mod slurm;
 mod step;
 pub mod views;
 mod wanted;

@@ -18,7 +18,7 @@ use crate::broker::messages::{Explain, Waiting};
 use crate::calls::{RunFilter, RunPage, ShardCall, ShardReply};
 use crate::error::{EngineError, similar};
 use crate::events::show;
-use crate::guardian::Wake;
+use crate::guardian::{Reload, Wake};
 use crate::machine::{self, Command, Reader, Response};
 use crate::node::Node;
 use crate::views;
@@ -108,6 +108,9 @@ pub(crate) async fn serve(
             )
             .await
         }
+        ShardCall::Profiles { workflow } => Ok(ShardReply::Profiles(
+            read(shard).await?.profiles(&workflow)?,
+        )),
         ShardCall::Artifact { name, id } => Ok(ShardReply::Artifact(
             read(shard).await?.artifact(&name, &id)?.map(Box::new),
         )),
@@ -216,7 +219,15 @@ async fn create(
 ) -> Result<ShardReply, EngineError> {
     let run = header.id.clone();
     let command = Command::CreateRun { header, definition };
-    match machine::propose(shard, term, &command).await? {
+    let created = machine::propose(shard, term, &command).await;
+    if created.is_err()
+        && let Some(guardian) = node.guardian(shard.id())
+    {
+        // It may be durable all the same, and this node may lead on. Where the guardian has no
+        // room for this, it is because others have told it.
+        let _ = guardian.try_send(Reload(term));
+    }
+    match created? {
         Response::Done => {
             node.metrics().runs_submitted.inc();
             // The run is durable. If its actor cannot be started now, the shard's next leader
@@ -224,7 +235,11 @@ async fn create(
             wake(node, shard, &run).await;
             Ok(ShardReply::Done)
         }
-        Response::Exists => Ok(ShardReply::Done),
+        Response::Exists => {
+            // Whoever created it may have been told that it cannot be known.
+            wake(node, shard, &run).await;
+            Ok(ShardReply::Done)
+        }
         Response::Conflict => Err(EngineError::RunExists { run }),
         other => Err(other.unexpected("create the run")),
     }

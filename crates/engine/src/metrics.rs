@@ -43,6 +43,8 @@ pub struct Metrics {
     pub active_steps: Gauge<i64, AtomicI64>,
     /// Attempts that wait for a place.
     pub waiting_steps: Gauge<i64, AtomicI64>,
+    /// Attempts that left a pool that was out of reach for another region's.
+    pub attempts_spilled: Counter,
     /// Actors restarted after a panic.
     pub restarts: Family<ActorLabel, Counter>,
     /// Actors that crashed, whatever was done about it.
@@ -70,6 +72,7 @@ impl Metrics {
             active_runs: Gauge::default(),
             active_steps: Gauge::default(),
             waiting_steps: Gauge::default(),
+            attempts_spilled: Counter::default(),
             restarts: Family::default(),
             crashes: Counter::default(),
             runs_submitted: Counter::default(),
@@ -117,6 +120,11 @@ impl Metrics {
             "waiting_steps",
             "Attempts without a place yet",
             m.waiting_steps.clone(),
+        );
+        registry.register(
+            "attempts_spilled",
+            "Attempts that went to another region because a pool was out of reach",
+            m.attempts_spilled.clone(),
         );
         registry.register("actor_restarts", "Actors restarted", m.restarts.clone());
         registry.register("actor_crashes", "Actors that crashed", m.crashes.clone());

@@ -230,6 +230,35 @@ pub trait BrokerFactory: Send + Sync + 'static {
     ) -> Result<(), meson_actors::BoxError>;
 }
 
+/// Several kinds of resource managers beside each other.
+#[derive(Clone, Default)]
+pub struct BrokerFactories(pub Vec<Arc<dyn BrokerFactory>>);
+
+impl BrokerFactory for BrokerFactories {
+    fn pools(&self) -> Vec<String> {
+        self.0.iter().flat_map(|factory| factory.pools()).collect()
+    }
+
+    fn region(&self, pool: &str) -> Option<String> {
+        self.0.iter().find_map(|factory| factory.region(pool))
+    }
+
+    fn start(
+        &self,
+        supervisor: &Supervisor,
+        context: BrokerContext,
+    ) -> Result<(), meson_actors::BoxError> {
+        let factory = self
+            .0
+            .iter()
+            .find(|factory| factory.pools().contains(&context.pool));
+        match factory {
+            Some(factory) => factory.start(supervisor, context),
+            None => Err(format!("pool {:?} is not configured here", context.pool).into()),
+        }
+    }
+}
+
 /// What a broker gets from the engine.
 #[derive(Clone)]
 pub struct BrokerContext {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use meson_core::ids::TaskId;
+use meson_core::sizing::Usage;
 use serde::Serialize;
 
 /// What is known of a live attempt beyond its state.
@@ -25,6 +26,9 @@ pub struct Progress {
     /// The host that it runs on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    /// What it used so far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
 }
 
 /// Progress by attempt. Cheap to clone.

@@ -11,7 +11,7 @@ use crate::guardian::{PanicGuardian, Wake};
 use crate::layout::Place;
 use crate::scripted::{Cluster, Fate};
 use crate::step::{PanicStep, StepActor};
-use crate::workflow::{Children, PanicWorkflow, WorkflowActor};
+use crate::workflow::{Children, LoseProposal, PanicWorkflow, WorkflowActor};
 use crate::world::{World, until};
 
 async fn actor_of(world: &World, run: &RunId) -> Option<ChildRef<WorkflowActor>> {
@@ -105,6 +105,31 @@ async fn a_runs_actor_that_panics_is_rebuilt_from_the_store() {
     assert_eq!(world.ended(&run).await.state, "succeeded");
     cluster.assert_launched_once_each();
     assert_eq!(cluster.tasks().launches.len(), 3);
+    world.close().await;
+}
+
+#[actix::test]
+async fn runs_whose_actors_went_get_them_again_although_the_same_term_goes_on() {
+    let (dir, cluster) = (tempfile::tempdir().unwrap(), gated());
+    let world = World::open_with(dir.path(), &cluster, 1, |_| {}).await;
+    let shard = world.node.shards()[0].clone();
+    let term = shard.led_here().await.unwrap();
+    let mut runs = Vec::new();
+    for id in ["w-1", "w-2"] {
+        let flow = for_each(2, None, task("a"));
+        runs.push(world.submit(id, &workflow("w", flow)).await);
+    }
+    for run in &runs {
+        running(&world, run, 2).await;
+        let actor = actor_of(&world, run).await.unwrap();
+        actor.try_send(LoseProposal).unwrap();
+    }
+    // Nobody asks for the runs: looking at a summary wakes no actor.
+    for run in &runs {
+        assert_eq!(world.ended(run).await.state, "succeeded");
+    }
+    cluster.assert_launched_once_each();
+    assert_eq!(shard.led_here().await.unwrap(), term);
     world.close().await;
 }
 

@@ -68,6 +68,7 @@ fn live_attempt(
         message,
         url,
         host,
+        usage,
     } = node.progress().get(&task).unwrap_or_default();
     let Attempt(attempt) = record.attempt;
     let place = record.place.as_deref();
@@ -87,6 +88,7 @@ fn live_attempt(
         url: place.and_then(|place| place.url.clone()).or(url),
         percent,
         message,
+        usage,
     })
 }
 

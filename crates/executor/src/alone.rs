@@ -157,6 +157,8 @@ impl Alone {
         match news {
             News::Started(started) => self.decide(Input::Started { task, started }).await,
             News::Ended(ending) => self.decide(Input::Ended { task, ending }).await,
+            // The file holds one message, and progress says more; the end tells what was used.
+            News::Usage(_) => Ok(()),
             News::Progress(progress) => {
                 self.sequence += 1;
                 let Ok(task) = task.value.parse() else {

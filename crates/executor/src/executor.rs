@@ -291,6 +291,18 @@ impl Executor {
                     url,
                 });
             }
+            News::Usage(usage) => {
+                let (Some(worker), Ok(task)) = (self.workers.get_mut(task), task.parse()) else {
+                    return;
+                };
+                worker.sequence += 1;
+                let sequence = worker.sequence;
+                self.message(&ExecutorMessage::Usage {
+                    task,
+                    sequence,
+                    usage,
+                });
+            }
             News::Ended(ending) => {
                 self.workers.remove(task);
                 if self.workers.is_empty() {

@@ -32,6 +32,11 @@ impl TaskFailure {
         Self::new(FailureClass::Platform, message, true)
     }
 
+    /// It wanted more memory than it was given.
+    pub fn memory(message: impl Into<String>) -> Self {
+        Self::new(FailureClass::OutOfMemory, message, true)
+    }
+
     /// It took too long.
     pub fn timeout(message: impl Into<String>) -> Self {
         Self::new(FailureClass::Timeout, message, false)

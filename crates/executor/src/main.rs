@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use meson_executor::alone::Attempt;
 use meson_executor::executor::{self, End};
+use meson_executor::process::fence::Memory;
 use meson_executor::process::guard;
 use meson_executor::process::nursery::Nursery;
 use meson_executor::settings::Settings;
@@ -163,6 +164,7 @@ async fn serve(settings: Settings) -> anyhow::Result<End> {
 fn context(settings: Settings) -> anyhow::Result<Context> {
     Ok(Context {
         nursery: Nursery::default(),
+        memory: Memory::find(settings.memory, &settings.instance),
         http: coordinators::client()?,
         storage: Storage::open(&settings.cache)?,
         flushes: TaskTracker::new(),

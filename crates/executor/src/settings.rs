@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use meson_mesos::client::executor::{EnvironmentError, ExecutorEnvironment};
 
+use crate::process::fence::Keeping;
+
 /// Where the executor is and how it is to behave.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -19,10 +21,13 @@ pub struct Settings {
     pub cache: PathBuf,
     /// A log file longer than this is rotated, once (`MESON_EXECUTOR_LOG_BYTES`).
     pub log_file_bytes: u64,
+    /// Whether steps are kept within the memory that they asked for (`MESON_EXECUTOR_MEMORY`).
+    pub memory: Keeping,
     /// This incarnation of the executor: its containers carry it as a label.
     pub instance: String,
 }
 
+const MEMORY: &str = "MESON_EXECUTOR_MEMORY";
 /// Default of [`Settings::idle`].
 pub const DEFAULT_IDLE: Duration = Duration::from_secs(60);
 /// Default of [`Settings::log_file_bytes`].
@@ -41,6 +46,16 @@ pub enum SettingsError {
         "reading an executor's environment: MESOS_SANDBOX is not set; an executor is started by a Mesos agent"
     )]
     NoSandbox,
+    /// Another one.
+    #[error(
+        "reading an executor's environment: {name}={value:?} is unknown; write `enforce`, `watch` or `measure`, or leave it out"
+    )]
+    Unknown {
+        /// Its name.
+        name: &'static str,
+        /// Its value.
+        value: String,
+    },
     /// One of our own variables.
     #[error("reading an executor's environment: {name}={value:?} is no whole number")]
     NotANumber {
@@ -78,6 +93,13 @@ impl Settings {
             log_file_bytes: number("MESON_EXECUTOR_LOG_BYTES")?
                 .unwrap_or(DEFAULT_LOG_FILE_BYTES)
                 .max(MIN_LOG_FILE_BYTES),
+            memory: match get(MEMORY) {
+                None => Keeping::default(),
+                Some(value) => value.parse().map_err(|()| SettingsError::Unknown {
+                    name: MEMORY,
+                    value,
+                })?,
+            },
             sandbox,
             instance,
         })
@@ -144,6 +166,7 @@ mod tests {
         assert_eq!(settings.cache, PathBuf::from("/s/cache"));
         assert_eq!(settings.log_file_bytes, DEFAULT_LOG_FILE_BYTES);
         assert_eq!(settings.agent_id(), "");
+        assert_eq!(settings.memory, Keeping::AsTheContainer);
     }
 
     #[test]
@@ -162,6 +185,8 @@ mod tests {
     #[test]
     fn a_missing_or_unreadable_variable_is_named() {
         assert_eq!(read(&[]).unwrap_err(), SettingsError::NoSandbox);
+        let odd = read(&[("MESOS_SANDBOX", "/s"), ("MESON_EXECUTOR_MEMORY", "maybe")]);
+        assert!(odd.unwrap_err().to_string().contains("maybe"));
         let bad = read(&[
             ("MESOS_SANDBOX", "/s"),
             ("MESON_EXECUTOR_IDLE_SECS", "soon"),

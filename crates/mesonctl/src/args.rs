@@ -104,6 +104,11 @@ pub(crate) enum Command {
         #[arg(long)]
         iteration: Option<String>,
     },
+    /// Show what the steps of a workflow asked for and used in recent runs, and what they should ask for.
+    Profile {
+        /// The workflow's name.
+        workflow: String,
+    },
     /// End a run; what runs is killed.
     Cancel {
         /// The run.

@@ -65,6 +65,18 @@ impl Client {
         decode(response).await
     }
 
+    /// `GET` of what is good to know and not needed: nothing if no coordinator answers it soon.
+    pub(crate) async fn get_soon<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        patience: Duration,
+    ) -> Option<T> {
+        let index = self.current.load(Ordering::Relaxed) % self.urls.len().max(1);
+        let url = format!("{}{path}", self.urls.get(index)?);
+        let asked = self.http.get(url).timeout(patience).send();
+        asked.await.ok()?.error_for_status().ok()?.json().await.ok()
+    }
+
     /// `POST` of a JSON body. Every such call of ours may be repeated safely.
     pub(crate) async fn post<T: DeserializeOwned>(
         &self,

@@ -1,7 +1,8 @@
 //! The command line: a client of the HTTP API.
 //!
 //! * [`args`]: what people type. * [`workflow`]: compiles, draws and submits.
-//! * [`watch`]: follows a run. * [`show`]: prints runs, steps, artifacts, the cluster.
+//! * [`watch`]: follows a run. * [`show`]: prints runs, steps, artifacts, the cluster;
+//!   [`usage`]: what steps used.
 //! * [`logs`], [`artifacts`]: what steps leave behind.
 //! * [`cluster`]: its nodes and shards. * [`certs`]: certificates of coordinators.
 //! * [`client`]: speaks to coordinators. * [`failure`]: exit codes.
@@ -14,6 +15,7 @@ mod cluster;
 mod failure;
 mod logs;
 mod show;
+mod usage;
 mod watch;
 mod workflow;
 
@@ -50,7 +52,11 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     let client = || Client::new(&cli.url, Duration::from_secs(cli.timeout));
     let json = cli.json;
     match cli.command {
-        Command::Check { file, params } => workflow::check(&file, &params.params, json),
+        Command::Check { file, params } => {
+            // A cluster is asked for the past of the workflow, and is not needed.
+            let past = Client::new(&cli.url, usage::PATIENCE)?;
+            workflow::check(&past, &file, &params.params, json).await
+        }
         Command::Run {
             file,
             params,
@@ -111,6 +117,10 @@ async fn run(cli: Cli) -> Result<(), Failure> {
                 .collect();
             let explanation: Explanation = client()?.get(&path, &query).await?;
             show::print(json, &explanation, show::explanation)
+        }
+        Command::Profile { workflow } => {
+            let profile = usage::profile(&client()?, &workflow).await?;
+            show::print(json, &profile, usage::table)
         }
         Command::Cancel { run, reason } => {
             let path = format!("{}/cancel", run_path(&run)?);

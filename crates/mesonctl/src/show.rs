@@ -14,6 +14,7 @@ use meson_protocol::api::{
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::usage;
 
 /// Prints `value` as JSON, or as `text` makes it.
 pub(crate) fn print<T: Serialize + ?Sized>(
@@ -67,7 +68,7 @@ fn color(state: &str) -> Color {
     }
 }
 
-fn table(header: &[&str]) -> Table {
+pub(crate) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table
         .load_style(NOTHING)
@@ -126,7 +127,15 @@ pub(crate) fn run(detail: &RunDetail) -> String {
     if let Some(error) = &run.error {
         text.push_str(&format!("  {error}\n"));
     }
-    let mut table = table(&["STEP", "KIND", "STATE", "ITERATIONS", "ATTEMPTS", ""]);
+    let mut table = table(&[
+        "STEP",
+        "KIND",
+        "STATE",
+        "ITERATIONS",
+        "ATTEMPTS",
+        "USED",
+        "",
+    ]);
     for step in &run.steps {
         let iterations = step
             .iterations
@@ -149,6 +158,7 @@ pub(crate) fn run(detail: &RunDetail) -> String {
             state_cell(&step.state),
             Cell::new(iterations),
             Cell::new(attempts),
+            Cell::new(usage::of_step(step)),
             Cell::new(word),
         ]);
     }
@@ -166,6 +176,7 @@ pub(crate) fn run(detail: &RunDetail) -> String {
                 .filter(|pool| *pool != "default")
                 .map(|pool| format!("in pool {pool}")),
             live.percent.map(|percent| format!("{percent}%")),
+            live.usage.as_ref().map(usage::of_attempt),
             Some(live.message.clone()).filter(|message| !message.is_empty()),
             live.url.clone(),
         ]

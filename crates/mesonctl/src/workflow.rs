@@ -5,14 +5,14 @@ use std::io::IsTerminal;
 use std::path::Path;
 
 use meson_artifacts::bundle::{self, Packing};
-use meson_core::definition::Replication;
-use meson_dsl::{Compiled, DrawOptions, Options, Warning, compile_path};
+use meson_core::definition::{Replication, Step, StepKind};
+use meson_dsl::{Compiled, DrawOptions, History, Options, Warning, compile_path};
 use meson_protocol::api::{RunAccepted, SubmitRun};
 use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::{show, watch};
+use crate::{show, usage, watch};
 
 /// Columns of text when there is no terminal to ask.
 const WIDTH: usize = 100;
@@ -32,9 +32,32 @@ fn values(params: &[(String, String)]) -> BTreeMap<String, Value> {
         .collect()
 }
 
-fn compile(file: &Path, params: Option<BTreeMap<String, Value>>) -> Result<Compiled, Failure> {
+/// Compiles the file; once more with what earlier runs used, where a step states nothing.
+async fn compile(
+    client: &Client,
+    file: &Path,
+    params: Option<BTreeMap<String, Value>>,
+) -> Result<Compiled, Failure> {
+    let compiled = compile_with(file, params.clone(), History::default())?;
+    let states = |step: &Step| step.resources.stated || step.kind == StepKind::Noop;
+    if compiled.definition.steps().all(|(_, step)| states(step)) {
+        return Ok(compiled);
+    }
+    let peak_mem = usage::peaks(client, &compiled.definition.name).await;
+    if peak_mem.is_empty() {
+        return Ok(compiled);
+    }
+    compile_with(file, params, History { peak_mem })
+}
+
+fn compile_with(
+    file: &Path,
+    params: Option<BTreeMap<String, Value>>,
+    history: History,
+) -> Result<Compiled, Failure> {
     let options = Options {
         params,
+        history,
         ..Options::default()
     };
     let color = std::io::stderr().is_terminal();
@@ -50,9 +73,14 @@ fn warn(warnings: &[Warning]) {
 }
 
 /// `mesonctl check`.
-pub(crate) fn check(file: &Path, params: &[(String, String)], json: bool) -> Result<(), Failure> {
+pub(crate) async fn check(
+    client: &Client,
+    file: &Path,
+    params: &[(String, String)],
+    json: bool,
+) -> Result<(), Failure> {
     let given = (!params.is_empty()).then(|| values(params));
-    let compiled = compile(file, given)?;
+    let compiled = compile(client, file, given).await?;
     if json {
         let warnings: Vec<String> = compiled.warnings.iter().map(ToString::to_string).collect();
         let files: Vec<String> = compiled
@@ -84,7 +112,7 @@ pub(crate) async fn submit(
     how: Submission,
 ) -> Result<(), Failure> {
     let params = values(params);
-    let compiled = compile(file, Some(params.clone()))?;
+    let compiled = compile(client, file, Some(params.clone())).await?;
     warn(&compiled.warnings);
     let bundle = upload(client, file, &compiled).await?;
     // Drawn before, so that sending the request again after a lost answer starts nothing twice.

@@ -24,6 +24,9 @@ pub(crate) struct Options {
     /// Its name for people.
     #[arg(long)]
     hostname: String,
+    /// Whether it limits the memory of containers.
+    #[arg(long)]
+    limit_memory: bool,
 }
 
 /// Runs until told to end.
@@ -34,6 +37,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     agent.resources = parse_resources(&options.resources)?;
     agent.attributes = parse_attributes(&options.attributes)?;
     agent.hostname = Some(options.hostname);
+    agent.limit_memory = options.limit_memory;
     minimesos::agent::run(agent).await?;
     Ok(())
 }

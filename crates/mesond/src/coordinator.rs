@@ -11,19 +11,15 @@ use anyhow::Context;
 use meson_api::{Api, ApiOptions};
 use meson_artifacts::{BlobStore, LogStore, StoreConfig};
 use meson_consensus::{ClusterId, ConsensusNode, NodeId, Options};
-use meson_core::matching;
-use meson_core::resources::{MilliCpus, Resources};
-use meson_core::units::Bytes;
 use meson_engine::Engine;
-use meson_engine::broker::{ExecutorTemplate, MesosBrokers, MesosPool, Settings};
 use meson_engine::machine::ShardMachine;
 use meson_engine::options::EngineOptions;
-use meson_mesos::types::{CommandInfo, Uri};
 use meson_protocol::task::StoreLocation;
 use meson_protocol::token::ClusterSecret;
 
 use crate::cluster::{Place, impostor};
-use crate::config::{Config, CredentialFile, Packing, Pool, TlsFiles};
+use crate::config::Config;
+use crate::pools;
 use crate::system;
 
 /// Leadership is handed over within this time before a coordinator ends.
@@ -99,14 +95,9 @@ impl Coordinator {
         options.coordinators = advertise;
         options.store = location;
         options.region.clone_from(&config.node.region);
+        options.timing.spill = config.spill.after();
         options.http_addr = own_url;
-        options.brokers = Some(Arc::new(MesosBrokers::new(
-            config
-                .pools
-                .iter()
-                .map(pool)
-                .collect::<anyhow::Result<_>>()?,
-        )));
+        options.brokers = Some(Arc::new(pools::brokers(&config).await?));
 
         let layout = config.layout().map_err(anyhow::Error::msg)?;
         options.layout = Some(layout.clone());
@@ -220,52 +211,5 @@ fn secret(path: &Path) -> anyhow::Result<ClusterSecret> {
             path.display(),
             ClusterSecret::MIN_BYTES
         )
-    })
-}
-
-fn pool(pool: &Pool) -> anyhow::Result<MesosPool> {
-    let wrong = || format!("pool {:?} cannot be used", pool.name);
-    let executor = &pool.executor;
-    let command = CommandInfo {
-        shell: Some(false),
-        value: Some(executor.command.clone()),
-        arguments: vec![executor.command.clone()],
-        uris: executor
-            .uri
-            .iter()
-            .map(|uri| Uri {
-                value: uri.clone(),
-                executable: Some(true),
-                cache: Some(true),
-                ..Uri::default()
-            })
-            .collect(),
-        ..CommandInfo::default()
-    };
-    let resources = Resources {
-        // Non-negative and finite: the configuration was checked.
-        cpus: MilliCpus((executor.cpus * 1000.0).round() as u64),
-        mem: Bytes::from_mib(executor.mem),
-        ..Resources::ZERO
-    };
-    let mut settings = Settings::new(&pool.role, ExecutorTemplate { command, resources });
-    settings.policy.keep_gpus = pool.keep_gpus;
-    settings.policy.packing = match pool.packing {
-        Packing::Pack => matching::Packing::Pack,
-        Packing::Spread => matching::Packing::Spread,
-    };
-    let credential = pool.credential.as_ref().map(CredentialFile::read);
-    let tls = pool.tls.as_ref().map(TlsFiles::read);
-    Ok(MesosPool {
-        name: pool.name.clone(),
-        region: pool.region.clone(),
-        masters: pool.masters.0.clone(),
-        encoding: pool.encoding.into(),
-        credential: credential.transpose().with_context(wrong)?,
-        tls: tls.transpose().with_context(wrong)?,
-        user: pool.user.clone(),
-        webui_url: None,
-        settings,
-        seed: system::seed(),
     })
 }

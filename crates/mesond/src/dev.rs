@@ -19,7 +19,8 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
 use crate::config::{
-    Config, Executor, Http, MasterNames, Node, Packing, Pool, PoolEncoding, Snapshots, Store,
+    AnyPool, Config, Executor, Http, Keeping, MasterNames, Node, Packing, Pool, PoolEncoding,
+    Snapshots, Spill, Store,
 };
 use crate::coordinator::Coordinator;
 use crate::system;
@@ -39,6 +40,19 @@ pub(crate) struct Options {
     /// What each agent has, like `cpus:4;mem:8192`; this machine's share otherwise.
     #[arg(long, value_name = "RESOURCES")]
     resources: Option<String>,
+    /// End steps that use more memory than they asked for, as a cluster with limits does: by the
+    /// executor (`steps`), or by the agent, which ends the executor and all that it runs (`agents`).
+    #[arg(long, value_name = "BY", num_args = 0..=1, require_equals = true, default_missing_value = "steps")]
+    enforce_memory: Option<Enforce>,
+}
+
+/// Who sees to it that steps use no more memory than they asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Enforce {
+    /// The executor.
+    Steps,
+    /// The agent.
+    Agents,
 }
 
 /// Time for agents to end their executors.
@@ -140,6 +154,9 @@ fn agent_command(options: &Options, data: &Path, master: &MasterHandle, number: 
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .process_group(0);
+    if options.enforce_memory == Some(Enforce::Agents) {
+        command.arg("--limit-memory");
+    }
     command
 }
 
@@ -232,7 +249,7 @@ fn config(options: &Options, data: &Path, master: &MasterHandle) -> anyhow::Resu
             url: format!("file://{}", data.join("store").display()),
             options: [].into(),
         },
-        pools: vec![Pool {
+        pools: vec![AnyPool::Mesos(Pool {
             name: "default".to_owned(),
             region: String::new(),
             masters: MasterNames(vec![master.url()]),
@@ -246,10 +263,16 @@ fn config(options: &Options, data: &Path, master: &MasterHandle) -> anyhow::Resu
                 uri: None,
                 cpus: 0.1,
                 mem: 64,
+                // A laptop may itself be a container with a limit: that one is not about steps.
+                memory: Some(match options.enforce_memory {
+                    Some(Enforce::Steps) => Keeping::Enforce,
+                    Some(Enforce::Agents) | None => Keeping::Measure,
+                }),
             },
             keep_gpus: false,
             packing: Packing::Spread,
-        }],
+        })],
+        spill: Spill::default(),
     })
 }
 

@@ -1,7 +1,7 @@
 //! A Meson coordinator.
 //!
 //! * [`config`]: the configuration file. * [`cluster`]: other coordinators.
-//! * [`coordinator`]: wires a node together.
+//! * [`coordinator`]: wires a node together; [`pools`]: the brokers of its pools.
 //! * [`dev`]: a coordinator with an embedded Mesos, for laptops; [`agent`]: its agents, as child
 //!   processes of the same binary.
 //! * [`system`]: the clock, the threads and the seed that everything else is given.
@@ -11,6 +11,7 @@ mod cluster;
 mod config;
 mod coordinator;
 mod dev;
+mod pools;
 mod system;
 
 use std::io::IsTerminal;

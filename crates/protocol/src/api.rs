@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use meson_core::definition::{Definition, Replication};
 use meson_core::ids::RunId;
 use meson_core::run::view::RunView;
+use meson_core::sizing::Usage;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -155,6 +156,9 @@ pub struct LiveAttempt {
     /// What it is doing.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
+    /// What it used so far, as its executor last said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
 }
 
 /// An item of `GET /v1/runs/{id}/events`.
@@ -177,6 +181,60 @@ pub struct RunEvent {
     pub attempt: Option<u32>,
     /// One sentence that says what happened.
     pub text: String,
+}
+
+/// `GET /v1/workflows/{name}/profile`: requested against used, over the recent attempts of each step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkflowProfile {
+    /// The workflow's name.
+    pub workflow: String,
+    /// Steps of which an attempt was measured, by name.
+    pub steps: Vec<StepProfile>,
+}
+
+/// What a step asked for and used.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepProfile {
+    /// Its name.
+    pub step: String,
+    /// Recent attempts that succeeded: what follows is about them.
+    pub attempts: u64,
+    /// Recent attempts that ended for want of memory.
+    pub out_of_memory: u64,
+    /// RFC 3339: when the newest attempt ended.
+    pub last_at: String,
+    /// What the newest attempt asked for.
+    pub requested: Amounts,
+    /// Peak memory.
+    pub memory_bytes: Quantiles,
+    /// Average cores, in thousandths.
+    pub cpu_millis: Quantiles,
+    /// Time.
+    pub duration_ms: Quantiles,
+    /// What the step should state; none while too little is known.
+    pub suggested: Option<Amounts>,
+    /// Why, or what is missing.
+    pub why: String,
+}
+
+/// Resources.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Amounts {
+    /// Cores.
+    pub cpus: f64,
+    /// Memory.
+    pub mem_bytes: u64,
+}
+
+/// A distribution; quantiles are off by three percent at most.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quantiles {
+    /// In the middle.
+    pub p50: u64,
+    /// Not above it: 95 of a hundred.
+    pub p95: u64,
+    /// The largest.
+    pub max: u64,
 }
 
 /// A page of a list; `next` is what to ask for as `after` to go on.

@@ -2,7 +2,7 @@
 //! stands between them.
 //!
 //! ```text
-//!   task      what to run; written by the coordinator, once
+//!   task      what to run; written by the coordinator, once; gone when the attempt is over
 //!   claim     whose the attempt is; written once, by whoever comes first
 //!   say-1 …   what the executor says, in order; each stays until it is forgotten
 //!   progress  the newest of what may be lost
@@ -88,6 +88,15 @@ impl TaskFolder {
     /// The file system's.
     pub fn task(&self) -> io::Result<Option<Vec<u8>>> {
         self.get("task")
+    }
+
+    /// The attempt is over and its end is durable elsewhere: no job may begin it any more. The rest of
+    /// the folder may go whenever nobody works in it.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn close(&self) -> io::Result<()> {
+        gone(fs::remove_file(self.0.join("task")))
     }
 
     /// Claims the attempt, and tells whose it is now: the claimant's if it was the first.

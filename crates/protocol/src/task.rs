@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use meson_core::ids::TaskId;
 use meson_core::run::{Failure, LaunchSpec};
+pub use meson_core::sizing::Usage;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -67,17 +68,6 @@ pub struct TaskResult {
     pub usage: Usage,
 }
 
-/// What an attempt used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Usage {
-    /// Largest resident set of its processes together, in bytes.
-    pub peak_rss_bytes: u64,
-    /// Processor time, in milliseconds.
-    pub cpu_ms: u64,
-    /// From the process's start to its end, in milliseconds.
-    pub wall_ms: u64,
-}
-
 /// What the executor says in between: unreliable, numbered, the newest wins.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum ExecutorMessage {
@@ -93,6 +83,15 @@ pub enum ExecutorMessage {
         message: String,
         /// A page to look at, once known.
         url: Option<String>,
+    },
+    /// What an attempt uses, now and then.
+    Usage {
+        /// The attempt.
+        task: TaskId,
+        /// Counts with those of [`Progress`](Self::Progress).
+        sequence: u64,
+        /// What it used so far.
+        usage: Usage,
     },
     /// The executor lives, and so do these attempts.
     Heartbeat {

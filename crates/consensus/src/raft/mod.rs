@@ -10,8 +10,8 @@ use bytes::Bytes;
 use openraft::{
     ChangeMembers, Raft, ReadPolicy,
     errors::{
-        ChangeMembershipError, ClientWriteError, Fatal, InitializeError, LinearizableReadError,
-        RaftError,
+        ChangeMembershipError, ClientWriteError, Fatal, ForwardReason, InitializeError,
+        LinearizableReadError, RaftError,
     },
     impls::leader_id_std,
     raft::VoteRequest,
@@ -87,20 +87,32 @@ pub(crate) struct Written {
 /// Why an entry was not, or may not have been, written.
 #[derive(Debug)]
 pub(crate) enum WriteError {
-    LeadershipLost { leader: Option<u64> },
+    /// The leader has not heard of a majority lately. It may again in a moment; the entry was not
+    /// taken.
+    NoQuorum,
+    LeadershipLost {
+        leader: Option<u64>,
+    },
     Stopped,
-    Failed { reason: String },
+    Failed {
+        reason: String,
+    },
 }
 
 /// Appends an entry, and waits until it is committed and applied.
 pub(crate) async fn write(raft: &ShardRaft, commands: Commands) -> Result<Written, WriteError> {
     match raft.client_write(commands).await {
         Ok(response) => Ok(response.data),
-        Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => {
-            Err(WriteError::LeadershipLost {
-                leader: to.leader_id,
-            })
+        Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to)))
+            if to.reason == ForwardReason::LeaseExpired =>
+        {
+            Err(WriteError::NoQuorum)
         }
+        Err(RaftError::APIError(
+            ClientWriteError::ForwardToLeader(to) | ClientWriteError::LogEntryDiscarded(to),
+        )) => Err(WriteError::LeadershipLost {
+            leader: to.leader_id,
+        }),
         Err(RaftError::Fatal(Fatal::Stopped)) => Err(WriteError::Stopped),
         Err(error) => Err(WriteError::Failed {
             reason: error.to_string(),

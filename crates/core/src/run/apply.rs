@@ -13,7 +13,8 @@ use super::record::{
 use super::records::RecordsMut;
 use super::state::{self, Standing};
 use crate::ids::{Attempt, Instance, NodeId};
-use crate::units::Timestamp;
+use crate::sizing::{End, Usage};
+use crate::units::{Bytes, Timestamp};
 
 /// The records that a run begins with.
 pub fn create(header: RunHeader) -> Vec<(RecordKey, Record)> {
@@ -88,6 +89,18 @@ pub fn apply(records: &mut dyn RecordsMut, event: &Event) {
             attempt,
             at,
         } => begin(records, instance, Some(*attempt), *at),
+        Event::AttemptSized {
+            instance, asked, ..
+        } => with_step(records, instance, |step| {
+            step.asked = Some(Box::new(*asked));
+        }),
+        Event::AttemptMeasured {
+            instance,
+            asked_mem,
+            usage,
+            end,
+            ..
+        } => measured(records, instance, *asked_mem, usage, *end),
         Event::AttemptRequested { .. }
         | Event::AttemptSpilled { .. }
         | Event::AttemptLaunching { .. }
@@ -149,6 +162,38 @@ fn with_group(
         change(&mut group);
         records.put(RecordKey::Instance(instance.clone()), Record::Group(group));
     }
+}
+
+fn with_step(
+    records: &mut dyn RecordsMut,
+    instance: &Instance,
+    change: impl FnOnce(&mut StepRecord),
+) {
+    if let Some(mut step) = state::step(records, instance).map(Cow::into_owned) {
+        change(&mut step);
+        records.put(RecordKey::Instance(instance.clone()), Record::Step(step));
+    }
+}
+
+/// An attempt's own record, and the sum of all of its step: so many bytes however many there are.
+fn measured(
+    records: &mut dyn RecordsMut,
+    instance: &Instance,
+    asked_mem: Bytes,
+    usage: &Usage,
+    end: End,
+) {
+    if usage.is_measured() {
+        with_step(records, instance, |step| {
+            step.usage = Some(Box::new(*usage));
+        });
+    }
+    let mut samples = state::samples(records, instance.node).into_owned();
+    samples.add(end, asked_mem, usage);
+    records.put(
+        RecordKey::Samples(instance.node),
+        Record::Samples(Box::new(samples)),
+    );
 }
 
 fn with_summary(records: &mut dyn RecordsMut, node: NodeId, change: impl FnOnce(&mut Summary)) {
@@ -222,6 +267,8 @@ fn begin(
         timer: None,
         place: None,
         failure: None,
+        asked: None,
+        usage: None,
     };
     let mut record = match before {
         Some(before) if before.generation == generation => StepRecord {

@@ -12,7 +12,9 @@ use super::codec::{CodecError, decode, encode};
 use super::input::Failure;
 use super::record::{Group, ItemsList, KillReason, Loop, RunState, StepState, Todo};
 use crate::ids::{Attempt, Instance, NodeId};
-use crate::units::Timestamp;
+use crate::resources::MilliCpus;
+use crate::sizing::{Asked, End, Usage};
+use crate::units::{Bytes, Timestamp};
 
 /// Something that happened to a run, for good.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -96,6 +98,15 @@ pub enum Event {
         /// When.
         at: Timestamp,
     },
+    /// The attempt asks for something else than its step states.
+    AttemptSized {
+        /// Whose.
+        instance: Instance,
+        /// Which one.
+        attempt: Attempt,
+        /// What it asks for, and why.
+        asked: Asked,
+    },
     /// Resources were asked for.
     AttemptRequested {
         /// Whose.
@@ -161,6 +172,24 @@ pub enum Event {
         timer: Option<Timestamp>,
         /// When.
         at: Timestamp,
+    },
+    /// The attempt ended, having used so much. Comes before the event that says how it goes on,
+    /// and is all that a step's profile needs to know.
+    AttemptMeasured {
+        /// Whose.
+        instance: Instance,
+        /// Which one.
+        attempt: Attempt,
+        /// The step's name.
+        step: String,
+        /// What it had asked for: processor time.
+        asked_cpus: MilliCpus,
+        /// What it had asked for: memory.
+        asked_mem: Bytes,
+        /// What it used.
+        usage: Usage,
+        /// How it ended.
+        end: End,
     },
     /// The attempt failed, and there will be another.
     AttemptFailed {
@@ -310,6 +339,8 @@ impl Event {
             | Self::GroupEnded { instance, .. }
             | Self::StepReady { instance, .. }
             | Self::AttemptStarted { instance, .. }
+            | Self::AttemptSized { instance, .. }
+            | Self::AttemptMeasured { instance, .. }
             | Self::AttemptRequested { instance, .. }
             | Self::AttemptSpilled { instance, .. }
             | Self::AttemptLaunching { instance, .. }

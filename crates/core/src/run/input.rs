@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::ids::{Attempt, Instance, NodeId};
+use crate::sizing::Usage;
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -82,6 +83,8 @@ pub enum Input {
         attempt: Attempt,
         /// How.
         outcome: Outcome,
+        /// What it used, as far as somebody measured it.
+        usage: Option<Usage>,
     },
     /// A timer set by [`Effect::SetTimer`](super::Effect::SetTimer) fired.
     Timer {
@@ -144,8 +147,8 @@ pub enum FailureClass {
     Platform,
     /// It took too long. No tries.
     Timeout,
-    /// It used more memory than it asked for, and was killed for it: as many tries as for its own
-    /// failures, counted apart, since trying again helps if it gets more.
+    /// It wanted more memory than it was given. Tried again with more at the platform's cost, as
+    /// far as the step may have more ([`most_mem`](crate::sizing::most_mem)); then it is the step's.
     OutOfMemory,
 }
 

@@ -25,6 +25,8 @@ pub enum RecordKey {
     Live(Instance),
     /// Work that did not fit into one transition.
     Todo(Instance),
+    /// What the attempts of a step used.
+    Samples(NodeId),
 }
 
 /// The families of records that are named by an instance and can be [scanned](super::Records::scan).
@@ -133,7 +135,9 @@ impl RecordKey {
     /// The instance that it belongs to, if to one.
     pub fn instance(&self) -> Option<&Instance> {
         match self {
-            Self::Header | Self::Status | Self::Resets | Self::Summary(_) => None,
+            Self::Header | Self::Status | Self::Resets | Self::Summary(_) | Self::Samples(_) => {
+                None
+            }
             Self::Instance(instance)
             | Self::Outputs(instance)
             | Self::Items(instance, _)
@@ -156,8 +160,9 @@ impl RecordKey {
             Self::Items(..) => 6,
             Self::Live(_) => Family::Live.tag(),
             Self::Todo(_) => Family::Todo.tag(),
+            Self::Samples(_) => 9,
         });
-        if let Self::Summary(node) = self {
+        if let Self::Summary(node) | Self::Samples(node) = self {
             bytes.extend_from_slice(&node.0.to_be_bytes());
         }
         if let Some(instance) = self.instance() {
@@ -201,6 +206,7 @@ impl RecordKey {
             }
             7 => instance(numbers).map(Self::Live),
             8 => instance(numbers).map(Self::Todo),
+            9 if numbers.len() == 1 => Some(Self::Samples(NodeId(numbers[0]))),
             _ => None,
         }
     }
@@ -221,6 +227,7 @@ mod tests {
         let mut keys = vec![RecordKey::Status, RecordKey::Header, RecordKey::Resets];
         for node in [0, 1, 255, 256, 70_000] {
             keys.push(RecordKey::Summary(NodeId(node)));
+            keys.push(RecordKey::Samples(NodeId(node)));
             for index in [0, 1, 255, 256, 30_000] {
                 for family in [
                     Family::Instance,
@@ -270,6 +277,7 @@ mod tests {
         for bytes in [
             &[][..],
             &[9],
+            &[10],
             &[3],
             &[4],
             &[4, 0, 0],

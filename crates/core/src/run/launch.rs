@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::effect::{LaunchKind, LaunchSpec, ResolvedArtifact};
 use super::plan::Plan;
-use super::record::Phase;
+use super::record::{Phase, StepRecord};
 use super::records::Records;
 use super::scope::Scope;
 use super::state::{header, status, step};
@@ -15,6 +15,7 @@ use crate::definition::{Command, Step, StepKind};
 use crate::expression::{EvalError, Piece, ResolvedText, Template};
 use crate::ids::{Attempt, Instance, TaskId};
 use crate::params;
+use crate::resources::Resources;
 
 /// Longest id of an artifact, in bytes.
 const ARTIFACT_ID_BYTES: usize = 512;
@@ -72,7 +73,7 @@ pub fn launch_spec(
         items: resolver.scope.items()?.into_iter().collect(),
         outputs: step.outputs.clone(),
         produces: resolver.produced(step)?,
-        resources: step.resources,
+        resources: sized(&step.resources, &record),
         require: step.require.clone(),
         prefer: step.prefer.clone(),
         preemptible: step.preemptible,
@@ -85,6 +86,18 @@ pub fn launch_spec(
         region: plan.regions_of(step).first().cloned().unwrap_or_default(),
         pool: step.pool.clone(),
     })
+}
+
+/// What the newest attempt asks for.
+pub(super) fn sized(stated: &Resources, record: &StepRecord) -> Resources {
+    match &record.asked {
+        None => *stated,
+        Some(asked) => Resources {
+            cpus: asked.cpus,
+            mem: asked.mem,
+            ..*stated
+        },
+    }
 }
 
 /// The ids of the artifacts that a step leaves.

@@ -24,5 +24,7 @@ pub const GATHERED_BYTES: usize = 4 << 20;
 pub const REASON_BYTES: usize = 1_024;
 /// Failures of the platform that a step instance survives.
 pub const PLATFORM_RETRIES: u16 = 10;
+/// Attempts of a step instance that may end for want of memory and be tried again with more.
+pub const MEMORY_RETRIES: u16 = 10;
 /// How long an attempt that nobody wants any more is waited for while its agent is out of sight.
 pub const UNWANTED_GRACE: Duration = Duration::from_secs(300);

@@ -26,6 +26,8 @@ struct Place {
     position: u32,
     /// The loops around it, outermost first: one level of its instances' paths for each.
     loops: Vec<NodeId>,
+    /// Of the body of a for-each: steps in it that learn what to ask for.
+    learners: Vec<NodeId>,
 }
 
 impl Plan {
@@ -56,7 +58,11 @@ impl Plan {
             for (position, child) in (0u32..).zip(node.kind.children()) {
                 let mut loops = plan.places[id.0 as usize].loops.clone();
                 loops.extend(node.kind.is_loop().then_some(id));
-                plan.places[child.0 as usize] = Place { position, loops };
+                plan.places[child.0 as usize] = Place {
+                    position,
+                    loops,
+                    learners: Vec::new(),
+                };
             }
             for expression in expressions(node) {
                 let compiled = expression.compile().map_err(|error| unreadable(&error))?;
@@ -69,6 +75,13 @@ impl Plan {
                         plan.templates.insert(template.0.clone(), compiled);
                     }
                 }
+            }
+        }
+        for node in &definition.nodes {
+            if let NodeKind::ForEach { body, .. } = &node.kind {
+                let mut learners = plan.subtree(*body);
+                learners.retain(|node| plan.step(*node).is_some_and(|step| step.auto.is_some()));
+                plan.places[body.0 as usize].learners = learners;
             }
         }
         Ok(plan)
@@ -114,6 +127,13 @@ impl Plan {
     pub fn fits(&self, instance: &Instance) -> bool {
         (instance.node.0 as usize) < self.places.len()
             && self.loops(instance.node).len() == instance.path.0.len()
+    }
+
+    /// Steps in the body of a for-each that learn what to ask for.
+    pub(super) fn learners(&self, body: NodeId) -> &[NodeId] {
+        self.places
+            .get(body.0 as usize)
+            .map_or(&[], |place| &place.learners)
     }
 
     pub(super) fn root(&self) -> Instance {

@@ -13,6 +13,7 @@ use super::codec::{decode, encode};
 use super::input::{Failure, FailureClass};
 use crate::definition::Definition;
 use crate::ids::{Attempt, Instance, NodeId, RunId};
+use crate::sizing::{Asked, Learned, Samples, Usage};
 use crate::units::Timestamp;
 
 /// The value of a [`RecordKey`](super::RecordKey).
@@ -40,6 +41,8 @@ pub enum Record {
     Live,
     /// Of [`RecordKey::Todo`](super::RecordKey::Todo).
     Todo(Todo),
+    /// Of [`RecordKey::Samples`](super::RecordKey::Samples).
+    Samples(Box<Samples>),
 }
 
 /// What a run was made with.
@@ -64,6 +67,9 @@ pub struct RunHeader {
     pub created_at: Timestamp,
     /// The attempt of another run that this one is a step of.
     pub parent: Option<String>,
+    /// What earlier runs used, by the names of steps that may learn from it.
+    #[serde(default)]
+    pub learned: BTreeMap<String, Learned>,
 }
 
 impl RunHeader {
@@ -85,6 +91,7 @@ impl RunHeader {
             force: false,
             created_at,
             parent: None,
+            learned: BTreeMap::new(),
         }
     }
 }
@@ -305,6 +312,10 @@ pub struct StepRecord {
     pub place: Option<Box<Place>>,
     /// Why the last attempt that failed did.
     pub failure: Option<Box<Failure>>,
+    /// What the newest attempt asks for, if not what the step states.
+    pub asked: Option<Box<Asked>>,
+    /// What the newest attempt used, once it has ended.
+    pub usage: Option<Box<Usage>>,
 }
 
 /// What a step instance is about.

@@ -9,6 +9,7 @@ use super::record::{
 };
 use super::records::Records;
 use crate::ids::{Instance, NodeId};
+use crate::sizing::Samples;
 
 /// What a record is worth after retries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +52,15 @@ pub(super) fn summary(records: &dyn Records, node: NodeId) -> Summary {
     match records.get(&RecordKey::Summary(node)).map(Cow::into_owned) {
         Some(Record::Summary(summary)) => *summary,
         _ => Summary::default(),
+    }
+}
+
+/// What the attempts of a step used so far.
+pub(super) fn samples(records: &dyn Records, node: NodeId) -> Cow<'_, Samples> {
+    match records.get(&RecordKey::Samples(node)) {
+        Some(Cow::Borrowed(Record::Samples(samples))) => Cow::Borrowed(samples),
+        Some(Cow::Owned(Record::Samples(samples))) => Cow::Owned(*samples),
+        _ => Cow::Owned(Samples::default()),
     }
 }
 

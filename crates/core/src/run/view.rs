@@ -15,9 +15,10 @@ use super::plan::Plan;
 use super::record::{Group, GroupState, Place, Record, StepRecord, StepState, Summary};
 use super::records::Records;
 use super::scope::Scope;
-use super::state::{State, header, status, summary};
+use super::state::{State, header, samples, status, summary};
 use crate::definition::NodeKind;
 use crate::ids::{Instance, IterPath, NodeId};
+use crate::sizing::{Samples, Sketch, Usage};
 
 /// Most iterations in one page.
 pub const MAX_PAGE: usize = 1_000;
@@ -82,6 +83,89 @@ pub struct StepView {
     pub url: Option<String>,
     /// The round of the innermost repeat around it, from 1.
     pub round: Option<u32>,
+    /// What the newest attempt used; in a for-each what those used that succeeded.
+    #[serde(default)]
+    pub usage: Option<UsageView>,
+    /// What the newest attempt asks for, where that is not what the step states.
+    #[serde(default)]
+    pub asked: Option<AskedView>,
+}
+
+/// What attempts used. Of one attempt all three of a spread are the same.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsageView {
+    /// Of how many attempts.
+    pub attempts: u64,
+    /// Peak memory, in bytes.
+    pub peak_rss_bytes: Spread,
+    /// Processor time, in milliseconds.
+    pub cpu_ms: Spread,
+    /// Time, in milliseconds.
+    pub wall_ms: Spread,
+}
+
+/// From the least to the most.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spread {
+    /// The least.
+    pub min: u64,
+    /// In the middle, within three percent.
+    pub median: u64,
+    /// The most.
+    pub max: u64,
+}
+
+/// What an attempt asks for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AskedView {
+    /// Cores, in thousandths. (A run is flattened into what goes around it, and fractions do not
+    /// survive that where numbers are kept to their last digit.)
+    pub cpu_millis: u64,
+    /// Memory.
+    pub mem_bytes: u64,
+    /// Why it is not what the step states.
+    pub why: String,
+}
+
+impl UsageView {
+    fn one(usage: &Usage) -> Self {
+        let spread = |value| Spread {
+            min: value,
+            median: value,
+            max: value,
+        };
+        Self {
+            attempts: 1,
+            peak_rss_bytes: spread(usage.peak_rss_bytes),
+            cpu_ms: spread(usage.cpu_ms),
+            wall_ms: spread(usage.wall_ms),
+        }
+    }
+
+    fn of(samples: &Samples) -> Option<Self> {
+        let spread = |sketch: &Sketch| Spread {
+            min: sketch.min(),
+            median: sketch.percentile(50),
+            max: sketch.max(),
+        };
+        (samples.count() > 0).then(|| Self {
+            attempts: samples.count(),
+            peak_rss_bytes: spread(&samples.memory),
+            cpu_ms: spread(&samples.cpu),
+            wall_ms: spread(&samples.wall),
+        })
+    }
+}
+
+impl AskedView {
+    fn of(record: &StepRecord) -> Option<Self> {
+        let asked = record.asked.as_deref()?;
+        Some(Self {
+            cpu_millis: asked.cpus.0,
+            mem_bytes: asked.mem.0,
+            why: asked.why.to_string(),
+        })
+    }
 }
 
 /// Failures that were tried again, by who paid.
@@ -93,7 +177,7 @@ pub struct RetriesUsed {
     pub platform: u16,
     /// Time-outs.
     pub timeout: u16,
-    /// Out of memory.
+    /// The platform's, for want of memory.
     #[serde(default)]
     pub out_of_memory: u16,
 }
@@ -136,6 +220,12 @@ pub struct IterationView {
     pub pool: Option<String>,
     /// Where to look at its process.
     pub url: Option<String>,
+    /// What the newest attempt used, once it has ended.
+    #[serde(default)]
+    pub usage: Option<Usage>,
+    /// What the newest attempt asks for, where that is not what the step states.
+    #[serde(default)]
+    pub asked: Option<AskedView>,
 }
 
 /// A part of the iterations of a step.
@@ -249,6 +339,8 @@ fn view_step(state: &State<'_>, node: NodeId) -> Option<StepView> {
         pool: None,
         url: None,
         round: round.map(|round| round.saturating_add(1)),
+        usage: None,
+        asked: None,
     };
     if iterated {
         let summary = summary(state.records, node);
@@ -258,6 +350,7 @@ fn view_step(state: &State<'_>, node: NodeId) -> Option<StepView> {
             .to_owned();
         view.attempts = summary.attempts;
         view.iterations = Some(iterations);
+        view.usage = UsageView::of(&samples(state.records, node));
         return Some(view);
     }
     let instance = Instance { node, path };
@@ -273,6 +366,8 @@ fn view_step(state: &State<'_>, node: NodeId) -> Option<StepView> {
                 timeout,
                 out_of_memory,
             };
+            view.usage = record.usage.as_deref().map(UsageView::one);
+            view.asked = AskedView::of(&record);
             view.outputs = outputs(state.records, &instance);
             view.error = record
                 .failure
@@ -459,6 +554,8 @@ fn view_iteration(
         host: place(record.place.as_deref(), |place| &place.host),
         pool: place(record.place.as_deref(), |place| &place.pool),
         url: record.place.as_ref().and_then(|place| place.url.clone()),
+        usage: record.usage.as_deref().copied(),
+        asked: AskedView::of(record),
     }
 }
 

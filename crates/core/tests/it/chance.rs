@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use meson_core::run::{Effect, Failure, FailureClass, Input, Outcome};
+use meson_core::sizing::Usage;
 use meson_core::units::Timestamp;
 use serde_json::json;
 
@@ -27,8 +28,9 @@ impl World {
             let class = [
                 FailureClass::Step,
                 FailureClass::Step,
+                FailureClass::OutOfMemory,
                 FailureClass::Platform,
-            ][dice.roll(3)];
+            ][dice.roll(4)];
             return Outcome::Failed(Failure {
                 class,
                 message: "bad luck".to_owned(),
@@ -64,6 +66,7 @@ impl World {
                         instance,
                         attempt,
                         outcome,
+                        usage: None,
                     },
                     1 => Input::Running {
                         instance,
@@ -108,6 +111,7 @@ impl World {
                     outcome: Outcome::Succeeded {
                         outputs: BTreeMap::new(),
                     },
+                    usage: None,
                 });
             }
             Effect::StartAttempt {
@@ -150,6 +154,11 @@ impl World {
                             instance,
                             attempt,
                             outcome,
+                            usage: (dice.roll(4) > 0).then(|| Usage {
+                                peak_rss_bytes: (dice.roll(900) as u64) << 20,
+                                cpu_ms: 700,
+                                wall_ms: 1_000,
+                            }),
                         };
                         if dice.roll(4) == 0 {
                             self.feed(ended.clone());
@@ -167,6 +176,7 @@ impl World {
                     instance,
                     attempt,
                     outcome: Outcome::Killed,
+                    usage: None,
                 });
             }
             Effect::SetTimer {

@@ -9,7 +9,8 @@ use meson_core::definition::{
 use meson_core::expression::{Expression, Template};
 use meson_core::ids::NodeId;
 use meson_core::resources::Resources;
-use meson_core::units::Duration;
+use meson_core::sizing::Auto;
+use meson_core::units::{Bytes, Duration};
 use serde_json::{Value, json};
 
 #[derive(Debug, Clone)]
@@ -46,6 +47,7 @@ pub(crate) fn step(name: &str) -> Flow {
         outputs: vec!["out".to_owned()],
         produces: Vec::new(),
         resources: Resources::DEFAULT,
+        auto: None,
         require: None,
         prefer: None,
         retries: 0,
@@ -123,6 +125,18 @@ impl Flow {
 
     pub(crate) fn retries(self, retries: u32) -> Self {
         self.with(|step| step.retries = retries)
+    }
+
+    /// Asks for so much memory, and may learn up to a limit.
+    pub(crate) fn auto(self, mib: u64, max_mib: u64) -> Self {
+        self.with(|step| {
+            step.resources.mem = Bytes::from_mib(mib);
+            step.resources.stated = true;
+            step.auto = Some(Auto {
+                max_mem: Bytes::from_mib(max_mib),
+                max_cpus: None,
+            });
+        })
     }
 
     pub(crate) fn timeout(self, duration: Duration) -> Self {

@@ -18,6 +18,7 @@ mod outputs;
 mod properties;
 mod regions;
 mod retries;
+mod sizing;
 mod validation;
 mod views;
 mod width;

@@ -18,6 +18,7 @@ enum Shape {
         timeout: bool,
         produces: bool,
         refers: bool,
+        learns: bool,
     },
     Noop,
     Sequence(Vec<Shape>),
@@ -34,8 +35,8 @@ enum Shape {
 
 fn shapes() -> impl Strategy<Value = Shape> {
     let leaf = prop_oneof![
-        4 => (0u32..3, any::<bool>(), prop::bool::weighted(0.2), any::<bool>())
-            .prop_map(|(retries, timeout, produces, refers)| Shape::Step { retries, timeout, produces, refers }),
+        4 => (0u32..3, any::<bool>(), prop::bool::weighted(0.2), any::<bool>(), any::<bool>())
+            .prop_map(|(retries, timeout, produces, refers, learns)| Shape::Step { retries, timeout, produces, refers, learns }),
         1 => Just(Shape::Noop),
         1 => Just(Shape::Sequence(Vec::new())),
     ];
@@ -84,10 +85,14 @@ impl Namer {
                 timeout,
                 produces,
                 refers,
+                learns,
             } => {
                 self.steps += 1;
                 let name = format!("s{}", self.steps);
                 let mut flow = step(&name).retries(*retries);
+                if *learns {
+                    flow = flow.auto(128, 1_024);
+                }
                 if *timeout {
                     flow = flow.timeout(Duration::from_secs(60));
                 }

@@ -89,6 +89,7 @@ fn cost(width: usize, max_parallel: u32) -> (usize, usize) {
                         instance,
                         attempt,
                         outcome,
+                        usage: None,
                     });
                 }
                 Effect::Continue => pending.insert(0, Input::Continue),
@@ -177,6 +178,7 @@ fn figures() {
                             instance,
                             attempt,
                             outcome,
+                            usage: None,
                         });
                     }
                     Effect::Continue => pending.push_back(Input::Continue),

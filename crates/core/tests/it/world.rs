@@ -13,6 +13,7 @@ use meson_core::run::{
     RecordKey, Records, RecordsMut, Rejected, RunHeader, RunState, RunStatus, Scan, apply, create,
     decide, effects, recover,
 };
+use meson_core::sizing::Usage;
 use meson_core::units::Timestamp;
 use serde_json::{Value, json};
 
@@ -210,6 +211,7 @@ impl World {
             outcome: Outcome::Succeeded {
                 outputs: outputs(out),
             },
+            usage: None,
         })
     }
 
@@ -219,6 +221,22 @@ impl World {
             instance,
             attempt,
             outcome,
+            usage: None,
+        })
+    }
+
+    /// Ends an attempt that used so much memory.
+    pub(crate) fn end_using(&mut self, place: &str, outcome: Outcome, mib: u64) -> Vec<Event> {
+        let (instance, attempt) = self.find(place);
+        self.feed(Input::Ended {
+            instance,
+            attempt,
+            outcome,
+            usage: Some(Usage {
+                peak_rss_bytes: mib << 20,
+                cpu_ms: 900,
+                wall_ms: 1_000,
+            }),
         })
     }
 

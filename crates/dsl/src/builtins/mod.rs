@@ -3,6 +3,7 @@
 
 mod flows;
 mod guards;
+mod resources;
 mod steps;
 mod workflows;
 
@@ -26,7 +27,7 @@ macro_rules! with_common {
 use with_common;
 
 /// Parameters of each function, those that may be given by position first.
-pub(crate) const SIGNATURES: [(&str, &[&str]); 20] = [
+pub(crate) const SIGNATURES: [(&str, &[&str]); 21] = [
     ("command", steps::COMMAND),
     ("noop", steps::NOOP),
     ("docker", steps::DOCKER),
@@ -41,6 +42,7 @@ pub(crate) const SIGNATURES: [(&str, &[&str]); 20] = [
     ("hive", with_common!("query", "vars", "conf", "database")),
     ("param", workflows::PARAM),
     ("artifact", workflows::ARTIFACT),
+    ("auto", resources::AUTO),
     ("workflow", workflows::WORKFLOW),
     ("file", &["path", "argument"]),
     ("for_each", flows::FOR_EACH),
@@ -77,6 +79,7 @@ pub(crate) fn globals() -> Globals {
     builder.set("end", FlowValue(std::sync::Arc::new(Flow::end())));
     builder
         .with(steps::functions)
+        .with(resources::functions)
         .with(flows::functions)
         .with(workflows::functions)
         .with(guards::functions)

@@ -5,17 +5,16 @@ use std::sync::OnceLock;
 use meson_core::definition::{Command, DEFAULT_RETRIES, Produces, Step, StepKind, Unreachable};
 use meson_core::expression::{Expression, Template};
 use meson_core::matching::Spread;
-use meson_core::resources::{MilliCpus, Resources};
-use meson_core::units::Bytes;
 use starlark::collections::SmallMap;
 use starlark::environment::GlobalsBuilder;
 use starlark::eval::Evaluator;
 use starlark::starlark_module;
 use starlark::values::tuple::UnpackTuple;
-use starlark::values::{UnpackValue as _, Value, ValueLike as _};
+use starlark::values::{Value, ValueLike as _};
 
+use super::resources::resources;
 use super::{site, with_common};
-use crate::arguments::{Arguments, bare, check_name, list, number};
+use crate::arguments::{Arguments, bare, check_name, list};
 use crate::fault::{Fault, Focus};
 use crate::files;
 use crate::model::StepDef;
@@ -29,13 +28,6 @@ pub(super) const DOCKER: &[&str] = with_common!("image", "args", "entrypoint", "
 pub(super) const SPARK: &[&str] =
     with_common!("app", "args", "main_class", "version", "master", "conf");
 pub(super) const RUN_WORKFLOW: &[&str] = with_common!("workflow", "params");
-
-/// More than any machine has: a mistake in the unit.
-const MOST_CPUS: f64 = 1024.0;
-const MOST_MEM: Bytes = Bytes(64 << 40);
-/// What Mesos needs at least (src/master/constants.hpp: MIN_CPUS, MIN_MEM).
-const LEAST_CPUS: f64 = 0.01;
-const LEAST_MEM: Bytes = Bytes::from_mib(32);
 
 /// Adds `path` to the bundle and gives its path there.
 pub(super) fn bundle_file(
@@ -87,7 +79,7 @@ fn step(
     }
     let outputs = args.names("outputs")?;
     let produces = produces(&args, &outputs)?;
-    let resources = resources(&args)?;
+    let (resources, auto) = resources(&args)?;
     let cel = |args: &Arguments<'_>, key: &str| -> Result<Option<Expression>, Fault> {
         let Some(text) = args.text(key)? else {
             return Ok(None);
@@ -154,6 +146,7 @@ fn step(
         outputs,
         produces,
         resources,
+        auto,
         require,
         prefer,
         preemptible: args.truth("preemptible")?,
@@ -230,86 +223,6 @@ fn produces(args: &Arguments<'_>, outputs: &[String]) -> Result<Vec<Produces>, F
         all.push(artifact.0.clone());
     }
     Ok(all)
-}
-
-fn resources(args: &Arguments<'_>) -> Result<Resources, Fault> {
-    const KEYS: [&str; 4] = ["cpus", "mem", "disk", "gpus"];
-    let Some(value) = args.take("resources") else {
-        return Ok(Resources::DEFAULT);
-    };
-    let mut resources = Resources {
-        stated: true,
-        ..Resources::DEFAULT
-    };
-    for (key, value) in args.dict("resources", value)? {
-        let wrong = |message: String| {
-            Fault::new("resources", message).on(Focus::Text(format!("\"{key}\"")))
-        };
-        match key.as_str() {
-            "cpus" => {
-                let cpus = number(value).ok_or_else(|| {
-                    wrong(format!("`cpus` is a number, not {}", describe(value)))
-                        .help("write \"cpus\": 0.5")
-                })?;
-                if !(LEAST_CPUS..=MOST_CPUS).contains(&cpus) {
-                    return Err(wrong(format!("no machine can give {cpus} cpus"))
-                        .help(format!("ask for {LEAST_CPUS} to {MOST_CPUS} cpus")));
-                }
-                resources.cpus = MilliCpus((cpus * 1000.0).round() as u64);
-            }
-            "gpus" => {
-                let gpus = i64::unpack_value(value)
-                    .ok()
-                    .flatten()
-                    .filter(|_| value.get_type() == "int");
-                resources.gpus = gpus
-                    .and_then(|gpus| u32::try_from(gpus).ok())
-                    .filter(|gpus| *gpus <= 128)
-                    .ok_or_else(|| {
-                        wrong(format!(
-                            "`gpus` is a whole number from 0 to 128, not {}",
-                            describe(value)
-                        ))
-                    })?;
-            }
-            "mem" | "disk" => {
-                let text = value.unpack_str().ok_or_else(|| {
-                    let help = i64::unpack_value(value).ok().flatten().map_or_else(
-                        || format!("write \"{key}\": \"512m\" or \"1g\""),
-                        |n| format!("write the unit: \"{key}\": \"{n}m\" or \"{n}g\""),
-                    );
-                    wrong(format!(
-                        "`{key}` is a size like \"512m\", not {}",
-                        describe(value)
-                    ))
-                    .help(help)
-                })?;
-                let bytes: Bytes = text
-                    .parse()
-                    .map_err(|error| wrong(format!("`{key}`: {error}")))?;
-                if bytes > MOST_MEM {
-                    return Err(wrong(format!("no machine has {bytes} of {key}"))
-                        .help("check the unit: \"512m\", \"16g\""));
-                }
-                if key == "mem" && bytes < LEAST_MEM {
-                    return Err(wrong(format!(
-                        "{bytes} of mem is less than a task needs to start"
-                    ))
-                    .help(format!("ask for {LEAST_MEM} or more; check the unit")));
-                }
-                if key == "mem" {
-                    resources.mem = bytes
-                } else {
-                    resources.disk = bytes
-                }
-            }
-            _ => {
-                return Err(wrong(format!("there is no resource `{key}`"))
-                    .maybe_help(suggest::remedy(&key, "there are", &KEYS)));
-            }
-        }
-    }
-    Ok(resources)
 }
 
 /// `where` and `prefer` see the agent only.

@@ -236,6 +236,34 @@ fn impossible_resources() {
 }
 
 #[test]
+fn impossible_limits_of_what_a_step_may_learn_to_ask_for() {
+    for (auto, message, help) in [
+        (
+            "mem = \"2g\", max_mem = «\"1g\"»",
+            "less than the 2g of `mem`",
+            "first guess",
+        ),
+        ("max_mem = «512»", "`max_mem` is a size", "\"512m\""),
+        ("max_mem = «\"1k\"»", "less than a task needs", "32m"),
+        (
+            "cpus = 2, max_cpus = «1»",
+            "`max_cpus` is less than",
+            "leave `max_cpus` out",
+        ),
+        ("cpus = «0»", "no machine can give 0 cpus", "0.01"),
+    ] {
+        let text = format!("r = auto({auto})\n{}", one("noop(resources = r)"));
+        let found = error_at(&text);
+        says(&found, "resources", message, help);
+    }
+    let found = error_at(&format!(
+        "r = auto(«maximum» = \"1g\")\n{}",
+        one("noop(resources = r)")
+    ));
+    assert!(found.message.contains("maximum"), "{found:?}");
+}
+
+#[test]
 fn constraints_are_about_the_agent() {
     let found = error_at(
         &one("noop(where = \"«attribute.disk» == 'ssd'\")")

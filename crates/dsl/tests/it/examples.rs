@@ -94,6 +94,7 @@ fn the_examples_of_the_project_compile() {
     for example in [
         "hello/hello.star",
         "sweep/sweep.star",
+        "regions/regions.star",
         "recommendations/recommendations.star",
     ] {
         let compiled = compile_path(&examples.join(example), &Options::default());

@@ -142,6 +142,32 @@ fn every_common_argument_arrives() {
 }
 
 #[test]
+fn a_step_may_be_left_to_learn_what_it_needs() {
+    let call = |auto: &str| step(&format!("noop(resources = auto({auto}))"));
+    let learns = call("cpus = 1, mem = \"1g\", max_mem = \"8g\"");
+    assert_eq!(
+        (
+            learns.resources.cpus,
+            learns.resources.mem,
+            learns.resources.stated
+        ),
+        (MilliCpus(1_000), Bytes::from_mib(1_024), true)
+    );
+    let auto = learns.auto.unwrap();
+    assert_eq!(
+        (auto.max_mem, auto.max_cpus),
+        (Bytes::from_mib(8_192), None)
+    );
+    let auto = call("mem = \"1g\", max_cpus = 4").auto.unwrap();
+    assert_eq!(
+        (auto.max_mem, auto.max_cpus),
+        (Bytes::from_mib(4_096), Some(MilliCpus(4_000)))
+    );
+    assert_eq!(call("").auto.unwrap().max_mem, Bytes::from_mib(1_024));
+    assert_eq!(step("noop(resources = {\"mem\": \"1g\"})").auto, None);
+}
+
+#[test]
 fn a_step_may_name_one_region_or_several_in_order() {
     for (call, regions) in [
         ("noop()", ""),

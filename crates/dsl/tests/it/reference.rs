@@ -74,6 +74,7 @@ fn every_function_and_every_warning_is_described() {
         "hive",
         "param",
         "artifact",
+        "auto",
         "workflow",
         "file",
         "fail_at",

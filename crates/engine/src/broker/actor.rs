@@ -13,6 +13,7 @@ use futures::StreamExt;
 use meson_core::ids::TaskId;
 use meson_mesos::scheduler::{Call, Event};
 use meson_mesos::types::FrameworkId;
+use meson_protocol::api::Reason;
 use tokio::sync::mpsc;
 
 use super::manager::{Calls, ResourceManager, Session, SessionEnd, SubscribeError};
@@ -461,6 +462,13 @@ impl Handler<Explain> for BrokerActor {
     type Result = MessageResult<Explain>;
 
     fn handle(&mut self, explain: Explain, _: &mut Context<Self>) -> Self::Result {
-        MessageResult(self.state.explain(&explain.task) as Option<Waiting>)
+        let waiting: Option<Waiting> = self.state.explain(&explain.task);
+        MessageResult(waiting.map(|mut waiting| {
+            let remarks = self.manager.remarks().into_iter();
+            waiting
+                .reasons
+                .extend(remarks.map(|text| Reason { text, agents: 0 }));
+            waiting
+        }))
     }
 }

@@ -9,6 +9,20 @@
 //!   [`SessionEnd::Fenced`].
 //! * An update with a uuid comes again until it is acknowledged.
 //! * A call is sent at most once; whether it had an effect is seen in events only.
+//! * A task id is launched at most once, whatever becomes of the session in the meantime.
+//! * A task that was launched ends with a terminal update, whatever becomes of its machine; one that
+//!   it does not know and never will is [answered](meson_mesos::types::TaskState) as dropped or unknown
+//!   when the broker reconciles.
+//! * An offer may be answered once. One that is void is rescinded.
+//! * State, source and reason of an update say whose fault an end is: `broker::status` has the
+//!   table, by which a retry is paid from the step's, the timeout's or the platform's budget.
+//! * The `data` of an update are the executor's, untouched.
+//! * A session that cannot do its work ends with an error. The broker then holds no offers, keeps what
+//!   is launched, and subscribes again.
+//!
+//! What it does not promise: that what was offered is still there, that events come soon, that they come
+//! once. [`crate::slurm`] shows how little a system needs to have in common with Mesos; ARCHITECTURE.md
+//! has the two side by side.
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -20,6 +34,12 @@ use meson_mesos::types::FrameworkId;
 pub trait ResourceManager: Send + Sync + 'static {
     /// Opens a session, under `id` if there was one before.
     async fn subscribe(&self, id: Option<FrameworkId>) -> Result<Session, SubscribeError>;
+
+    /// What people who wait should know about it beside what its offers tell: machines that are
+    /// out of service, why there is no session.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// An open session.

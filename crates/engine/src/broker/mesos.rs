@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::StreamExt;
-use meson_actors::{BoxError, ChildSpec, Restart, Supervisor};
+use meson_actors::{BoxError, Supervisor};
 use meson_mesos::client::scheduler::{self as client, SchedulerClient, SchedulerOptions};
 use meson_mesos::client::{StreamError, Tls};
 use meson_mesos::encoding::Encoding;
@@ -12,7 +12,6 @@ use meson_mesos::scheduler::Call;
 use meson_mesos::secret::Credential;
 use meson_mesos::types::{Capability, CapabilityType, FrameworkId, FrameworkInfo};
 
-use super::actor::BrokerActor;
 use super::manager::{Calls, ResourceManager, Session, SessionEnd, SubscribeError};
 use super::state::Settings;
 use crate::pool::{BrokerContext, BrokerFactory};
@@ -20,9 +19,6 @@ use crate::pool::{BrokerContext, BrokerFactory};
 /// A week: how long the master keeps our tasks while nobody is subscribed. The default, 0, would kill
 /// them at every disconnect (docs/high-availability-framework-guide.md).
 const FAILOVER_TIMEOUT_SECONDS: f64 = 7.0 * 24.0 * 3600.0;
-
-/// Messages of step actors that may wait: a wide loop asks for thousands of places at once.
-const MAILBOX: usize = 65_536;
 
 /// A Mesos cluster to take resources from.
 #[derive(Debug, Clone)]
@@ -79,21 +75,7 @@ impl BrokerFactory for MesosBrokers {
             .find(|pool| pool.name == context.pool)
             .ok_or_else(|| format!("pool {:?} is not configured here", context.pool))?;
         let manager: Arc<dyn ResourceManager> = Arc::new(Mesos::new(pool)?);
-        let settings = pool.settings.clone();
-        let key = format!("broker {}", pool.name);
-        let publisher = context.clone();
-        let factory = move |_| {
-            let (settings, context, manager) =
-                (settings.clone(), context.clone(), Arc::clone(&manager));
-            async move { Ok(BrokerActor::new(settings, context, manager)) }
-        };
-        let child = supervisor.start_child(
-            ChildSpec::new(key, factory)
-                .restart(Restart::Permanent)
-                .mailbox(MAILBOX),
-        )?;
-        publisher.publish(&child);
-        Ok(())
+        super::start(supervisor, context, pool.settings.clone(), manager)
     }
 }
 

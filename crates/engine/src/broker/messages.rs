@@ -24,6 +24,7 @@ use bytes::Bytes;
 use meson_core::ids::TaskId;
 use meson_core::matching::Shape;
 use meson_core::run::FailureClass;
+use meson_core::sizing::Usage;
 use meson_core::units::Timestamp;
 use meson_protocol::api::Reason;
 use serde::{Deserialize, Serialize};
@@ -157,6 +158,13 @@ pub enum Signal {
         /// A page to look at.
         url: Option<String>,
     },
+    /// Another one: what it used so far.
+    Usage {
+        /// The attempt.
+        task: TaskId,
+        /// That.
+        usage: Usage,
+    },
 }
 
 impl Signal {
@@ -167,7 +175,8 @@ impl Signal {
             Self::Queued { task }
             | Self::Placed { task, .. }
             | Self::Withdrawn { task }
-            | Self::Progress { task, .. } => task,
+            | Self::Progress { task, .. }
+            | Self::Usage { task, .. } => task,
             Self::Update(update) => &update.task,
         }
     }

@@ -10,8 +10,9 @@
 //! * [`state`]: decides; knows no socket and no clock. Its parts: [`queue`] who waits,
 //!   [`agents`] what is offered and held, [`launch`] an ACCEPT's body, [`status`] what a task
 //!   status means for an attempt and whose retry it costs, [`reconcile`] what must be asked again.
-//! * [`manager`]: the trait behind which a resource manager stands; `mesos`: Mesos behind it.
-//! * [`actor`]: mailbox, timers, sessions.
+//! * [`manager`]: the trait behind which a resource manager stands; `mesos`: Mesos behind it
+//!   (Slurm has a [module](crate::slurm) of its own).
+//! * [`actor`]: mailbox, timers, sessions; [`start`]: how one begins.
 //!
 //! All of it is soft state: only the FrameworkID is replicated. After a broker is lost, the next
 //! one subscribes with the same id and the step actors ask again.
@@ -24,12 +25,14 @@ mod mesos;
 pub mod messages;
 mod queue;
 mod reconcile;
+mod start;
 pub mod state;
 mod status;
 
 pub use self::actor::BrokerActor;
 pub use self::launch::ExecutorTemplate;
 pub use self::mesos::{MesosBrokers, MesosPool};
+pub use self::start::start;
 pub use self::state::Settings;
 
 use meson_core::units::Duration;

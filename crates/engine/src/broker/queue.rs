@@ -146,7 +146,7 @@ impl Queue {
         };
         match self.misfits.get(&entry.shape) {
             _ if !connected => waiting.reasons.push(Reason {
-                text: "not connected to the resource manager: is the Mesos master up?".to_owned(),
+                text: "not connected to the resource manager: is it up?".to_owned(),
                 agents: 0,
             }),
             Some(misfit) => {

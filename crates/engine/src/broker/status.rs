@@ -61,11 +61,10 @@ fn started(data: &Bytes) -> Started {
 fn failed_class(status: &TaskStatus) -> FailureClass {
     match &status.reason {
         Some(StatusReason::MaxCompletionTimeReached) => FailureClass::Timeout,
-        Some(
-            StatusReason::ContainerLimitation
-            | StatusReason::ContainerLimitationDisk
-            | StatusReason::ContainerLimitationMemory,
-        ) => FailureClass::Step,
+        Some(StatusReason::ContainerLimitationMemory) => FailureClass::OutOfMemory,
+        Some(StatusReason::ContainerLimitation | StatusReason::ContainerLimitationDisk) => {
+            FailureClass::Step
+        }
         Some(_) => FailureClass::Platform,
         None if status.source == Some(StatusSource::Executor) => FailureClass::Step,
         None => FailureClass::Platform,
@@ -150,7 +149,7 @@ mod tests {
                 T::Failed,
                 S::Agent,
                 Some(R::ContainerLimitationMemory),
-                C::Step,
+                C::OutOfMemory,
             ),
             (
                 T::Failed,

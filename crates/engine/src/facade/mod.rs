@@ -1,12 +1,13 @@
 //! The engine as everybody else sees it: submit runs, look at them, steer them.
 //!
 //! * [`submit`]: new runs, bundles.
-//! * [`query`]: runs, histories, artifacts, explanations.
+//! * [`query`]: runs, histories, artifacts, explanations. * [`profile`]: what steps used.
 //! * [`cluster`]: the node and its shards; [`replicas`]: its own copies of them.
 //!
 //! Every call ends within its deadline, whatever happens to actors meanwhile.
 
 mod cluster;
+mod profile;
 mod query;
 mod replicas;
 mod submit;

@@ -197,7 +197,7 @@ impl Engine {
             reasons: Vec::new(),
             would_fit: Vec::new(),
         };
-        let Some(Queued { pool, task }) = now.queued else {
+        let Some(Queued { pool, task, asked }) = now.queued else {
             return Ok(explanation);
         };
         let call = ShardCall::Waiting {
@@ -234,6 +234,9 @@ impl Engine {
                 explanation.summary = "the broker has just found a place for it".to_owned();
             }
             None => {}
+        }
+        if let Some(asked) = asked {
+            explanation.summary.push_str(&format!("; {asked}"));
         }
         Ok(explanation)
     }

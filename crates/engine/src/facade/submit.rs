@@ -100,6 +100,7 @@ impl Engine {
                 digest: digest.clone(),
             });
         }
+        let learned = self.learned(definition).await;
         let chosen = id.is_some();
         let mut id = match id {
             Some(id) => id,
@@ -110,6 +111,7 @@ impl Engine {
             let mut header = RunHeader::new(id.clone(), definition, &digest, params.clone(), now);
             header.bundle.clone_from(&bundle);
             header.force = force;
+            header.learned.clone_from(&learned);
             header.parent = parent.as_ref().map(ToString::to_string);
             if let Some(owner) = &owner {
                 header.owner.clone_from(owner);

@@ -14,6 +14,7 @@
 //! | `bun/` digest `\0c` index | a piece of the bundle |
 //! | `pool/` name | the pool's FrameworkID |
 //! | `node/` number | which data the node has |
+//! | `prof/` workflow `\0` step | what the step used, a [`Profile`](meson_core::sizing::Profile) of this shard's runs |
 //!
 //! Numbers are big-endian, so that keys sort as numbers do; `!` stands for the complement, which
 //! sorts the newest first. Ids hold no zero byte, so none is another's prefix.
@@ -151,6 +152,15 @@ pub(crate) fn bundle_piece(digest: &str, index: u32) -> Vec<u8> {
 
 pub(crate) fn bundle_pieces(digest: &str) -> Vec<u8> {
     [b"bun/", digest.as_bytes(), b"\0c"].concat()
+}
+
+pub(crate) fn profile(workflow: &str, step: &str) -> Vec<u8> {
+    [&profiles(workflow)[..], step.as_bytes()].concat()
+}
+
+/// All steps of that workflow.
+pub(crate) fn profiles(workflow: &str) -> Vec<u8> {
+    [b"prof/", workflow.as_bytes(), &[0]].concat()
 }
 
 pub(crate) fn node(node: NodeId) -> Vec<u8> {

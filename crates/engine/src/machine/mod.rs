@@ -9,7 +9,7 @@
 //! * [`keys`]: every key, and which shard a thing belongs to.
 //! * [`command`]: commands, answers, values, as bytes.
 //! * [`runs`]: creating runs and appending to their history.
-//! * [`stores`]: artifacts, bundles, FrameworkIDs, nodes.
+//! * [`profiles`]: what steps used. * [`stores`]: artifacts, bundles, FrameworkIDs, nodes.
 //! * [`read`]: the same from a view of the state.
 //! * [`definitions`]: definitions by digest.
 //!
@@ -19,6 +19,7 @@
 mod command;
 mod definitions;
 pub mod keys;
+mod profiles;
 mod read;
 mod runs;
 mod stores;

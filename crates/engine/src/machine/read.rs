@@ -9,6 +9,7 @@ use meson_core::ids::RunId;
 use meson_core::run::{
     Event, MemoryRecords, Plan, Record, RecordKey, Records, RunHeader, RunStatus, Scan,
 };
+use meson_core::sizing::Profile;
 use meson_core::units::Timestamp;
 
 use super::command::{ArtifactEntry, BundleMeta, decode};
@@ -19,6 +20,9 @@ use crate::error::EngineError;
 
 /// Records that are loaded without letting others on the thread run.
 const LOAD_PAGE: usize = 1_024;
+
+/// Steps of a workflow whose past is told, those of earlier versions included.
+const PROFILES: usize = 4_096;
 
 /// An event of a run's history.
 #[derive(Debug, Clone, PartialEq)]
@@ -193,6 +197,18 @@ impl Reader {
             bytes.extend_from_slice(&piece.map_err(store)?.1);
         }
         Ok(Some(bytes.freeze()))
+    }
+
+    /// What the steps of a workflow used in this shard's runs.
+    pub(crate) fn profiles(&self, workflow: &str) -> Result<Vec<(String, Profile)>, EngineError> {
+        let prefix = keys::profiles(workflow);
+        let page = self.view.scan(&prefix, None, PROFILES).map_err(store)?;
+        page.iter()
+            .map(|(key, value)| {
+                let step = String::from_utf8_lossy(&key[prefix.len()..]).into_owned();
+                Ok((step, decode(value)?))
+            })
+            .collect()
     }
 
     /// The shard that is read.

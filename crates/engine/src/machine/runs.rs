@@ -13,6 +13,7 @@ use meson_core::units::Timestamp;
 
 use super::command::Response;
 use super::keys::{self, RunKeys};
+use super::profiles;
 use crate::error::EngineError;
 
 /// Creates the run, unless it is there already.
@@ -64,6 +65,8 @@ fn same_request(stored: &RunHeader, again: &RunHeader) -> bool {
         force,
         created_at: _,
         parent,
+        // What the past was when it was first asked for.
+        learned: _,
     } = stored;
     *id == again.id
         && *workflow == again.workflow
@@ -93,9 +96,20 @@ pub(super) fn append(
     }
     let base = Stored { tx, keys: &keys };
     let mut records = Overlay::new(&base);
+    let mut measured = Vec::new();
     for event in events {
-        apply(&mut records, &Event::decode(event).map_err(codec)?);
+        let event = Event::decode(event).map_err(codec)?;
+        apply(&mut records, &event);
+        if matches!(event, Event::AttemptMeasured { .. }) {
+            measured.push(event);
+        }
     }
+    let profiles = if measured.is_empty() {
+        Vec::new()
+    } else {
+        let workflow = read_workflow(tx, &keys)?;
+        profiles::updates(tx, &workflow, at, &measured)?
+    };
     let changes = records
         .into_changes()
         .into_iter()
@@ -108,6 +122,9 @@ pub(super) fn append(
             Some(record) => tx.put(keys.record(&key), record),
             None => tx.delete(keys.record(&key)),
         }
+    }
+    for (key, profile) in profiles {
+        tx.put(key, profile);
     }
     let mut seq = last;
     for event in events {
@@ -148,6 +165,16 @@ fn read_status(tx: &Transaction<'_>, keys: &RunKeys) -> Result<Option<RunStatus>
     match Record::decode(&bytes).map_err(codec)? {
         Record::Status(status) => Ok(Some(*status)),
         other => Err(codec(format!("a status that is {other:?}"))),
+    }
+}
+
+fn read_workflow(tx: &Transaction<'_>, keys: &RunKeys) -> Result<String, EngineError> {
+    let bytes = tx
+        .get(&keys.header())
+        .ok_or_else(|| codec("a run without a header"))?;
+    match Record::decode(&bytes).map_err(codec)? {
+        Record::Header(header) => Ok(header.workflow),
+        other => Err(codec(format!("a header that is {other:?}"))),
     }
 }
 

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use meson_consensus::{ClusterId, ConsensusNode, Consistency, NodeId, Options, Shard, Term};
 use meson_core::expression::ArtifactRef;
-use meson_core::ids::RunId;
+use meson_core::ids::{Attempt, Instance, IterPath, RunId};
+use meson_core::resources::MilliCpus;
 use meson_core::run::{Event, RunHeader, RunState};
+use meson_core::sizing::{End, Usage};
 use meson_core::units::{self, Timestamp};
 
 use super::*;
@@ -37,6 +39,7 @@ fn header(id: &str, at: u64) -> Box<RunHeader> {
         force: false,
         created_at: Timestamp(at),
         parent: None,
+        learned: BTreeMap::new(),
     })
 }
 
@@ -265,5 +268,66 @@ async fn what_is_no_command_is_refused_and_leaves_nothing() {
     let response = propose(&shard, term, &command).await.unwrap();
     assert!(matches!(response, Response::Refused { .. }), "{response:?}");
     assert_eq!(reader(&shard).await.last_seq(&run).unwrap(), 0);
+    node.shutdown().await;
+}
+
+fn measured(node: u32, step: &str, mib: u64) -> Event {
+    Event::AttemptMeasured {
+        instance: Instance {
+            node: meson_core::ids::NodeId(node),
+            path: IterPath::default(),
+        },
+        attempt: Attempt(1),
+        step: step.to_owned(),
+        asked_cpus: MilliCpus(1_000),
+        asked_mem: meson_core::units::Bytes::from_mib(1_024),
+        usage: Usage {
+            peak_rss_bytes: mib << 20,
+            cpu_ms: 10,
+            wall_ms: 20,
+        },
+        end: End::Succeeded,
+    }
+}
+
+#[tokio::test]
+async fn what_steps_used_is_kept_over_the_runs_of_a_workflow_by_the_command_that_completes_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, shard, term) = open(dir.path()).await;
+    for (id, peaks) in [("w-a", [100, 300]), ("w-b", [200, 400])] {
+        assert_eq!(
+            propose(&shard, term, &create(id, 1)).await.unwrap(),
+            Response::Done
+        );
+        let run: RunId = id.parse().unwrap();
+        let batch = [
+            measured(0, "train", peaks[0]),
+            measured(1, "check", peaks[1]),
+        ];
+        assert_eq!(
+            propose(&shard, term, &events(&run, 1, &batch))
+                .await
+                .unwrap(),
+            Response::Done
+        );
+        // Sent once more after a lost answer, it is counted once.
+        assert!(matches!(
+            propose(&shard, term, &events(&run, 1, &batch))
+                .await
+                .unwrap(),
+            Response::OutOfSequence { .. }
+        ));
+    }
+    let profiles = reader(&shard).await.profiles("w").unwrap();
+    let steps: Vec<&str> = profiles.iter().map(|(step, _)| step.as_str()).collect();
+    assert_eq!(steps, ["check", "train"]);
+    let train = profiles[1].1.samples();
+    assert_eq!(train.count(), 2);
+    assert_eq!(
+        (train.memory.min(), train.memory.max()),
+        (100 << 20, 200 << 20)
+    );
+    assert_eq!(profiles[1].1.last_at, Timestamp(9));
+    assert!(reader(&shard).await.profiles("other").unwrap().is_empty());
     node.shutdown().await;
 }

@@ -68,6 +68,8 @@ pub(crate) struct StepActor {
     link: Option<BrokerLink>,
     /// The stream of the pool's links.
     links: Option<SpawnHandle>,
+    /// It hears when its pools are lost and found.
+    watches_pools: bool,
     /// Timers by purpose; a new one takes the old one's place.
     launch_timer: Option<SpawnHandle>,
     kill_timer: Option<SpawnHandle>,
@@ -129,6 +131,7 @@ async fn build(
         route,
         link: None,
         links: None,
+        watches_pools: false,
         launch_timer: None,
         kill_timer: None,
         retry_timer: None,
@@ -216,6 +219,7 @@ impl Handler<KillStep> for StepActor {
 
     fn handle(&mut self, _: KillStep, ctx: &mut Self::Context) {
         self.on(Event::Kill, ctx);
+        self.watch_pools(ctx);
     }
 }
 
@@ -237,9 +241,14 @@ impl StepActor {
         self.links = Some(ctx.add_stream(WatchStream::new(links)));
     }
 
+    /// Whether it makes a difference to it that a pool is lost.
+    fn minds_pools(&self) -> bool {
+        self.route.has_choice() || self.state.is_unwanted()
+    }
+
     /// Hears when pools that it may go to are lost and found.
     fn watch_pools(&mut self, ctx: &mut Context<Self>) {
-        if !self.route.has_choice() {
+        if !self.minds_pools() || std::mem::replace(&mut self.watches_pools, true) {
             return;
         }
         for way in self.route.ways() {
@@ -251,12 +260,13 @@ impl StepActor {
 
     /// Leaves the pool if it is time to.
     fn consider(&mut self, ctx: &mut Context<Self>) {
-        if !self.route.has_choice() {
+        if !self.minds_pools() {
             return;
         }
         cancel(&mut self.patience_timer, ctx);
         let sights: Vec<Sight> = self.seed.node.sights(&self.route);
-        match self.route.consider(&sights, self.seed.node.timing().spill) {
+        let (patience, wanted) = (self.seed.node.timing().spill, !self.state.is_unwanted());
+        match self.route.consider(&sights, patience, wanted) {
             Verdict::Stay => {}
             Verdict::LookAgain(wait) => {
                 let timer = ctx.run_later(wait, Self::consider);
@@ -351,6 +361,10 @@ impl StepActor {
                     }
                 });
             }
+            Action::Usage(usage) => {
+                let note = |progress: &mut Progress| progress.usage = Some(usage);
+                self.seed.node.progress().note(&task, note);
+            }
             Action::Stop => {
                 self.seed.node.progress().forget(&task);
                 ctx.stop();
@@ -366,6 +380,9 @@ impl StepActor {
     }
 
     fn report(&mut self, input: Input, ctx: &mut Context<Self>) {
+        if matches!(input, Input::Spilled { .. }) {
+            self.seed.node.metrics().attempts_spilled.inc();
+        }
         if let Input::Launching { host, .. } = &input {
             let host = host.clone();
             let task = self.state.task();
@@ -456,6 +473,7 @@ impl StepActor {
                     instance,
                     attempt,
                     outcome: Outcome::Failed(failure),
+                    usage: None,
                 }) {
                     self.act(action, ctx);
                 }

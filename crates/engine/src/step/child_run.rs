@@ -235,6 +235,7 @@ async fn carry_out(seed: StepSeed) {
                 instance,
                 attempt,
                 outcome,
+                usage: None,
             },
         )
         .await;
@@ -259,6 +260,7 @@ fn failed(seed: &StepSeed, failure: Failure) -> Input {
         instance: seed.instance.clone(),
         attempt: seed.task.attempt,
         outcome: Outcome::Failed(failure),
+        usage: None,
     }
 }
 

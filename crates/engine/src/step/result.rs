@@ -4,6 +4,7 @@
 //! out of memory is the step's fault, a kill by the executor's own timeout is no operator's.
 
 use meson_core::run::{Failure, FailureClass, Outcome};
+use meson_core::sizing::Usage;
 use meson_protocol::task::TaskResult;
 
 /// The outcome of an attempt that ended well, says its update.
@@ -39,6 +40,12 @@ pub(crate) fn failed(class: FailureClass, message: &str, data: &[u8]) -> Outcome
         },
         retryable: true,
     })))
+}
+
+/// What the attempt used, as far as its executor says.
+pub(crate) fn usage(data: &[u8]) -> Option<Usage> {
+    let usage = TaskResult::decode(data).ok()?.usage;
+    usage.is_measured().then_some(usage)
 }
 
 fn succeeded(result: TaskResult) -> Outcome {

@@ -88,12 +88,14 @@ impl Route {
         self.ways.len() > 1
     }
 
-    /// What to do when it stands with the pools of the ways like this.
-    pub(crate) fn consider(&self, sights: &[Sight], patience: Duration) -> Verdict {
+    /// What to do when it stands with the pools of the ways like this. One that is not `wanted` any
+    /// more has nowhere to go, but does not wait for a lost pool for ever either: it leaves for where
+    /// it is.
+    pub(crate) fn consider(&self, sights: &[Sight], patience: Duration, wanted: bool) -> Verdict {
         let Some(gone) = sights.get(self.at).copied().flatten() else {
             return Verdict::Stay;
         };
-        match self.next(sights) {
+        match self.next(sights).or((!wanted).then_some(self.at)) {
             Some(next) if gone.lasts >= patience => Verdict::Leave(next),
             Some(_) => Verdict::LookAgain(patience - gone.lasts),
             None => Verdict::Stay,
@@ -189,7 +191,7 @@ mod tests {
     fn an_attempt_stays_where_it_can_be_placed() {
         for at in ["", "mesos-eu", "mesos-us"] {
             assert_eq!(
-                route(at).consider(&[None, None, None], PATIENCE),
+                route(at).consider(&[None, None, None], PATIENCE, true),
                 Verdict::Stay,
                 "also where its first choice is within reach again: {at}"
             );
@@ -200,11 +202,11 @@ mod tests {
     fn it_leaves_a_lost_pool_when_its_patience_ends_and_not_before() {
         let route = route("");
         assert_eq!(
-            route.consider(&[gone(29), None, None], PATIENCE),
+            route.consider(&[gone(29), None, None], PATIENCE, true),
             Verdict::LookAgain(Duration::from_secs(1))
         );
         assert_eq!(
-            route.consider(&[gone(30), None, None], PATIENCE),
+            route.consider(&[gone(30), None, None], PATIENCE, true),
             Verdict::Leave(1)
         );
     }
@@ -213,11 +215,11 @@ mod tests {
     fn it_goes_only_where_it_can_be_placed_now() {
         let route = route("");
         assert_eq!(
-            route.consider(&[gone(99), gone(1), None], PATIENCE),
+            route.consider(&[gone(99), gone(1), None], PATIENCE, true),
             Verdict::Leave(2)
         );
         assert_eq!(
-            route.consider(&[gone(99), gone(1), gone(50)], PATIENCE),
+            route.consider(&[gone(99), gone(1), gone(50)], PATIENCE, true),
             Verdict::Stay,
             "everything is lost: it waits for what comes back first"
         );
@@ -228,7 +230,7 @@ mod tests {
         let mut route = route("mesos-us");
         assert_eq!(route.pool(), "mesos-us");
         assert_eq!(
-            route.consider(&[None, gone(31), None], PATIENCE),
+            route.consider(&[None, gone(31), None], PATIENCE, true),
             Verdict::Leave(0)
         );
         route.be_in("mesos-eu");
@@ -243,12 +245,32 @@ mod tests {
         };
         let route = Route::new(vec![way]);
         assert!(!route.has_choice());
-        assert_eq!(route.consider(&[gone(9_999)], PATIENCE), Verdict::Stay);
+        assert_eq!(
+            route.consider(&[gone(9_999)], PATIENCE, true),
+            Verdict::Stay
+        );
         assert_eq!(
             route.explain(&[gone(42)], PATIENCE, false).unwrap(),
             "pool default has been out of reach for 42 s (no coordinator that speaks to it can be \
              reached); it may go nowhere else, and waits"
         );
+    }
+
+    #[test]
+    fn one_that_is_not_wanted_does_not_wait_for_ever() {
+        let route = Route::new(vec![Way {
+            region: String::new(),
+            pool: "default".to_owned(),
+        }]);
+        assert_eq!(
+            route.consider(&[gone(29)], PATIENCE, false),
+            Verdict::LookAgain(Duration::from_secs(1))
+        );
+        assert_eq!(
+            route.consider(&[gone(30)], PATIENCE, false),
+            Verdict::Leave(0)
+        );
+        assert_eq!(route.consider(&[None], PATIENCE, false), Verdict::Stay);
     }
 
     #[test]

@@ -14,10 +14,13 @@
 //! never enqueued again, only adopted, in the pool where it was placed: at most one process per
 //! attempt.
 
+mod moves;
+
 use std::collections::VecDeque;
 
 use meson_core::ids::{Attempt, Instance, TaskId};
 use meson_core::run::{Failure, FailureClass, Input, Outcome};
+use meson_core::sizing::Usage;
 
 use super::result;
 use super::words::{Action, Event};
@@ -80,6 +83,8 @@ pub(crate) struct StepState {
     /// It is about to go to another pool.
     moving: bool,
     awaiting_result: bool,
+    /// What its end says that it used.
+    usage: Option<Usage>,
 }
 
 impl StepState {
@@ -111,6 +116,7 @@ impl StepState {
             killed: false,
             moving: false,
             awaiting_result: false,
+            usage: None,
         }
     }
 
@@ -122,6 +128,11 @@ impl StepState {
     /// The attempt.
     pub(crate) fn task(&self) -> &TaskId {
         &self.task
+    }
+
+    /// Whether it is to end.
+    pub(crate) fn is_unwanted(&self) -> bool {
+        self.killed
     }
 
     /// Whether it waits for a place.
@@ -234,6 +245,11 @@ impl StepState {
                 }
                 _ => {}
             },
+            Signal::Usage { usage, .. } => {
+                if !matches!(self.phase, Phase::Ending) {
+                    actions.push(Action::Usage(usage));
+                }
+            }
             Signal::Progress {
                 percent,
                 message,
@@ -284,53 +300,6 @@ impl StepState {
             host,
         };
         self.report(input, None, Then::Placed, actions);
-    }
-
-    fn pool_lost(&mut self, to: String, reason: String, actions: &mut Vec<Action>) {
-        let (instance, attempt) = (self.instance.clone(), self.attempt());
-        match &mut self.phase {
-            Phase::Asking { .. } if self.killed || self.moving => {}
-            // Nothing was confirmed to the broker, so nothing is launched there, whatever it still
-            // has in its queue.
-            Phase::Asking { .. } => {
-                self.moving = true;
-                let input = Input::Spilled {
-                    instance,
-                    attempt,
-                    from: self.pool.clone(),
-                    to: to.clone(),
-                    reason,
-                };
-                self.report(input, None, Then::Moved(to), actions);
-            }
-            // It may run there. What becomes of it is the run's to say.
-            Phase::Launched { lost, .. } => {
-                if !std::mem::replace(lost, true) {
-                    let input = Input::Unreachable {
-                        instance,
-                        attempt,
-                        reason: Some(reason),
-                    };
-                    self.report(input, None, Then::Nothing, actions);
-                }
-            }
-            Phase::Placing { .. } | Phase::Ending | Phase::Over => {}
-        }
-    }
-
-    /// It is on record as waiting elsewhere.
-    fn moved(&mut self, pool: String, actions: &mut Vec<Action>) {
-        self.moving = false;
-        if !self.is_waiting() {
-            return;
-        }
-        if self.broker {
-            actions.push(Action::Kill { agent: None });
-        }
-        self.broker = false;
-        self.pool.clone_from(&pool);
-        actions.push(Action::Move { pool });
-        self.kill(actions);
     }
 
     fn update(&mut self, update: Update, actions: &mut Vec<Action>) {
@@ -408,6 +377,7 @@ impl StepState {
                 }
             }
             AttemptState::Finished { data } => {
+                self.usage = result::usage(&data);
                 self.end(result::finished(&data), ack, actions);
             }
             AttemptState::Failed {
@@ -415,6 +385,7 @@ impl StepState {
                 message,
                 data,
             } => {
+                self.usage = result::usage(&data);
                 self.end(result::failed(class, &message, &data), ack, actions);
             }
             AttemptState::Killed if self.killed => self.end(Outcome::Killed, ack, actions),
@@ -555,6 +526,7 @@ impl StepState {
             instance: self.instance.clone(),
             attempt: self.attempt(),
             outcome,
+            usage: self.usage.take(),
         };
         self.report(input, acknowledge, Then::Over, actions);
     }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use meson_core::ids::{Attempt, Instance, IterPath, NodeId, TaskId};
 use meson_core::run::{FailureClass, Input, Outcome};
+use meson_core::sizing::Usage;
 use meson_protocol::task::TaskResult;
 use proptest::prelude::*;
 
@@ -130,6 +131,41 @@ fn a_placement_that_moved_meanwhile_is_committed_before_it_is_confirmed() {
     let actions = step.on(Event::Committed);
     assert!(matches!(reported(&actions), Some(Input::Launching { agent, .. }) if agent == "a2"));
     assert!(step.on(Event::Committed).contains(&Action::Confirm));
+}
+
+#[test]
+fn what_an_attempt_used_is_noted_while_it_runs_and_reported_with_its_end() {
+    let usage = Usage {
+        peak_rss_bytes: 7,
+        cpu_ms: 8,
+        wall_ms: 9,
+    };
+    let mut step = step(Some("a1"));
+    step.on(Event::BrokerUp);
+    step.on(running(1));
+    let live = Event::Signal(Signal::Usage {
+        task: task(),
+        usage,
+    });
+    assert_eq!(step.on(live), [Action::Usage(usage)]);
+    let result = TaskResult {
+        usage,
+        ..TaskResult::default()
+    };
+    let data = result.encode().unwrap().into();
+    let actions = step.on(update(AttemptState::Finished { data }, Some(2)));
+    let Some(Input::Ended { usage: told, .. }) = reported(&actions) else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(*told, Some(usage));
+    // One that nobody measured is not told to have used nothing.
+    let mut step = self::step(Some("a1"));
+    step.on(Event::BrokerUp);
+    let actions = step.on(finished(1));
+    assert!(matches!(
+        reported(&actions),
+        Some(Input::Ended { usage: None, .. })
+    ));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What goes into a step actor's decisions, and what comes out.
 
 use meson_core::run::Input;
+use meson_core::sizing::Usage;
 
 use crate::broker::messages::Signal;
 
@@ -22,7 +23,7 @@ pub(crate) enum Event {
     /// The time that [`Action::WatchKill`] asked for is over.
     KillOverdue,
     /// The pool has been out of reach for longer than the attempt is to be patient, and there is
-    /// another one that it could go to.
+    /// another one that it could go to, or it is not wanted any more.
     PoolLost {
         /// That one.
         to: String,
@@ -79,6 +80,8 @@ pub(crate) enum Action {
         /// A page to look at.
         url: Option<String>,
     },
+    /// Note what it used so far.
+    Usage(Usage),
     /// Nothing is left to do.
     Stop,
 }

@@ -34,6 +34,7 @@ impl WorkflowActor {
             instance,
             attempt,
             outcome: Outcome::Succeeded { outputs },
+            ..
         } = input
         else {
             return None;

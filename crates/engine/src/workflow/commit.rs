@@ -149,11 +149,12 @@ impl WorkflowActor {
                 ));
             }
             Err(error) if error.kind() == ErrorKind::Unavailable => {
-                // Another term has begun, or the node is closing. The next leader's actor goes on.
+                // Another term has begun, or the node is closing, or a majority was out of sight for a
+                // moment. The next actor goes on, of the next leader or of this one.
                 debug!(%run, %error, "the run's actor stops");
                 self.seed.node.metrics().proposals_failed.inc();
                 answer(batch.replies, Err(ReportError::NotCommitted));
-                ctx.stop();
+                self.leave(ctx);
                 return;
             }
             Err(error) => {

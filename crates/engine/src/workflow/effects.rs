@@ -42,6 +42,7 @@ impl WorkflowActor {
                         instance,
                         attempt,
                         outcome,
+                        usage: None,
                     }));
                 }
                 Effect::LookUpArtifacts {

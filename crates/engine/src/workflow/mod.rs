@@ -40,6 +40,7 @@ use tracing::{debug, info};
 use self::hot::HotRun;
 use self::inbox::{Inbox, Waiting};
 use self::timers::Timers;
+use crate::guardian::Left;
 use crate::node::Node;
 use crate::step::AttemptNow;
 
@@ -52,6 +53,8 @@ pub(crate) struct WorkflowSeed {
     pub(crate) run: RunId,
     /// Limits how many runs load their state at a time.
     pub(crate) starting: Arc<Semaphore>,
+    /// Where the actor says that it goes although the run has not ended.
+    pub(crate) left: Left,
 }
 
 /// Something that happened to the run. Answered once it is committed.
@@ -85,6 +88,12 @@ pub(crate) struct DescribeAttempt {
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub(crate) struct PanicWorkflow;
+
+/// Makes the run's actor believe that its next proposal came to nothing, for the same.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub(crate) struct LoseProposal;
 
 /// The supervisor of the run's attempts, for the same.
 #[cfg(test)]
@@ -198,6 +207,15 @@ impl Handler<PanicWorkflow> for WorkflowActor {
 }
 
 #[cfg(test)]
+impl Handler<LoseProposal> for WorkflowActor {
+    type Result = ();
+
+    fn handle(&mut self, _: LoseProposal, ctx: &mut Self::Context) {
+        self.leave(ctx);
+    }
+}
+
+#[cfg(test)]
 impl Handler<Children> for WorkflowActor {
     type Result = MessageResult<Children>;
 
@@ -212,6 +230,12 @@ const LINGER: Duration = Duration::from_millis(20);
 const WOKEN: Duration = Duration::from_secs(1);
 
 impl WorkflowActor {
+    /// A proposal came to nothing: what is in memory may not be what is stored.
+    fn leave(&mut self, ctx: &mut Context<Self>) {
+        self.seed.left.add(&self.seed.run);
+        ctx.stop();
+    }
+
     /// The run has ended. Its actor stays until attempts that are being killed are gone.
     fn linger(&mut self, ctx: &mut Context<Self>) {
         if std::mem::replace(&mut self.lingering, true) {

@@ -33,6 +33,7 @@ fn step_of(name: &str, kind: StepKind) -> Step {
         outputs: Vec::new(),
         produces: Vec::new(),
         resources: Resources::DEFAULT,
+        auto: None,
         require: None,
         prefer: None,
         retries: DEFAULT_RETRIES,

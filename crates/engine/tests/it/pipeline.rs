@@ -284,7 +284,7 @@ async fn the_history_tells_what_happened_in_order() {
     };
     assert!(at("attempt_launching") < at("attempt_running"));
     let launching = &events[at("attempt_launching")];
-    assert_eq!(launching.text, "a: launching on host-1");
+    assert_eq!(launching.text, "a: launching on host-1 in pool default");
     assert_eq!(
         (launching.step.as_deref(), launching.attempt),
         (Some("a"), Some(1))

@@ -269,6 +269,31 @@ async fn what_runs_in_a_pool_that_comes_back_in_time_goes_on() {
 }
 
 #[actix::test]
+async fn what_is_not_wanted_any_more_does_not_wait_for_its_lost_pool_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let two = Two {
+        eu: hanging(),
+        us: Cluster::willing(),
+    };
+    let world = two.open(dir.path(), PATIENCE).await;
+    let run = world
+        .submit("w-1", &workflow("w", anywhere("a", &["eu"])))
+        .await;
+    until("it runs in eu", async || {
+        state_of(&world, &run).await == "running"
+    })
+    .await;
+    two.eu.be_in_session(false);
+    world.engine.cancel(&run, "enough").await.unwrap();
+    // From here on the core's own patience counts.
+    until("it is out of sight", async || {
+        state_of(&world, &run).await == "unreachable"
+    })
+    .await;
+    world.close().await;
+}
+
+#[actix::test]
 async fn another_leader_asks_the_pool_where_the_attempt_is() {
     let dir = tempfile::tempdir().unwrap();
     let two = Two {

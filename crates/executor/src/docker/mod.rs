@@ -16,21 +16,24 @@ use bollard::container::LogOutput;
 use bollard::errors::Error;
 use bollard::query_parameters::{
     AttachContainerOptions, CreateContainerOptions, InspectContainerOptions, KillContainerOptions,
-    RemoveContainerOptions, StartContainerOptions, StopContainerOptions, WaitContainerOptions,
+    RemoveContainerOptions, StartContainerOptions, StatsOptions, StopContainerOptions,
+    WaitContainerOptions,
 };
 use futures::StreamExt;
 use meson_protocol::task::Started;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::failure::{Exit, TaskFailure};
 use crate::logs::capture::Log;
 use crate::process::table::{self, Stat};
 use crate::process::usage::{Meter, SAMPLE_EVERY};
 use crate::settings::Settings;
-use crate::task::{Ran, Reporter, Stop, Verdict, after};
+use crate::task::{Ran, Reporter, Stop, Verdict, after, usage_ticks};
 
 pub use container::Container;
 
+/// Pause between two questions to the engine about what a container uses.
+const STATS_EVERY: Duration = Duration::from_secs(2);
 /// After a container's end the rest of its output may take so long.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -184,7 +187,10 @@ async fn in_container(
         .and_then(|inspected| i32::try_from(inspected.state?.pid?).ok())
         .filter(|pid| *pid > 0);
     let mut meter = Meter::default();
+    let mut telling = usage_ticks();
     let verdict = {
+        let mut counting = interval(STATS_EVERY);
+        counting.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let end = wait(docker, id);
         tokio::pin!(end);
         let limit = after(limit);
@@ -201,6 +207,8 @@ async fn in_container(
                     break Verdict::TimedOut;
                 }
                 () = tokio::time::sleep(SAMPLE_EVERY) => sample(&mut meter, root).await,
+                _ = counting.tick() => count(docker, id, &mut meter).await,
+                _ = telling.tick() => reporter.usage(meter.usage(began.elapsed())),
             }
         }
     };
@@ -210,19 +218,35 @@ async fn in_container(
     let mut ran = Ran {
         verdict,
         usage: meter.usage(began.elapsed()),
-        remark: None,
+        starved: None,
     };
-    if matches!(ran.verdict, Verdict::Exited(Exit::Code(code)) if code != 0) {
-        let state = docker
-            .inspect_container(id, None::<InspectContainerOptions>)
-            .await
-            .ok()
-            .and_then(|i| i.state);
-        if state.is_some_and(|state| state.oom_killed == Some(true)) {
-            ran.remark = Some("the container used more memory than the step asked for".to_owned());
-        }
+    if let Verdict::Exited(exit) = ran.verdict
+        && exit != Exit::Code(0)
+        && wanted_memory(docker, id, exit).await
+    {
+        ran.starved =
+            Some("out of memory: the container wanted more than the step asked for".to_owned());
     }
     Ok(ran)
+}
+
+/// Whether the kernel has ended processes of a container for want of memory. The engine may hear
+/// of that after it has heard of the end, so who died as the kernel kills is asked about again.
+async fn wanted_memory(docker: &Docker, id: &str, exit: Exit) -> bool {
+    let looks = if exit == Exit::Signal(9) { 5 } else { 1 };
+    for look in 0..looks {
+        if look > 0 {
+            tokio::time::sleep(SAMPLE_EVERY).await;
+        }
+        let inspected = docker
+            .inspect_container(id, None::<InspectContainerOptions>)
+            .await;
+        let state = inspected.ok().and_then(|inspected| inspected.state);
+        if state.is_some_and(|state| state.oom_killed == Some(true)) {
+            return true;
+        }
+    }
+    false
 }
 
 /// The container's exit status; 128 and more are signals by the shells' custom.
@@ -282,6 +306,30 @@ async fn sample(meter: &mut Meter, root: Option<i32>) {
     .await
     .unwrap_or_default();
     meter.sample(&members);
+}
+
+/// What the engine counted: it also sees containers on another machine, and processes that came
+/// and went between two samples.
+async fn count(docker: &Docker, id: &str, meter: &mut Meter) {
+    let options = StatsOptions {
+        stream: false,
+        one_shot: true,
+    };
+    let mut asked = docker.stats(id, Some(options));
+    let Ok(Some(Ok(stats))) = timeout(STATS_EVERY, asked.next()).await else {
+        return;
+    };
+    if let Some(nanos) = stats.cpu_stats.and_then(|cpu| cpu.cpu_usage?.total_usage) {
+        meter.cpu_nanos(nanos);
+    }
+    let memory = stats.memory_stats.and_then(|memory| {
+        let parts = memory.stats?;
+        // Without file pages, by the name of either version of control groups.
+        parts.get("anon").or(parts.get("total_rss")).copied()
+    });
+    if let Some(bytes) = memory {
+        meter.resident(bytes);
+    }
 }
 
 /// A failure of the engine, with its own words.

@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use meson_core::run::{Failure, LaunchKind};
+use meson_core::run::{Failure, FailureClass, LaunchKind};
 use meson_mesos::executor::{Kill, Subscribe, Update};
 use meson_mesos::types::{
     Data, StatusReason, StatusSource, TaskId, TaskInfo, TaskState, TaskStatus,
@@ -344,9 +344,11 @@ impl Machine {
         let mut status = TaskStatus::new(id.clone(), state);
         if let Some(failure) = &result.failure {
             status.message = Some(failure.message.clone());
-            if failure.class == meson_core::run::FailureClass::Timeout {
-                status.reason = Some(StatusReason::MaxCompletionTimeReached);
-            }
+            status.reason = match failure.class {
+                FailureClass::Timeout => Some(StatusReason::MaxCompletionTimeReached),
+                FailureClass::OutOfMemory => Some(StatusReason::ContainerLimitationMemory),
+                FailureClass::Step | FailureClass::Platform => None,
+            };
         }
         status.data = match result.encode() {
             Ok(bytes) => Some(bytes.into()),

@@ -116,7 +116,7 @@ fn a_second_launch_of_a_task_starts_nothing() {
 }
 
 #[test]
-fn killing_is_told_once_and_only_to_those_who_know_it() {
+fn item_32_killing_is_told_once_and_only_to_those_who_know_it() {
     for knows in [false, true] {
         let (mut machine, mut stamp) = (Machine::default(), stamps());
         machine.decide(Input::KillingState(knows), &mut stamp);
@@ -157,7 +157,7 @@ fn killing_is_told_once_and_only_to_those_who_know_it() {
 }
 
 #[test]
-fn the_call_s_kill_policy_goes_before_the_task_s() {
+fn item_32_the_call_s_kill_policy_goes_before_the_task_s() {
     let policy = |secs| {
         Some(KillPolicy {
             grace_period: Some(Duration::from_secs(secs).into()),
@@ -184,7 +184,7 @@ fn the_call_s_kill_policy_goes_before_the_task_s() {
 }
 
 #[test]
-fn what_is_acknowledged_is_forgotten_and_the_rest_is_told_again() {
+fn item_30_what_is_acknowledged_is_forgotten_and_the_rest_is_told_again() {
     let (mut machine, mut stamp) = (Machine::default(), stamps());
     machine.decide(launch(A), &mut stamp);
     machine.decide(done(A), &mut stamp);

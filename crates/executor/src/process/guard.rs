@@ -15,6 +15,7 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getppid};
 
+use super::cgroup::remove_leaves;
 use super::isolate::fork_single_threaded;
 use super::table;
 
@@ -71,6 +72,7 @@ fn watch(executor: Pid, signals: &SigSet, instance: &str) -> ! {
         }
     };
     kill_all();
+    remove_leaves(instance);
     let code = match status {
         WaitStatus::Exited(_, code) => code,
         WaitStatus::Signaled(_, signal, _) => 128 + signal as i32,

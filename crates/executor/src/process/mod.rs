@@ -3,9 +3,12 @@
 //!
 //! * [`guard`]: the process above the executor, which cleans up after it.
 //! * [`nursery`]: all children and whose they are; [`table`] is `/proc` itself.
-//! * [`usage`]: memory and processor time.
+//! * [`usage`]: memory and processor time. * [`fence`]: a step's memory is kept within what it
+//!   asked for; [`cgroup`]: by the kernel, where it lets us.
 //! * [`isolate`]: what happens between fork and exec.
 
+pub mod cgroup;
+pub mod fence;
 pub mod guard;
 pub mod isolate;
 pub mod nursery;
@@ -27,6 +30,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::failure::Exit;
 use crate::task::Stop;
+use cgroup::Leaf;
+use fence::Fence;
+use meson_protocol::task::Usage;
 use nursery::{Nursery, ended, pid_of};
 use table::Stat;
 use usage::Meter;
@@ -54,6 +60,7 @@ pub struct Running {
     nursery: Nursery,
     /// Children ended: time to look who.
     deaths: SignalStream,
+    fence: Fence,
     done: bool,
 }
 
@@ -64,6 +71,7 @@ impl Running {
         program: &Program,
         task: &str,
         nursery: &Nursery,
+        fence: Fence,
     ) -> io::Result<(Self, ChildStdout, ChildStderr)> {
         let deaths = signal(SignalKind::child())?;
         let (name, arguments) = program
@@ -79,8 +87,10 @@ impl Running {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        isolate::own_session(&mut command);
-        let mut child = nursery.spawn(&mut command, task)?;
+        let door = fence.leaf().map(Leaf::door).transpose()?;
+        isolate::own_session(&mut command, door);
+        let group = fence.leaf().map(|leaf| leaf.group().clone());
+        let mut child = nursery.spawn(&mut command, task, group)?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let pid = pid_of(&child);
         let running = Self {
@@ -88,6 +98,7 @@ impl Running {
             pid,
             nursery: nursery.clone(),
             deaths,
+            fence,
             done: false,
         };
         match (stdout, stderr) {
@@ -150,8 +161,10 @@ impl Running {
             rss_pages: 0,
             ..stat
         });
-        let meter = self.nursery.meter(self.pid, last);
-        self.bury();
+        let mut meter = self.nursery.meter(self.pid, last);
+        if let Some(peak) = self.bury() {
+            meter.peak(peak);
+        }
         Finished { meter, left_behind }
     }
 
@@ -159,6 +172,31 @@ impl Running {
     /// the next sample.
     pub fn peek(&self) {
         self.nursery.meter(self.pid, Stat::of(self.pid));
+    }
+
+    /// What it used so far.
+    pub fn used(&self, wall: Duration) -> Usage {
+        self.nursery.meter(self.pid, None).usage(wall)
+    }
+
+    /// Whether somebody has to look at its memory now and then.
+    pub fn is_watched(&self) -> bool {
+        self.fence.is_watched()
+    }
+
+    /// How much it uses, if that is more than it may, by looks of which this is one.
+    pub async fn is_above(&mut self) -> Option<u64> {
+        let resident = self.nursery.meter(self.pid, None).resident_bytes();
+        if !self.fence.is_suspicious(resident) {
+            return None;
+        }
+        let members = self.members().await;
+        self.fence.is_above(&members)
+    }
+
+    /// Whether its bad end was for want of memory, in words.
+    pub fn wanted_memory(&self, exit: Exit) -> Option<String> {
+        self.fence.explains(exit)
     }
 
     /// SIGKILL until nobody is left. Gives how many there were at first.
@@ -193,12 +231,15 @@ impl Running {
             .unwrap_or_default()
     }
 
-    fn bury(&mut self) {
+    /// Takes notice of the end. Gives the largest resident memory of the first process and of
+    /// those that it waited for, where that says anything.
+    fn bury(&mut self) -> Option<u64> {
         self.done = true;
-        if let Err(error) = self.child.try_wait() {
-            tracing::warn!(pid = self.pid, %error, "cannot take notice of a process's end");
-        }
+        let peak = isolate::wait_for_dead(self.pid);
         self.nursery.forget(self.pid);
+        // A process begins as a copy of ours, and its peak with it.
+        let own = fence::high_water(nix::unistd::getpid().as_raw()).unwrap_or(0);
+        peak.filter(|peak| *peak > own)
     }
 }
 

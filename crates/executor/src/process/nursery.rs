@@ -16,6 +16,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 
+use super::cgroup::Group;
+use super::fence::high_water;
 use super::table::{self, Stat};
 use super::usage::Meter;
 
@@ -26,6 +28,24 @@ struct Family {
     /// Pid and start time of descendants seen so far.
     known: BTreeSet<(i32, u64)>,
     meter: Meter,
+    /// Its own control group, which knows its memory better than its processes do.
+    group: Option<Group>,
+}
+
+impl Family {
+    /// What a sample does not see: peaks between two looks, and pages that processes share.
+    fn look_closer(&mut self, members: &[Stat]) {
+        if let Some(resident) = self.group.as_ref().and_then(Group::resident) {
+            self.meter.resident(resident);
+        }
+        let peaks = members
+            .iter()
+            .filter(|stat| !stat.dead)
+            .filter_map(|stat| high_water(stat.pid));
+        if let Some(peak) = peaks.max() {
+            self.meter.peak(peak);
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -47,7 +67,12 @@ impl Nursery {
 
     /// Starts a task's first process. The lock is held meanwhile, so that the new child is
     /// not taken for a stranger.
-    pub fn spawn(&self, command: &mut Command, task: &str) -> io::Result<Child> {
+    pub fn spawn(
+        &self,
+        command: &mut Command,
+        task: &str,
+        group: Option<Group>,
+    ) -> io::Result<Child> {
         let mut state = self.state();
         let child = command.spawn()?;
         let pid = pid_of(&child);
@@ -55,6 +80,7 @@ impl Nursery {
             marker: format!("MESON_TASK={task}"),
             known: BTreeSet::new(),
             meter: Meter::default(),
+            group,
         };
         state.families.insert(pid, family);
         Ok(child)
@@ -118,6 +144,7 @@ impl Nursery {
                     .known
                     .extend(members.iter().map(|stat| (stat.pid, stat.start_ticks)));
                 family.meter.sample(&members);
+                family.look_closer(&members);
             }
         }
         state.reap(&everybody);
@@ -131,6 +158,7 @@ impl Nursery {
         };
         if let Some(last) = last {
             family.meter.sample_one(&last);
+            family.look_closer(&[last]);
         }
         family.meter
     }

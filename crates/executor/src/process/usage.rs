@@ -11,7 +11,9 @@ pub const SAMPLE_EVERY: Duration = Duration::from_millis(250);
 /// Adds up what samples show.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Meter {
-    peak_rss_pages: u64,
+    peak_rss_bytes: u64,
+    /// At the last look.
+    rss_bytes: u64,
     /// The largest sum seen: processes that nobody waited for take theirs along when they go.
     cpu_ticks: u64,
 }
@@ -19,14 +21,36 @@ pub struct Meter {
 impl Meter {
     /// All processes of the task at one moment.
     pub fn sample(&mut self, members: &[Stat]) {
-        let rss = members
+        let rss: u64 = members
             .iter()
             .filter(|stat| !stat.dead)
             .map(|stat| stat.rss_pages)
             .sum();
         let cpu = members.iter().map(|stat| stat.cpu_ticks).sum();
-        self.peak_rss_pages = self.peak_rss_pages.max(rss);
+        self.resident(rss * page_bytes());
         self.cpu_ticks = self.cpu_ticks.max(cpu);
+    }
+
+    /// All memory of the task at one moment, as something knows that counts shared pages once.
+    pub fn resident(&mut self, bytes: u64) {
+        self.rss_bytes = bytes;
+        self.peak(bytes);
+    }
+
+    /// So much was used at some time.
+    pub fn peak(&mut self, bytes: u64) {
+        self.peak_rss_bytes = self.peak_rss_bytes.max(bytes);
+    }
+
+    /// Processor time that something else has counted, in nanoseconds.
+    pub fn cpu_nanos(&mut self, nanos: u64) {
+        let ticks = nanos / (1_000_000_000 / TICKS_PER_SECOND);
+        self.cpu_ticks = self.cpu_ticks.max(ticks);
+    }
+
+    /// What was resident at the last look.
+    pub fn resident_bytes(&self) -> u64 {
+        self.rss_bytes
     }
 
     /// Only its first process.
@@ -37,7 +61,7 @@ impl Meter {
     /// For the result.
     pub fn usage(&self, wall: Duration) -> Usage {
         Usage {
-            peak_rss_bytes: self.peak_rss_pages * page_bytes(),
+            peak_rss_bytes: self.peak_rss_bytes,
             cpu_ms: self.cpu_ticks * 1000 / TICKS_PER_SECOND,
             wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
         }

@@ -10,14 +10,15 @@ use meson_core::run::{LaunchKind, LaunchSpec};
 use meson_protocol::task::Started;
 use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
-use super::{Context, Ran, Reporter, Stop, Verdict, after};
+use super::{Context, Ran, Reporter, Stop, Verdict, after, usage_ticks};
 use crate::environment;
 use crate::failure::TaskFailure;
 use crate::layout::Layout;
 use crate::logs::capture::{Log, pump};
 use crate::machine::DEFAULT_GRACE;
+use crate::process::usage::SAMPLE_EVERY;
 use crate::process::{Program, Running, which};
 use crate::spark::{self, find::Spark};
 use crate::text::{Local, Quoting, render};
@@ -59,7 +60,8 @@ pub async fn run(
         _ = stop.asked() => return Ok(Ran::stopped_early()),
     };
     let task = spec.task.to_string();
-    let (mut running, out, err) = Running::spawn(&plan.program, &task, &context.nursery)
+    let fence = context.memory.fence(spec.resources.mem.0);
+    let (mut running, out, err) = Running::spawn(&plan.program, &task, &context.nursery, fence)
         .map_err(|error| not_started(&plan.program, &error))?;
     let began = Instant::now();
     let pumps = [
@@ -82,7 +84,11 @@ pub async fn run(
             client, host, port, task, tell,
         )))
     });
+    let mut starved = None;
     let verdict = {
+        let mut telling = usage_ticks();
+        let mut watching = interval(SAMPLE_EVERY);
+        watching.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let limit = after(limit);
         tokio::pin!(limit);
         let mut peeks = PEEKS.into_iter();
@@ -90,7 +96,10 @@ pub async fn run(
         tokio::pin!(peek);
         loop {
             tokio::select! {
-                exit = running.ended() => break Verdict::Exited(exit),
+                exit = running.ended() => {
+                    starved = running.wanted_memory(exit);
+                    break Verdict::Exited(exit);
+                }
                 grace = stop.asked() => {
                     running.terminate(grace, stop).await;
                     break Verdict::Stopped;
@@ -98,6 +107,18 @@ pub async fn run(
                 () = &mut limit => {
                     running.terminate(DEFAULT_GRACE, stop).await;
                     break Verdict::TimedOut;
+                }
+                _ = telling.tick() => reporter.usage(running.used(began.elapsed())),
+                _ = watching.tick(), if running.is_watched() => {
+                    if let Some(used) = running.is_above().await {
+                        starved = Some(format!(
+                            "out of memory: its processes used {}m together, and had asked for {}m",
+                            used.div_ceil(1 << 20),
+                            spec.resources.mem.to_mib_ceil()
+                        ));
+                        running.terminate(Duration::ZERO, stop).await;
+                        break Verdict::TooLarge;
+                    }
                 }
                 () = &mut peek => {
                     running.peek();
@@ -122,7 +143,7 @@ pub async fn run(
     Ok(Ran {
         verdict,
         usage: finished.meter.usage(began.elapsed()),
-        remark: None,
+        starved,
     })
 }
 
@@ -261,7 +282,7 @@ impl Drop for Aborting {
 /// Looks at all processes now and then, for as long as it is polled.
 pub async fn sample_for_ever(context: Arc<Context>) {
     loop {
-        sleep(crate::process::usage::SAMPLE_EVERY).await;
+        sleep(SAMPLE_EVERY).await;
         let nursery = context.nursery.clone();
         if tokio::task::spawn_blocking(move || nursery.sample())
             .await

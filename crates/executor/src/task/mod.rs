@@ -31,6 +31,7 @@ use crate::layout::Layout;
 use crate::logs::capture::{Log, Stream};
 use crate::logs::ship::{Shipped, ship};
 use crate::machine::Ending;
+use crate::process::fence::Memory;
 use crate::process::nursery::Nursery;
 use crate::progress::{LOOK_EVERY, Progress, Tail};
 use crate::settings::Settings;
@@ -42,6 +43,9 @@ pub use retention::Retention;
 /// away when all is well; after that they follow on their own.
 const FLUSH_WITH_UPDATE: Duration = Duration::from_millis(250);
 
+/// Pause between two words about what an attempt uses.
+const USAGE_EVERY: Duration = Duration::from_secs(5);
+
 /// What all workers share.
 #[derive(Debug)]
 pub struct Context {
@@ -49,6 +53,8 @@ pub struct Context {
     pub settings: Settings,
     /// All child processes.
     pub nursery: Nursery,
+    /// How steps are kept within the memory that they asked for.
+    pub memory: Memory,
     /// For coordinators and Spark's pages.
     pub http: Client,
     /// For artifacts and bundles.
@@ -75,6 +81,8 @@ pub enum News {
     Started(Started),
     /// How far it is. May get lost.
     Progress(Progress),
+    /// What it used so far. May get lost.
+    Usage(Usage),
     /// All over.
     Ended(Ending),
 }
@@ -119,6 +127,13 @@ impl Reporter {
         let _ = self
             .sender
             .try_send((self.task.clone(), News::Progress(progress)));
+    }
+
+    /// What it used so far.
+    pub fn usage(&self, usage: Usage) {
+        let _ = self
+            .sender
+            .try_send((self.task.clone(), News::Usage(usage)));
     }
 
     /// From the step itself.
@@ -193,6 +208,8 @@ pub enum Verdict {
     Stopped,
     /// Because it took too long.
     TimedOut,
+    /// Because it used more memory than it may.
+    TooLarge,
 }
 
 /// An attempt that was run, or not even begun because it was stopped before.
@@ -202,8 +219,8 @@ pub struct Ran {
     pub verdict: Verdict,
     /// What it used.
     pub usage: Usage,
-    /// More about a bad end.
-    pub remark: Option<String>,
+    /// Why that was for want of memory, if it was.
+    pub starved: Option<String>,
 }
 
 impl Ran {
@@ -212,7 +229,7 @@ impl Ran {
         Self {
             verdict: Verdict::Stopped,
             usage: Usage::default(),
-            remark: None,
+            starved: None,
         }
     }
 }
@@ -223,6 +240,14 @@ pub async fn after(limit: Option<Duration>) {
         Some(limit) => tokio::time::sleep(limit).await,
         None => std::future::pending().await,
     }
+}
+
+/// When a runner says what its attempt used so far.
+pub fn usage_ticks() -> tokio::time::Interval {
+    let mut ticks =
+        tokio::time::interval_at(tokio::time::Instant::now() + USAGE_EVERY, USAGE_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticks
 }
 
 /// Captured streams and their way to the coordinators.
@@ -371,6 +396,10 @@ impl Attempt<'_> {
         let usage = ran.usage;
         match ran.verdict {
             Verdict::Stopped => killed(usage),
+            Verdict::TooLarge => {
+                let why = ran.starved.unwrap_or_else(|| "out of memory".to_owned());
+                failed(TaskFailure::memory(why), usage)
+            }
             Verdict::TimedOut => {
                 let limit = self.payload.spec.timeout.unwrap_or_default();
                 failed(
@@ -381,11 +410,14 @@ impl Attempt<'_> {
                 )
             }
             Verdict::Exited(exit) => {
-                if let Some(mut failure) = of_exit(exit, &self.logs.stderr.tail()) {
-                    if let Some(remark) = ran.remark {
-                        failure.0.message = format!("{remark}; {}", failure.0.message);
-                    }
-                    return failed(failure, usage);
+                if let Some(failure) = of_exit(exit, &self.logs.stderr.tail()) {
+                    return match ran.starved {
+                        Some(why) => {
+                            let said = failure.0.message;
+                            failed(TaskFailure::memory(format!("{why}; {said}")), usage)
+                        }
+                        None => failed(failure, usage),
+                    };
                 }
                 let collected = tokio::select! {
                     collected = self.collect() => collected,

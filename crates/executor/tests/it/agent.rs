@@ -30,6 +30,8 @@ pub(crate) struct Heard {
     pub(crate) messages: Vec<ExecutorMessage>,
     /// Do not acknowledge.
     pub(crate) silent: bool,
+    /// So many subscriptions are answered with 503, as by an agent that recovers.
+    pub(crate) refuse: usize,
     stream: Option<mpsc::Sender<Vec<u8>>>,
 }
 
@@ -267,6 +269,10 @@ fn handler(heard: Arc<Mutex<Heard>>) -> Handler {
         assert_eq!(envelope.executor_id.unwrap().value, "executor-1");
         let mut heard = heard.lock().unwrap();
         match envelope.body {
+            Call::Subscribe(_) if heard.refuse > 0 => {
+                heard.refuse -= 1;
+                Response::Full(503, b"Agent has not finished recovery".to_vec())
+            }
             Call::Subscribe(subscribe) => {
                 let (stream, chunks) = mpsc::channel(1000);
                 stream

@@ -205,7 +205,7 @@ async fn an_image_that_is_not_there_is_named_with_what_pulling_said() {
 }
 
 #[tokio::test]
-async fn a_container_is_stopped_with_grace_and_removed() {
+async fn item_32_a_container_is_stopped_with_grace_and_removed() {
     needs_docker!();
     let agent = Agent::start().await;
     let payload = container(
@@ -231,7 +231,7 @@ async fn a_container_is_stopped_with_grace_and_removed() {
 }
 
 #[tokio::test]
-async fn a_container_outlives_neither_its_executor_nor_a_guard_that_dies_with_it() {
+async fn item_36_a_container_outlives_neither_its_executor_nor_a_guard_that_dies_with_it() {
     needs_docker!();
     let mut agent = Agent::start().await;
     let task = agent.launch(&container("d-5.a.1", "echo up > /meson/work/up; sleep 600"));
@@ -282,4 +282,32 @@ async fn without_an_engine_the_platform_pays() {
         failure.message.contains("unix:///no/such/socket"),
         "{failure:?}"
     );
+}
+
+#[tokio::test]
+async fn what_a_container_uses_is_measured() {
+    needs_docker!();
+    let agent = Agent::start().await;
+    let mut payload = container("d-7.a.1", "x=$(seq 1 5000000); sleep 3");
+    payload.spec.resources.mem = Bytes::from_mib(512);
+    let used = agent.succeed(&payload).await.usage;
+    assert!(used.peak_rss_bytes >= 30 << 20, "{used:?}");
+    assert!(used.peak_rss_bytes < 512 << 20, "{used:?}");
+    assert!(used.cpu_ms >= 50 && used.wall_ms >= 3_000, "{used:?}");
+}
+
+#[tokio::test]
+async fn a_container_that_wants_more_memory_is_told_as_such() {
+    needs_docker!();
+    let agent = Agent::start().await;
+    let mut payload = container("d-8.a.1", "x=$(seq 1 60000000)");
+    payload.spec.resources.mem = Bytes::from_mib(64);
+    let failure = agent.fail(&payload).await;
+    assert_eq!(failure.class, FailureClass::OutOfMemory, "{failure:?}");
+    assert!(
+        failure.message.starts_with("out of memory"),
+        "{}",
+        failure.message
+    );
+    assert_eq!(containers_of("d-8.a.1"), "");
 }

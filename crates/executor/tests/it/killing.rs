@@ -15,7 +15,7 @@ const DAEMON: &str = "(setsid sh -c 'echo $$ > daemon; trap \"\" TERM HUP; while
 const NAKED_DAEMON: &str = "(env -i PATH=$PATH setsid sh -c 'echo $$ > naked; while :; do sleep 0.1; done' </dev/null >/dev/null 2>&1 &) ;";
 
 #[tokio::test]
-async fn a_kill_is_told_begun_and_done() {
+async fn item_32_a_kill_is_told_begun_and_done() {
     let agent = Agent::start().await;
     let task = agent.launch(&shell("r-1.a.1", "sleep 600"));
     agent.until_running(&task).await;
@@ -34,7 +34,7 @@ async fn a_kill_is_told_begun_and_done() {
 }
 
 #[tokio::test]
-async fn a_step_that_ends_well_at_sigterm_was_killed_all_the_same() {
+async fn item_32_a_step_that_ends_well_at_sigterm_was_killed_all_the_same() {
     let agent = Agent::start().await;
     let task = agent.launch(&shell(
         "r-1.a.1",
@@ -51,7 +51,7 @@ async fn a_step_that_ends_well_at_sigterm_was_killed_all_the_same() {
 }
 
 #[tokio::test]
-async fn who_traps_sigterm_is_killed_after_the_grace_with_all_its_children() {
+async fn item_32_who_traps_sigterm_is_killed_after_the_grace_with_all_its_children() {
     let agent = Agent::start().await;
     let script = "trap '' TERM; sh -c 'trap \"\" TERM; echo $$ > child; while :; do sleep 0.1; done' & \
                   while :; do sleep 0.1; done";
@@ -69,7 +69,7 @@ async fn who_traps_sigterm_is_killed_after_the_grace_with_all_its_children() {
 }
 
 #[tokio::test]
-async fn a_second_kill_can_only_make_it_faster() {
+async fn item_32_a_second_kill_can_only_make_it_faster() {
     let agent = Agent::start().await;
     let task = agent.launch(&shell(
         "r-1.a.1",
@@ -92,7 +92,7 @@ async fn a_second_kill_can_only_make_it_faster() {
 }
 
 #[tokio::test]
-async fn daemons_are_gone_before_the_step_is_said_to_be_done() {
+async fn item_36_daemons_are_gone_before_the_step_is_said_to_be_done() {
     let agent = Agent::start().await;
     // Another task lives on: its processes are not taken for orphans of the first one.
     let other = agent.launch(&shell("r-1.b.1", &format!("{DAEMON} sleep 600")));
@@ -113,7 +113,7 @@ async fn daemons_are_gone_before_the_step_is_said_to_be_done() {
 }
 
 #[tokio::test]
-async fn a_daemon_without_environment_or_session_is_found_too() {
+async fn item_36_a_daemon_without_environment_or_session_is_found_too() {
     let agent = Agent::start().await;
     let script = format!("{NAKED_DAEMON} until test -s naked; do sleep 0.01; done; cp naked ..");
     let task = agent.launch(&shell("r-1.a.1", &script));
@@ -127,7 +127,7 @@ async fn a_daemon_without_environment_or_session_is_found_too() {
 }
 
 #[tokio::test]
-async fn a_killed_task_takes_its_daemons_along() {
+async fn item_36_a_killed_task_takes_its_daemons_along() {
     let agent = Agent::start().await;
     let task = agent.launch(&shell(
         "r-1.a.1",
@@ -176,7 +176,7 @@ async fn with_daemons(agent: &Agent) -> [i32; 3] {
 }
 
 #[tokio::test]
-async fn nothing_is_left_when_the_executor_itself_is_killed() {
+async fn item_36_nothing_is_left_when_the_executor_itself_is_killed() {
     let mut agent = Agent::start().await;
     let pids = with_daemons(&agent).await;
     kill(Pid::from_raw(agent.executor_pid()), Signal::SIGKILL).unwrap();
@@ -185,7 +185,7 @@ async fn nothing_is_left_when_the_executor_itself_is_killed() {
 }
 
 #[tokio::test]
-async fn nothing_is_left_when_the_guard_is_killed() {
+async fn item_36_nothing_is_left_when_the_guard_is_killed() {
     let mut agent = Agent::start().await;
     let pids = with_daemons(&agent).await;
     let executor = agent.executor_pid();
@@ -199,7 +199,7 @@ async fn nothing_is_left_when_the_guard_is_killed() {
 }
 
 #[tokio::test]
-async fn sigterm_to_the_executor_is_a_shutdown() {
+async fn item_32_sigterm_to_the_executor_is_a_shutdown() {
     let mut agent = Agent::start().await;
     let pids = with_daemons(&agent).await;
     kill(Pid::from_raw(agent.guard_pid()), Signal::SIGTERM).unwrap();

@@ -130,7 +130,7 @@ async fn a_payload_that_cannot_be_read_fails_and_harms_nobody() {
 }
 
 #[tokio::test]
-async fn a_warm_executor_runs_tasks_side_by_side_and_one_after_the_other() {
+async fn item_34_a_warm_executor_runs_tasks_side_by_side_and_one_after_the_other() {
     let agent = Agent::start().await;
     // Each waits for the other: only possible side by side.
     let meet = |mine: &str, other: &str| {
@@ -151,7 +151,7 @@ async fn a_warm_executor_runs_tasks_side_by_side_and_one_after_the_other() {
 }
 
 #[tokio::test]
-async fn progress_is_passed_on_in_order_and_not_too_often() {
+async fn item_35_progress_is_passed_on_in_order_and_not_too_often() {
     let agent = Agent::start().await;
     let script = "i=0; while [ $i -le 100 ]; do echo \"$i step $i\" >> $MESON_PROGRESS; i=$((i+1)); sleep 0.015; done; sleep 1.2";
     agent.succeed(&shell("r-1.a.1", script)).await;
@@ -168,7 +168,7 @@ async fn progress_is_passed_on_in_order_and_not_too_often() {
                 message,
                 ..
             } => Some((*sequence, *percent, message.clone())),
-            ExecutorMessage::Heartbeat { .. } => None,
+            ExecutorMessage::Heartbeat { .. } | ExecutorMessage::Usage { .. } => None,
         })
         .collect();
     assert!(told.len() >= 2 && told.len() <= 12, "{told:?}");
@@ -181,7 +181,7 @@ async fn progress_is_passed_on_in_order_and_not_too_often() {
 }
 
 #[tokio::test]
-async fn heartbeats_name_the_tasks_that_live() {
+async fn item_35_heartbeats_name_the_tasks_that_live() {
     let agent = Agent::start().await;
     let task = agent.launch(&shell("r-1.a.1", "sleep 600"));
     agent
@@ -190,7 +190,7 @@ async fn heartbeats_name_the_tasks_that_live() {
                 ExecutorMessage::Heartbeat { tasks, .. } => {
                     tasks.iter().any(|t| t.to_string() == task)
                 }
-                ExecutorMessage::Progress { .. } => false,
+                ExecutorMessage::Progress { .. } | ExecutorMessage::Usage { .. } => false,
             });
             (beats.count() >= 2).then_some(())
         })
@@ -210,14 +210,23 @@ async fn a_step_beyond_its_timeout_is_ended() {
 }
 
 #[tokio::test]
-async fn an_executor_without_tasks_ends_by_itself() {
+async fn item_33_an_executor_registers_within_a_minute_of_its_start() {
+    let started = tokio::time::Instant::now();
+    let agent = Agent::start().await;
+    assert_eq!(agent.heard.lock().unwrap().subscriptions.len(), 1);
+    // What an agent waits unless it is told otherwise (--executor_registration_timeout).
+    assert!(started.elapsed() < Duration::from_secs(60));
+}
+
+#[tokio::test]
+async fn item_34_an_executor_without_tasks_ends_by_itself() {
     let mut agent = Agent::with(&[("MESON_EXECUTOR_IDLE_SECS", "1")]).await;
     agent.succeed(&shell("r-1.a.1", "sleep 1.5")).await;
     assert_eq!(agent.exited().await, Some(0));
 }
 
 #[tokio::test]
-async fn a_shutdown_ends_all_tasks_and_then_the_executor() {
+async fn item_32_a_shutdown_ends_all_tasks_and_then_the_executor() {
     let mut agent = Agent::start().await;
     let task = agent.launch(&shell(
         "r-1.a.1",

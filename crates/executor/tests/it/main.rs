@@ -10,6 +10,7 @@ mod http;
 mod killing;
 mod life;
 mod logs;
+mod memory;
 mod recovery;
 mod spark;
 mod support;

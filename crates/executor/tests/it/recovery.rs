@@ -8,7 +8,7 @@ use crate::agent::Agent;
 use crate::support::{alive, pid_in, shell};
 
 #[tokio::test]
-async fn tasks_go_on_while_the_agent_is_away_and_it_hears_all_of_it_later() {
+async fn item_31_tasks_go_on_while_the_agent_is_away_and_it_hears_all_of_it_later() {
     let mut agent = Agent::start().await;
     let short = agent.launch(&shell(
         "r-1.short.1",
@@ -48,7 +48,7 @@ async fn tasks_go_on_while_the_agent_is_away_and_it_hears_all_of_it_later() {
 }
 
 #[tokio::test]
-async fn what_was_not_acknowledged_is_in_the_next_subscription() {
+async fn item_30_what_was_not_acknowledged_is_in_the_next_subscription() {
     let mut agent = Agent::start().await;
     agent.heard.lock().unwrap().silent = true;
     let done = agent.launch(&shell("r-1.done.1", "true"));
@@ -82,7 +82,25 @@ async fn what_was_not_acknowledged_is_in_the_next_subscription() {
 }
 
 #[tokio::test]
-async fn without_checkpointing_a_lost_agent_is_the_end() {
+async fn item_31_an_agent_that_recovers_is_asked_again_until_it_is_ready() {
+    let mut agent = Agent::with(&[("MESOS_SUBSCRIPTION_BACKOFF_MAX", "50ms")]).await;
+    let task = agent.launch(&shell("r-1.a.1", "until test -e go; do sleep 0.01; done"));
+    agent.until_running(&task).await;
+    agent.go_away().await;
+    agent.heard.lock().unwrap().refuse = 5;
+    agent.come_back().await;
+    agent
+        .until("a second subscription", |heard| {
+            (heard.subscriptions.len() == 2).then_some(())
+        })
+        .await;
+    assert_eq!(agent.heard.lock().unwrap().refuse, 0);
+    std::fs::write(agent.sandbox.join("tasks/r-1.a.1/work/go"), "").unwrap();
+    assert_eq!(agent.end(&task).await.state, TaskState::Finished);
+}
+
+#[tokio::test]
+async fn item_31_without_checkpointing_a_lost_agent_is_the_end() {
     let mut agent = Agent::with(&[("MESOS_CHECKPOINT", "0")]).await;
     let task = agent.launch(&shell("r-1.a.1", "echo $$ > pid; sleep 600"));
     let pid = pid_in(&agent.sandbox.join("tasks/r-1.a.1/work/pid")).await;
@@ -93,7 +111,7 @@ async fn without_checkpointing_a_lost_agent_is_the_end() {
 }
 
 #[tokio::test]
-async fn an_agent_that_stays_away_is_the_end_after_the_recovery_timeout() {
+async fn item_31_an_agent_that_stays_away_is_the_end_after_the_recovery_timeout() {
     let mut agent = Agent::with(&[("MESOS_RECOVERY_TIMEOUT", "1secs")]).await;
     let task = agent.launch(&shell("r-1.a.1", "echo $$ > pid; sleep 600"));
     let pid = pid_in(&agent.sandbox.join("tasks/r-1.a.1/work/pid")).await;

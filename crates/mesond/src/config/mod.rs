@@ -2,7 +2,10 @@
 
 mod cluster;
 mod masters;
+mod pools;
+mod slurm;
 mod snapshots;
+mod spill;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +17,10 @@ use meson_engine::{Group, Layout};
 
 pub(crate) use self::cluster::Cluster;
 pub(crate) use self::masters::{CredentialFile, MasterNames, PoolEncoding, TlsFiles};
+pub(crate) use self::pools::AnyPool;
+pub(crate) use self::slurm::SlurmPool;
 pub(crate) use self::snapshots::Snapshots;
+pub(crate) use self::spill::Spill;
 
 /// Shards of a cluster that does not say.
 const SHARDS: u16 = 8;
@@ -48,6 +54,14 @@ pub(crate) enum ConfigError {
         /// What is wrong, and what to write instead.
         problem: String,
     },
+    /// What the file says of a pool is not so on this machine.
+    #[error("pool {pool:?} cannot be served from here: {reason}")]
+    Pool {
+        /// The pool.
+        pool: String,
+        /// What is missing.
+        reason: String,
+    },
 }
 
 /// The whole file.
@@ -67,7 +81,10 @@ pub(crate) struct Config {
     pub(crate) store: Store,
     /// Resource managers.
     #[serde(rename = "pool")]
-    pub(crate) pools: Vec<Pool>,
+    pub(crate) pools: Vec<AnyPool>,
+    /// When steps that name several regions go on to the next one.
+    #[serde(default)]
+    pub(crate) spill: Spill,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -171,6 +188,32 @@ pub(crate) struct Executor {
     /// In mebibytes.
     #[serde(default = "executor_mem")]
     pub(crate) mem: u64,
+    /// Whether it keeps steps within the memory that they asked for; none: if the agent limits it.
+    #[serde(default)]
+    pub(crate) memory: Option<Keeping>,
+}
+
+/// What an executor does about steps that use more memory than they asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Keeping {
+    /// It ends them, by the kernel where it can.
+    Enforce,
+    /// It ends them, by its own looks.
+    Watch,
+    /// It measures.
+    Measure,
+}
+
+impl Keeping {
+    /// As the executor reads it from `MESON_EXECUTOR_MEMORY`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Watch => "watch",
+            Self::Measure => "measure",
+        }
+    }
 }
 
 fn local() -> String {
@@ -237,6 +280,12 @@ impl Config {
         };
         self.node.data = place(&self.node.data);
         self.node.secret = self.node.secret.as_deref().map(place);
+        for pool in &mut self.pools {
+            match pool {
+                AnyPool::Mesos(pool) => pool.complete(place),
+                AnyPool::Slurm(pool) => pool.complete(folder),
+            }
+        }
         if let Some(cluster) = &mut self.cluster {
             cluster.certificates = place(&cluster.certificates);
             if let Some(own) = cluster.own(self.node.id) {
@@ -253,14 +302,6 @@ impl Config {
             }
         }
         or(&mut self.node.region, local);
-        for pool in &mut self.pools {
-            if let Some(credential) = &mut pool.credential {
-                credential.place(place);
-            }
-            if let Some(tls) = &mut pool.tls {
-                tls.place(place);
-            }
-        }
     }
 
     fn check(&self) -> Result<(), (&'static str, String)> {
@@ -272,6 +313,7 @@ impl Config {
         }
         self.layout().map_err(|problem| ("node.shards", problem))?;
         self.snapshots.check()?;
+        self.spill.check()?;
         if let Some(cluster) = &self.cluster {
             cluster.check(self.node.id)?;
             self.agrees_with(cluster)?;
@@ -292,24 +334,43 @@ impl Config {
             ));
         }
         for (index, pool) in self.pools.iter().enumerate() {
-            masters::check(
-                &pool.name,
-                &pool.masters,
-                pool.credential.as_ref(),
-                pool.tls.as_ref(),
-            )?;
+            pool.check()?;
             if self.pools[..index]
                 .iter()
-                .any(|other| other.name == pool.name)
+                .any(|other| other.name() == pool.name())
             {
-                return Err(("pool.name", format!("there are two pools {:?}", pool.name)));
-            }
-            if !(pool.executor.cpus.is_finite() && pool.executor.cpus >= 0.0) {
                 return Err((
-                    "pool.executor.cpus",
-                    format!("{} is no amount of processors", pool.executor.cpus),
+                    "pool.name",
+                    format!("there are two pools {:?}", pool.name()),
                 ));
             }
+        }
+        Ok(())
+    }
+}
+
+impl Pool {
+    fn complete(&mut self, place: impl Fn(&Path) -> PathBuf) {
+        if let Some(credential) = &mut self.credential {
+            credential.place(&place);
+        }
+        if let Some(tls) = &mut self.tls {
+            tls.place(&place);
+        }
+    }
+
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        masters::check(
+            &self.name,
+            &self.masters,
+            self.credential.as_ref(),
+            self.tls.as_ref(),
+        )?;
+        if !(self.executor.cpus.is_finite() && self.executor.cpus >= 0.0) {
+            return Err((
+                "pool.executor.cpus",
+                format!("{} is no amount of processors", self.executor.cpus),
+            ));
         }
         Ok(())
     }
@@ -361,7 +422,7 @@ impl Config {
 mod tests {
     use super::*;
 
-    const GOOD: &str = r#"
+    pub(super) const GOOD: &str = r#"
         [node]
         id = 1
         cluster = "test"
@@ -375,7 +436,7 @@ mod tests {
         executor = { command = "/usr/bin/meson-executor" }
     "#;
 
-    fn read(text: &str) -> Result<Config, String> {
+    pub(super) fn read(text: &str) -> Result<Config, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("node.toml");
         std::fs::write(&path, text).unwrap();
@@ -386,10 +447,7 @@ mod tests {
     fn a_small_file_is_enough() {
         let config = read(GOOD).unwrap();
         assert_eq!(
-            (
-                config.layout().unwrap().shards(),
-                config.pools[0].name.as_str()
-            ),
+            (config.layout().unwrap().shards(), config.pools[0].name()),
             (8, "default")
         );
         assert!(config.node.data.is_absolute(), "relative to the file");
@@ -413,6 +471,7 @@ mod tests {
                 "snapshots.every_mb",
             ),
             ("127.0.0.1:7070", "here", "http.listen"),
+            ("[http]", "[spill]\nafter_ms = 5\n[http]", "spill.after_ms"),
             ("http://127.0.0.1:5050", "127.0.0.1:5050", "http://"),
             ("[http]", "[htpp]", "htpp"),
         ] {

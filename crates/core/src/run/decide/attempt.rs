@@ -10,6 +10,7 @@ use crate::run::input::{Failure, FailureClass, Outcome};
 use crate::run::limits;
 use crate::run::record::{KillReason, Phase, Place, StepRecord, StepState};
 use crate::run::state::header;
+use crate::sizing::Usage;
 use crate::units::{Duration, Timestamp};
 
 impl Transition<'_> {
@@ -198,6 +199,7 @@ impl Transition<'_> {
         instance: &Instance,
         attempt: Attempt,
         outcome: &Outcome,
+        usage: Option<&Usage>,
     ) -> Result<(), Rejected> {
         let said = match outcome {
             Outcome::Succeeded { .. } => Late::Succeeded,
@@ -207,6 +209,7 @@ impl Transition<'_> {
         let Some(record) = self.current(instance, attempt, said)? else {
             return Ok(());
         };
+        self.measure(instance, &record, outcome, usage);
         match outcome {
             // It was done before the kill arrived: then it is done.
             Outcome::Succeeded { outputs } => {
@@ -257,13 +260,12 @@ impl Transition<'_> {
         given_up: Option<Timestamp>,
     ) {
         let message = cut(&failure.message, Failure::MAX_MESSAGE_BYTES).to_owned();
-        let failure = Failure { message, ..failure };
+        let failure = self.of_memory(instance, record, Failure { message, ..failure });
         let spent = record.spent[failure.class as usize];
         let budget = match failure.class {
-            FailureClass::Step | FailureClass::OutOfMemory => {
-                self.plan.step(instance.node).map_or(0, |step| step.retries)
-            }
+            FailureClass::Step => self.plan.step(instance.node).map_or(0, |step| step.retries),
             FailureClass::Platform => u32::from(limits::PLATFORM_RETRIES),
+            FailureClass::OutOfMemory => u32::from(limits::MEMORY_RETRIES),
             FailureClass::Timeout => 0,
         };
         let again =

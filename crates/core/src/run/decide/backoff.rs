@@ -12,11 +12,9 @@ use crate::units::Duration;
 pub fn back_off(task: &TaskId, class: FailureClass, failures: u16) -> Duration {
     let (first, limit) = match class {
         // The step's own failure: give what it depends on time to recover.
-        FailureClass::Step | FailureClass::Timeout | FailureClass::OutOfMemory => {
-            (1_000u64, 300_000u64)
-        }
-        // The platform's: another agent will probably do.
-        FailureClass::Platform => (200, 30_000),
+        FailureClass::Step | FailureClass::Timeout => (1_000u64, 300_000u64),
+        // The platform's: another agent will probably do, and so will more memory.
+        FailureClass::Platform | FailureClass::OutOfMemory => (200, 30_000),
     };
     let doubled = first
         .saturating_mul(1 << u32::from(failures.saturating_sub(1)).min(20))

@@ -179,9 +179,10 @@ impl Transition<'_> {
         else {
             return;
         };
+        let at_first = self.learning(*body, &progress).unwrap_or(u32::MAX);
         let rules = Rules {
             body: *body,
-            max_parallel: max_parallel.unwrap_or(u32::MAX),
+            max_parallel: max_parallel.unwrap_or(u32::MAX).min(at_first),
             tolerate: *tolerate,
         };
         let total = progress.total.unwrap_or(0);

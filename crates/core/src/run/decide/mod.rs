@@ -14,6 +14,7 @@ mod flow;
 mod for_each;
 mod outputs;
 mod repeat;
+mod sizing;
 mod step;
 
 use std::collections::VecDeque;
@@ -173,7 +174,8 @@ impl Transition<'_> {
                 instance,
                 attempt,
                 outcome,
-            } => self.attempt_ended(instance, *attempt, outcome)?,
+                usage,
+            } => self.attempt_ended(instance, *attempt, outcome, usage.as_ref())?,
             Input::Timer { instance, attempt } => {
                 self.check(instance, *attempt)?;
                 self.timer(instance, *attempt);

@@ -50,11 +50,20 @@ impl Transition<'_> {
             .step_record(&instance)
             .map_or(0, |record| record.attempt.0);
         let attempt = Attempt(newest.saturating_add(1));
+        // By what is known before the attempt takes the place of the one before.
+        let asked = self.asked(&instance);
         self.emit(Event::AttemptStarted {
-            instance,
+            instance: instance.clone(),
             attempt,
             at: self.now,
         });
+        if let Some(asked) = asked {
+            self.emit(Event::AttemptSized {
+                instance,
+                attempt,
+                asked,
+            });
+        }
     }
 
     pub(super) fn artifacts_looked_up(

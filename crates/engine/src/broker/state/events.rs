@@ -41,15 +41,27 @@ impl Broker {
     }
 
     pub(super) fn message(&mut self, message: &scheduler::Message, out: &mut Vec<Output>) {
-        let Ok(ExecutorMessage::Progress {
-            task,
-            sequence,
-            percent,
-            message,
-            url,
-        }) = ExecutorMessage::decode(&message.data.0)
-        else {
-            return;
+        let (task, sequence, news) = match ExecutorMessage::decode(&message.data.0) {
+            Ok(ExecutorMessage::Progress {
+                task,
+                sequence,
+                percent,
+                message,
+                url,
+            }) => {
+                let news = News::Progress {
+                    percent,
+                    message,
+                    url,
+                };
+                (task, sequence, news)
+            }
+            Ok(ExecutorMessage::Usage {
+                task,
+                sequence,
+                usage,
+            }) => (task, sequence, News::Usage(usage)),
+            Ok(ExecutorMessage::Heartbeat { .. }) | Err(_) => return,
         };
         if let Some(known) = self
             .tasks
@@ -57,14 +69,7 @@ impl Broker {
             .filter(|known| known.progress < sequence)
         {
             known.progress = sequence;
-            out.push(Output::Signal(
-                task,
-                News::Progress {
-                    percent,
-                    message,
-                    url,
-                },
-            ));
+            out.push(Output::Signal(task, news));
         }
     }
 

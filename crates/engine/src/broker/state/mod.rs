@@ -17,7 +17,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use meson_core::ids::TaskId;
 use meson_core::matching::{Policy, Shape};
-use meson_core::resources::Resources;
+use meson_core::resources::{MilliCpus, Resources};
+use meson_core::sizing::Usage;
 use meson_core::units::{Duration, Timestamp};
 use meson_mesos::scheduler::{self, Call, Event};
 use meson_mesos::types::{AgentId, Data, ExecutorInfo, FrameworkId, TaskStatus};
@@ -47,6 +48,8 @@ pub struct Settings {
     pub orphan_grace: Duration,
     /// Time between implicit reconciliations.
     pub implicit_every: Duration,
+    /// The resource manager hands out whole processors: a step that asks for less holds one.
+    pub whole_cpus: bool,
 }
 
 impl Settings {
@@ -61,7 +64,16 @@ impl Settings {
             revive_every: Duration(50),
             orphan_grace: Duration::from_secs(30),
             implicit_every: Duration::from_secs(600),
+            whole_cpus: false,
         }
+    }
+
+    /// What a request of this size holds.
+    fn held(&self, mut resources: Resources) -> Resources {
+        if self.whole_cpus {
+            resources.cpus = MilliCpus(resources.cpus.0.div_ceil(1000) * 1000);
+        }
+        resources
     }
 }
 
@@ -174,6 +186,8 @@ pub enum News {
         /// A page to look at.
         url: Option<String>,
     },
+    /// What it used so far.
+    Usage(Usage),
 }
 
 /// An attempt that has left the queue, or came from elsewhere.
@@ -312,11 +326,12 @@ impl Broker {
             Input::Event(event) => self.event(event, now, out),
             Input::Enqueue {
                 task,
-                shape,
+                mut shape,
                 owner,
                 deadline,
                 payload,
             } => {
+                shape.resources = self.settings.held(shape.resources);
                 self.enqueue(
                     task,
                     Entry {
@@ -340,7 +355,7 @@ impl Broker {
                 }
                 out.push(Output::Call(acknowledge(&task, &agent, uuid)))
             }
-            Input::Unheard(task) => self.unheard(&task, now),
+            Input::Unheard(task) => self.unheard(&task, now, out),
             Input::Verdict { task, wanted } => self.verdict(&task, wanted, now, out),
         }
     }
@@ -386,6 +401,7 @@ impl From<(TaskId, News)> for super::messages::Signal {
                 state,
             })),
             News::Withdrawn => Self::Withdrawn { task },
+            News::Usage(usage) => Self::Usage { task, usage },
             News::Progress {
                 percent,
                 message,

@@ -251,10 +251,12 @@ impl Broker {
         self.queue.remove(task).is_some()
     }
 
-    /// Another step actor may come for it. Until then, what is not launched waits for nothing, and
-    /// what runs is asked about, and killed if unwanted.
-    pub(super) fn unheard(&mut self, task: &TaskId, now: Timestamp) {
-        self.withdraw(task);
+    /// Another step actor may come for it, or have come meanwhile. What is not launched waits no
+    /// more, and whoever does hear is told so; what runs is asked about, and killed if unwanted.
+    pub(super) fn unheard(&mut self, task: &TaskId, now: Timestamp, out: &mut Vec<Output>) {
+        if self.withdraw(task) {
+            out.push(Output::Signal(task.clone(), News::Withdrawn));
+        }
         let Some(known) = self.tasks.get_mut(task) else {
             return;
         };
@@ -269,6 +271,7 @@ impl Broker {
             Stage::Placed { .. } if self.agents.is_confirmed(known.agent.as_deref(), task) => {}
             Stage::Placed { .. } => {
                 self.forget(task);
+                out.push(Output::Signal(task.clone(), News::Withdrawn));
             }
         }
     }

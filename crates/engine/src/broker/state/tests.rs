@@ -5,7 +5,6 @@ use meson_mesos::types::{
     CommandInfo, Offer, OfferId, Resource, StatusReason, StatusSource, TaskState,
 };
 
-use super::super::PLACEMENT_HOLD;
 use super::*;
 
 struct World {
@@ -240,8 +239,7 @@ fn a_placement_that_nobody_hears_of_does_not_wait_again() {
     world.enqueue(1, 1);
     world.enqueue(2, 1);
     world.offer("o1", "a", 4);
-    world.tell(Input::Unheard(task(1)));
-    let out = world.wait(PLACEMENT_HOLD.0);
+    let out = world.tell(Input::Unheard(task(1)));
     assert!(
         out.contains(&Output::Signal(task(1), News::Withdrawn)),
         "whoever does hear asks again: {out:?}"

@@ -1,0 +1,140 @@
+//! Brokers for the pools of a configuration.
+
+use std::sync::Arc;
+
+use meson_core::matching;
+use meson_core::resources::{MilliCpus, Resources};
+use meson_core::units::Bytes;
+use meson_engine::broker::{ExecutorTemplate, MesosBrokers, MesosPool, Settings};
+use meson_engine::pool::BrokerFactories;
+use meson_engine::slurm::{self, SlurmBrokers};
+use meson_mesos::types::{CommandInfo, Uri};
+use meson_slurm::Slurm;
+
+use crate::config::{
+    AnyPool, Config, ConfigError, CredentialFile, Packing, Pool, SlurmPool, TlsFiles,
+};
+use crate::system;
+
+/// What starts the brokers of all pools, once everything that they need here is there.
+pub(crate) async fn brokers(config: &Config) -> Result<BrokerFactories, ConfigError> {
+    let (mut mesos, mut slurm) = (Vec::new(), Vec::new());
+    for pool in &config.pools {
+        match pool {
+            AnyPool::Mesos(pool) => mesos.push(mesos_pool(pool)?),
+            AnyPool::Slurm(pool) => {
+                // A pool of another region is served by coordinators there.
+                if pool.region.is_empty() || pool.region == config.node.region {
+                    let commands = Slurm::new(pool.slurm());
+                    commands.check().await.map_err(|error| ConfigError::Pool {
+                        pool: pool.name.clone(),
+                        reason: error.to_string(),
+                    })?;
+                }
+                slurm.push(slurm_pool(pool)?);
+            }
+        }
+    }
+    Ok(BrokerFactories(vec![
+        Arc::new(MesosBrokers::new(mesos)),
+        Arc::new(SlurmBrokers::new(slurm)),
+    ]))
+}
+
+fn mesos_pool(pool: &Pool) -> Result<MesosPool, ConfigError> {
+    let wrong = |error: anyhow::Error| ConfigError::Pool {
+        pool: pool.name.clone(),
+        reason: error.to_string(),
+    };
+    let executor = &pool.executor;
+    let command = CommandInfo {
+        shell: Some(false),
+        value: Some(executor.command.clone()),
+        arguments: vec![executor.command.clone()],
+        uris: executor
+            .uri
+            .iter()
+            .map(|uri| Uri {
+                value: uri.clone(),
+                executable: Some(true),
+                cache: Some(true),
+                ..Uri::default()
+            })
+            .collect(),
+        environment: executor.memory.map(|keeping| {
+            [("MESON_EXECUTOR_MEMORY", keeping.name())]
+                .into_iter()
+                .collect()
+        }),
+        ..CommandInfo::default()
+    };
+    let resources = Resources {
+        // Non-negative and finite: the configuration was checked.
+        cpus: MilliCpus((executor.cpus * 1000.0).round() as u64),
+        mem: Bytes::from_mib(executor.mem),
+        ..Resources::ZERO
+    };
+    let mut settings = Settings::new(&pool.role, ExecutorTemplate { command, resources });
+    settings.policy.keep_gpus = pool.keep_gpus;
+    settings.policy.packing = packing(pool.packing);
+    let credential = pool.credential.as_ref().map(CredentialFile::read);
+    let tls = pool.tls.as_ref().map(TlsFiles::read);
+    Ok(MesosPool {
+        name: pool.name.clone(),
+        region: pool.region.clone(),
+        masters: pool.masters.0.clone(),
+        encoding: pool.encoding.into(),
+        credential: credential.transpose().map_err(wrong)?,
+        tls: tls.transpose().map_err(wrong)?,
+        user: pool.user.clone(),
+        webui_url: None,
+        settings,
+        seed: system::seed(),
+    })
+}
+
+fn slurm_pool(pool: &SlurmPool) -> Result<slurm::SlurmPool, ConfigError> {
+    let wrong = |(key, problem): (&str, String)| ConfigError::Pool {
+        pool: pool.name.clone(),
+        reason: format!("{key}: {problem}"),
+    };
+    let executor = pool.executor.command.display().to_string();
+    let template = ExecutorTemplate {
+        command: CommandInfo {
+            value: Some(executor.clone()),
+            ..CommandInfo::default()
+        },
+        // Each job has an executor of its own, and asks for it itself.
+        resources: Resources::ZERO,
+    };
+    let mut settings = Settings::new("*", template);
+    settings.whole_cpus = true;
+    settings.policy.keep_gpus = pool.keep_gpus;
+    settings.policy.packing = packing(pool.packing);
+    Ok(slurm::SlurmPool {
+        name: pool.name.clone(),
+        region: pool.region.clone(),
+        partition: pool.partition.clone(),
+        account: pool.account.clone(),
+        qos: pool.qos.clone(),
+        reservation: pool.reservation.clone(),
+        time_limit_minutes: pool.time_limit_minutes,
+        user: pool.job_user().map_err(wrong)?,
+        owner: pool.owner().map_err(wrong)?,
+        spool: pool.spool.clone(),
+        scratch: pool.scratch.clone(),
+        commands: pool.slurm(),
+        poll: pool.poll(),
+        executor,
+        executor_mib: pool.executor.mem,
+        settings,
+        seed: system::seed(),
+    })
+}
+
+fn packing(packing: Packing) -> matching::Packing {
+    match packing {
+        Packing::Pack => matching::Packing::Pack,
+        Packing::Spread => matching::Packing::Spread,
+    }
+}
