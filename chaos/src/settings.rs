@@ -339,6 +339,14 @@ mod tests {
     }
 
     #[test]
+    fn the_layout_of_three_regions_that_ships_is_good() {
+        let settings = Settings::parse(include_str!("../three-regions.toml")).unwrap();
+        assert_eq!(settings.pools(), ["eu", "us", "asia"]);
+        assert_eq!((settings.nodes, settings.region(7)), (7, "witness"));
+        assert_eq!((settings.groups.len(), settings.all_shards()), (7, 11));
+    }
+
+    #[test]
     fn a_region_with_agents_may_have_a_master_of_its_own() {
         let settings = Settings::parse(
             r#"

@@ -259,6 +259,16 @@ MessageTimeout=10
     /// Starts the controller again, on what it has saved.
     pub fn restart_controller(&mut self) {
         self.start_controller();
+        // A job that it starts before a node has answered may come twice to that node, which is
+        // taken out of service then.
+        wait_for("the nodes have answered", SOON, || {
+            let output = self.command("sinfo", &["--noheader", "--Node", "--format=%T"]);
+            let states = String::from_utf8_lossy(&output.stdout);
+            states
+                .lines()
+                .all(|state| ["idle", "mixed", "allocated"].contains(&state))
+                .then_some(())
+        });
     }
 
     fn logs(&self) -> String {

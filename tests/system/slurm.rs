@@ -1,6 +1,7 @@
 //! A pool of Slurm's, with a real controller and real nodes: everything that a pool of Mesos's does,
 //! and what is Slurm's own.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ slurm_conf = "{config}"
 poll_ms = 300
 executor = {{ command = "{executor}" }}
 environment = {{ PATH = "{path}" }}
+# The first node has GPUs, and is often the only one.
+keep_gpus = false
 {more}
 "#,
         shared = slurm.shared().display(),
@@ -105,7 +108,7 @@ total = command(
     outputs = ["sum"], inputs = {"model": model.model},
 )
 gpu = command(run = "echo 'node=\"'$SLURMD_NODENAME'\"' >> $MESON_OUTPUT", outputs = ["node"], resources = {"cpus": 1, "mem": "100m", "gpus": 1})
-ssd = command(run = "true", require = "agent.rack == 'a'")
+ssd = command(run = "true", where = "attributes.rack == 'a'")
 workflow(
     name = "flow",
     flow = start >> numbers >> (for_each(over = {"x": numbers.items}, do = square) | model | gpu | ssd) >> total >> end,
@@ -228,8 +231,8 @@ fn a_controller_that_is_killed_costs_no_attempt() {
     );
     let second = dev.submit(&other, &[]);
     reasons(&dev, &second, "other", "does not answer");
-    std::fs::write(&gate, "").unwrap();
     slurm.restart_controller();
+    std::fs::write(&gate, "").unwrap();
     for id in [&id, &second] {
         let run = dev.ended(id, SOON);
         assert_eq!(run["state"], "succeeded", "{run:#}");
@@ -356,4 +359,44 @@ fn a_partition_that_is_not_there_is_named_to_whoever_waits() {
     );
     let id = dev.submit(&file, &[]);
     reasons(&dev, &id, "small", "Partition nope not found");
+}
+
+#[test]
+fn jobs_run_as_the_user_that_the_pool_names_and_leave_their_scratch_empty() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("SKIPPED: only root may run jobs as somebody else");
+        return;
+    }
+    let Some(slurm) = Slurm::start(&ONE) else {
+        return;
+    };
+    // Where everybody can reach it.
+    let (executor, scratch) = (
+        slurm.shared().join("executor"),
+        slurm.shared().join("scratch"),
+    );
+    std::fs::copy(binaries().join("meson-executor"), &executor).unwrap();
+    std::fs::create_dir(&scratch).unwrap();
+    std::fs::set_permissions(&scratch, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let more = format!("user = \"nobody\"\nscratch = \"{}\"", scratch.display());
+    let pool = pool(&slurm, &more).replace(
+        &binaries().join("meson-executor").display().to_string(),
+        &executor.display().to_string(),
+    );
+    let dev = Dev::with_pools(&pool);
+    let file = dev.workflow(
+        "who",
+        &[("who.star", "who = command(run = \"echo who=\\\\\\\"$(id -un)\\\\\\\" >> $MESON_OUTPUT; echo pwd=\\\\\\\"$PWD\\\\\\\" >> $MESON_OUTPUT\", outputs = [\"who\", \"pwd\"], retries = 0)\nworkflow(name = \"who\", flow = start >> who >> end)\n")],
+    );
+    let id = dev.submit(&file, &[]);
+    let run = dev.ended(&id, SOON);
+    assert_eq!(run["state"], "succeeded", "{run:#}");
+    let outputs = &find_step(&run, "who").unwrap()["outputs"];
+    assert_eq!(outputs["who"], "nobody");
+    let pwd = outputs["pwd"].as_str().unwrap();
+    assert!(pwd.starts_with(&scratch.display().to_string()), "{pwd}");
+    wait_for("the scratch folder is empty", SOON, || {
+        let left = std::fs::read_dir(&scratch).unwrap().count();
+        (left == 0).then_some(())
+    });
 }

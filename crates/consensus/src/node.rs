@@ -26,7 +26,7 @@ use crate::{
     shard::{Shard, ShardInner},
     shortener::Shortener,
     status::{IoStats, NodeStatus},
-    store::{Failures, LogInfo, LogStore, LogWriter, SnapshotInbox, StateStore, Store, StoreRef},
+    store::{Failures, LogStore, LogWriter, SnapshotInbox, StateStore, Store, StoreRef},
     traffic::Traffic,
 };
 

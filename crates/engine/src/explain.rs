@@ -100,8 +100,8 @@ pub(crate) fn step_now(
     if let Some(lost) = lost {
         text = format!("{text}; {lost}");
     }
-    // The broker of a pool that is out of reach has nothing to say.
-    let waits = lost.is_none() && matches!(record.state, StepState::Requested | StepState::Ready);
+    // The broker of a pool that is out of reach may still know why, if it can be asked.
+    let waits = matches!(record.state, StepState::Requested | StepState::Ready);
     let task = TaskId {
         run: header.id.clone(),
         step: step.name.clone(),

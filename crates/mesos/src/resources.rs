@@ -37,6 +37,10 @@ pub fn add(total: &mut Vec<Resource>, more: &[Resource]) {
 pub fn subtract(total: &mut Vec<Resource>, less: &[Resource]) -> bool {
     let complete = contains(total, less);
     for resource in less {
+        // What is less than nothing takes nothing away.
+        if is_empty(resource) {
+            continue;
+        }
         if let Some(index) = total.iter().position(|have| same_kind(have, resource)) {
             subtract_amount(&mut total[index], resource);
             if is_empty(&total[index]) {
@@ -288,7 +292,7 @@ fn subtract_amount(total: &mut Resource, less: &Resource) {
     match total.kind {
         ValueType::Scalar => {
             total.scalar = Some(Scalar {
-                value: from_fixed((fixed(total) - fixed(less)).max(0)),
+                value: from_fixed(fixed(total).saturating_sub(fixed(less)).max(0)),
             });
         }
         ValueType::Ranges => {

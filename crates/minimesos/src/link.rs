@@ -18,8 +18,8 @@
 //! same task until then.
 
 use meson_mesos::types::{
-    AgentId, AgentInfo, Data, ExecutorId, ExecutorInfo, FrameworkId, FrameworkInfo, KillPolicy,
-    TaskId, TaskInfo, TaskState, TaskStatus,
+    AgentId, AgentInfo, Data, DurationInfo, ExecutorId, ExecutorInfo, FrameworkId, FrameworkInfo,
+    KillPolicy, TaskId, TaskInfo, TaskState, TaskStatus,
 };
 use serde::{Deserialize, Serialize};
 
@@ -162,6 +162,13 @@ pub enum ToAgent {
     UpdateFramework {
         /// As it is now.
         framework: FrameworkInfo,
+    },
+    /// Kill all tasks: the agent is taken out of service. Who is told of their end hears
+    /// REASON_AGENT_DRAINING.
+    Drain {
+        /// Instead of a longer grace of theirs.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max_grace_period: Option<DurationInfo>,
     },
     /// Are you there?
     Ping {

@@ -453,8 +453,13 @@ impl Handler<Acknowledge> for BrokerActor {
 impl Handler<Unheard> for BrokerActor {
     type Result = ();
 
-    fn handle(&mut self, Unheard { task }: Unheard, ctx: &mut Context<Self>) {
-        self.input(Input::Unheard(task), ctx);
+    /// Who heard it last may say so after somebody else has claimed it, who hears: then it says
+    /// nothing. (The two speak over connections of their own, in no certain order.)
+    fn handle(&mut self, unheard: Unheard, ctx: &mut Context<Self>) {
+        let claimed_by = self.observers.get(&unheard.task);
+        if claimed_by.is_none_or(|observer| *observer == unheard.observer) {
+            self.input(Input::Unheard(unheard.task), ctx);
+        }
     }
 }
 

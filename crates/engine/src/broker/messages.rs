@@ -106,6 +106,9 @@ pub struct Explain {
 pub struct Unheard {
     /// The attempt.
     pub task: TaskId,
+    /// Who heard them in vain. Another one may have claimed the attempt before this is read: a new
+    /// leader's step actor, elsewhere.
+    pub observer: Recipient<Signal>,
 }
 
 /// Answer to [`Explain`].

@@ -312,7 +312,7 @@ impl Handler<Acknowledge> for Liaison {
 impl Handler<Unheard> for Liaison {
     type Result = ();
 
-    fn handle(&mut self, Unheard { task }: Unheard, _: &mut Context<Self>) {
+    fn handle(&mut self, Unheard { task, .. }: Unheard, _: &mut Context<Self>) {
         self.tell(ToBroker::Unheard { task });
     }
 }

@@ -96,7 +96,10 @@ fn tell(link: &BrokerLink, relay: &Addr<Relay>, message: ToBroker) {
         ToBroker::Acknowledge { task, agent, uuid } => {
             link.acknowledge.do_send(Acknowledge { task, agent, uuid });
         }
-        ToBroker::Unheard { task } => link.unheard.do_send(Unheard { task }),
+        ToBroker::Unheard { task } => {
+            let observer = relay.clone().recipient();
+            link.unheard.do_send(Unheard { task, observer });
+        }
     }
 }
 

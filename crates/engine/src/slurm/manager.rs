@@ -1,5 +1,6 @@
 //! Begins sessions with Slurm.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -57,13 +58,14 @@ impl Manager {
         let framework =
             id.unwrap_or_else(|| FrameworkId::new(format!("slurm-{}-{}", pool.name, self.name())));
         let session = self.name();
-        let spool = {
+        let (spool, seen) = {
             let (shared, framework, session) =
                 (Arc::clone(pool), framework.clone(), session.clone());
             let opened = tokio::task::spawn_blocking(move || {
                 let spool = Spool::open(&shared.spool, &framework, shared.owner.clone())?;
                 spool.begin(&session)?;
-                Ok::<_, std::io::Error>(spool)
+                let seen = spool.look(&BTreeMap::new())?;
+                Ok::<_, std::io::Error>((spool, seen))
             });
             let opened = opened.await.unwrap_or_else(|error| Err(error.into()));
             opened.map_err(|error| {
@@ -91,7 +93,7 @@ impl Manager {
             session,
         };
         self.remarks.set(Vec::new());
-        let driver = Driver::new(means, &framework, jobs, asked, made);
+        let driver = Driver::new(means, &framework, seen, jobs, asked, made);
         Ok(Session {
             framework,
             events: driver.into_events(),

@@ -329,7 +329,7 @@ mod tests {
     }
 
     fn ids(offers: &Offers) -> Vec<OfferId> {
-        offers.open.keys().map(|id| OfferId::new(id)).collect()
+        offers.open.keys().map(OfferId::new).collect()
     }
 
     fn task(cpus: f64, mem: f64) -> TaskInfo {

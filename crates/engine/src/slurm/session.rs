@@ -96,7 +96,8 @@ enum Done {
     },
     Submitted(String, Submitted),
     Claimed(String, std::io::Result<Claim>),
-    Spoken(String, std::io::Result<TaskStatus>),
+    Buried(String, std::io::Result<Claim>),
+    Spoken(String, std::io::Result<Box<TaskStatus>>),
     Removed(String, std::io::Result<()>),
     /// Nothing follows, or it is seen by other means.
     Told,
@@ -110,9 +111,12 @@ enum Submitted {
 }
 
 impl Driver {
+    /// A session that begins with what there is: the folders, and the jobs that were asked for after
+    /// looking at them, at `asked`.
     pub(super) fn new(
         means: Means,
         framework: &FrameworkId,
+        seen: BTreeMap<String, Seen>,
         jobs: Vec<Job>,
         asked: Timestamp,
         calls: mpsc::Receiver<Call>,
@@ -142,7 +146,13 @@ impl Driver {
             next_look: now,
             means,
         };
-        driver.ledger.jobs(jobs, asked, &mut Vec::new());
+        let mut acts = Vec::new();
+        driver
+            .ledger
+            .looked(seen, &BTreeMap::new(), asked, &mut acts);
+        driver.ledger.jobs(jobs, asked, &mut acts);
+        driver.ledger.decide(asked, &mut acts);
+        driver.carry_out(acts);
         driver
     }
 
@@ -344,9 +354,13 @@ impl Driver {
                 }
             }
             Done::Claimed(task, Ok(claim)) => self.ledger.claimed(&task, claim),
-            Done::Spoken(task, Ok(status)) => self.ledger.spoken(&task, status),
+            Done::Buried(task, Ok(Claim::Void)) => self.ledger.buried(&task, acts),
+            // Somebody was quicker: the next look finds it.
+            Done::Buried(_, Ok(Claim::Job { .. })) => {}
+            Done::Spoken(task, Ok(status)) => self.ledger.spoken(&task, *status),
             Done::Removed(task, Ok(())) => self.ledger.removed(&task),
             Done::Claimed(task, Err(error))
+            | Done::Buried(task, Err(error))
             | Done::Spoken(task, Err(error))
             | Done::Removed(task, Err(error)) => {
                 tracing::warn!(task, %error, "an attempt's folder cannot be written");
@@ -398,13 +412,20 @@ impl Driver {
                         Done::Claimed(task, claim)
                     });
                 }
+                Act::Bury(task) => {
+                    self.work.spawn_blocking(move || {
+                        let folder = spool.folder(&task);
+                        let claim = folder.create().and_then(|()| folder.claim(&Claim::Void));
+                        Done::Buried(task, claim)
+                    });
+                }
                 Act::Say(task, status) => {
                     let status = self.stamped(*status);
                     self.work.spawn_blocking(move || {
                         let said = serde_json::to_vec(&status)
                             .map_err(std::io::Error::from)
                             .and_then(|text| spool.folder(&task).say(OUR_WORD, &text));
-                        Done::Spoken(task, said.map(|()| status))
+                        Done::Spoken(task, said.map(|()| Box::new(status)))
                     });
                 }
                 Act::Forget(task, number) => self.aside(move || spool.folder(&task).forget(number)),

@@ -111,55 +111,62 @@ fn read(request: &HttpRequest, body: &[u8]) -> Result<(FrameworkId, ExecutorId, 
             ));
         }
     }
+    let (framework_id, executor_id, call) = parse(body).map_err(bad)?;
+    if matches!(call, Call::Subscribe(_)) {
+        let accepted = request.headers().get(ACCEPT).is_none_or(|accept| {
+            accept.to_str().is_ok_and(|accept| {
+                accept.split(',').any(|kind| {
+                    let kind = kind.split(';').next().unwrap_or_default().trim();
+                    matches!(kind, "application/json" | "application/*" | "*/*")
+                })
+            })
+        });
+        if !accepted {
+            return Err(text(
+                StatusCode::NOT_ACCEPTABLE,
+                "Expecting 'Accept' to allow 'application/json'",
+            ));
+        }
+    }
+    Ok((framework_id, executor_id, call))
+}
+
+/// What a body says, or the text of the 400 that it gets.
+pub(super) fn parse(body: &[u8]) -> Result<(FrameworkId, ExecutorId, Call), String> {
     let json: serde_json::Value = serde_json::from_slice(body)
-        .map_err(|error| bad(format!("Failed to parse body into JSON: {error}")))?;
+        .map_err(|error| format!("Failed to parse body into JSON: {error}"))?;
     // The real agent names all required fields that are missing at once.
     let missing: Vec<&str> = ["executor_id", "framework_id"]
         .into_iter()
         .filter(|field| json.get(field).is_none())
         .collect();
     if !missing.is_empty() {
-        return Err(bad(format!(
+        return Err(format!(
             "Failed to convert JSON into Call protobuf: Missing required fields: {}",
             missing.join(", ")
-        )));
+        ));
     }
-    let invalid = |reason: String| bad(format!("Failed to validate Executor::Call: {reason}"));
+    let invalid = |reason: String| format!("Failed to validate Executor::Call: {reason}");
     let envelope: Envelope = serde_json::from_value(json).map_err(|error| {
         let reason = error.to_string();
         if reason.starts_with("Expecting '") {
             invalid(reason)
         } else {
-            bad(format!(
-                "Failed to convert JSON into Call protobuf: {reason}"
-            ))
+            format!("Failed to convert JSON into Call protobuf: {reason}")
         }
     })?;
     let (Some(framework_id), Some(executor_id)) = (envelope.framework_id, envelope.executor_id)
     else {
-        return Err(bad(
-            "Failed to convert JSON into Call protobuf: Missing required fields: executor_id, framework_id",
-        ));
+        return Err(
+            "Failed to convert JSON into Call protobuf: Missing required fields: executor_id, framework_id"
+                .to_owned(),
+        );
     };
     match &envelope.body {
         Call::Update(update) => validate(&update.status, &executor_id).map_err(invalid)?,
         Call::Subscribe(subscribe) => {
             for update in &subscribe.unacknowledged_updates {
                 validate(&update.status, &executor_id).map_err(invalid)?;
-            }
-            let accepted = request.headers().get(ACCEPT).is_none_or(|accept| {
-                accept.to_str().is_ok_and(|accept| {
-                    accept.split(',').any(|kind| {
-                        let kind = kind.split(';').next().unwrap_or_default().trim();
-                        matches!(kind, "application/json" | "application/*" | "*/*")
-                    })
-                })
-            });
-            if !accepted {
-                return Err(text(
-                    StatusCode::NOT_ACCEPTABLE,
-                    "Expecting 'Accept' to allow 'application/json'",
-                ));
             }
         }
         Call::Unknown(_) => return Err(invalid("Expecting 'type' to be present".to_owned())),

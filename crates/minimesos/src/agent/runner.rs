@@ -425,6 +425,7 @@ fn input(message: ToAgent) -> Option<Input> {
             executor_id,
         },
         ToAgent::ShutdownFramework { framework_id } => Input::ShutdownFramework(framework_id),
+        ToAgent::Drain { max_grace_period } => Input::Drain(max_grace_period),
         ToAgent::UpdateFramework { framework } => Input::UpdateFramework(framework.into()),
         // The session deals with these.
         ToAgent::Registered { .. }

@@ -6,12 +6,11 @@ use super::state::{Master, Outstanding, Task, master_status};
 use super::validation::{self, Launchable};
 use crate::link::ToAgent;
 use meson_mesos::resources;
-use meson_mesos::scheduler::{Accept, Decline, Event};
+use meson_mesos::scheduler::{Accept, Decline};
 use meson_mesos::types::{
     AgentId, ExecutorInfo, ExecutorType, FrameworkId, OfferId, Operation, Resource, StatusReason,
     TaskInfo, TaskState,
 };
-use serde_json::json;
 
 impl Master {
     pub(super) fn decline(&mut self, framework_id: &FrameworkId, decline: &Decline, now: Moment) {
@@ -79,7 +78,15 @@ impl Master {
                     }
                 }
                 "LAUNCH_GROUP" => self.refuse_group(framework_id, operation, now, out),
-                _ => self.refuse_operation(framework_id, &operation, out),
+                _ => self.operate(
+                    framework_id,
+                    &agent_id,
+                    &role,
+                    &operation,
+                    &mut offered,
+                    now,
+                    out,
+                ),
             }
         }
         self.refuse(
@@ -269,24 +276,6 @@ impl Master {
                 now,
             );
             self.tell_status(framework_id, status, out);
-        }
-    }
-
-    /// The offer is simply returned; an operation with an id is answered.
-    fn refuse_operation(
-        &self,
-        framework_id: &FrameworkId,
-        operation: &Operation,
-        out: &mut Vec<Output>,
-    ) {
-        if let Some(operation_id) = &operation.id {
-            let message = format!("minimesos does not do {} operations", operation.kind);
-            let status = json!({"operation_id": operation_id, "state": "OPERATION_ERROR", "message": message});
-            self.tell(
-                framework_id,
-                Event::UpdateOperationStatus(json!({ "status": status })),
-                out,
-            );
         }
     }
 }

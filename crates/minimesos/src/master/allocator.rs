@@ -35,9 +35,9 @@ impl Master {
             None => self.agents.keys().cloned().collect(),
         };
         let mut made: BTreeMap<FrameworkId, Vec<Offer>> = BTreeMap::new();
-        for agent_id in agents {
+        for agent_id in &agents {
             // Reserved resources may go to another framework than the rest.
-            while let Some(offer) = self.offer_of(&agent_id, &totals, now) {
+            while let Some(offer) = self.offer_of(agent_id, &totals, now) {
                 made.entry(offer.framework_id.clone())
                     .or_default()
                     .push(offer);
@@ -46,6 +46,7 @@ impl Master {
         for (framework_id, offers) in made {
             self.tell(&framework_id, Event::Offers(Offers { offers }), out);
         }
+        self.ask_back(&agents, now, out);
     }
 
     /// Makes one offer of an agent, if there is something for somebody.
@@ -58,9 +59,9 @@ impl Master {
         let agent = self
             .agents
             .get(agent_id)
-            .filter(|agent| agent.stream.is_some())?;
+            .filter(|agent| agent.stream.is_some() && !self.deactivated.contains_key(agent_id))?;
         let free = agent.free();
-        if !is_worth_an_offer(&free) {
+        if resources::all_empty(&free) {
             return None;
         }
         let mut candidates: Vec<(&FrameworkId, &Framework)> = self
@@ -83,39 +84,46 @@ impl Master {
                     if !self.may_use(framework, &agent.info) {
                         return None;
                     }
-                    let roles = framework.info.effective_roles();
-                    roles
+                    let revocable = framework.info.can(&CapabilityType::RevocableResources);
+                    self.roles_by_turn(framework_id, framework, &free)
                         .into_iter()
-                        .filter(|role| !framework.suppressed.contains(role))
+                        .filter(|role| framework.constraints.admit(role, &agent.info))
                         .find_map(|role| {
-                            let list = formats::available_to(&free, &role);
-                            (is_worth_an_offer(&list)
+                            let mut list = formats::available_to(&free, &role);
+                            list.retain(|resource| revocable || resource.revocable.is_none());
+                            let wanted = framework
+                                .minimums
+                                .are_reached(&role, &list)
+                                .unwrap_or_else(|| is_worth_an_offer(&list));
+                            (wanted
+                                && !resources::all_empty(&list)
                                 && !is_filtered(framework, agent_id, &role, &list, now))
                             .then(|| (framework_id.clone(), role, list))
                         })
                 })?;
+        let unavailability = self.maintenance.unavailability(&agent.info);
         let refinement = self
             .frameworks
             .get(&framework_id)?
             .info
             .can(&CapabilityType::ReservationRefinement);
         let executor_ids = executors_of(&agent.executors, &framework_id);
+        let info = agent.info.clone();
         let offer = Offer {
-            id: OfferId::new(format!("{}-O{}", self.config.info.id, self.next_offer)),
+            id: self.new_offer_id(),
             framework_id,
             agent_id: agent_id.clone(),
-            hostname: agent.info.hostname.clone(),
-            url: Some(agent_url(&agent.info)),
-            domain: agent.info.domain.clone(),
+            url: Some(agent_url(&info)),
+            hostname: info.hostname,
+            domain: info.domain,
             resources: formats::external(&list, refinement, &role),
-            attributes: agent.info.attributes.clone(),
+            attributes: info.attributes,
             executor_ids,
-            unavailability: None,
+            unavailability,
             allocation_info: Some(AllocationInfo {
                 role: Some(role.clone()),
             }),
         };
-        self.next_offer += 1;
         let expires = self.config.offer_timeout.map(|timeout| now + timeout);
         self.add_offer(Outstanding {
             offer: offer.clone(),
@@ -124,6 +132,40 @@ impl Master {
             expires,
         });
         Some(offer)
+    }
+
+    /// A number for an offer or inverse offer.
+    pub(super) fn new_offer_id(&mut self) -> OfferId {
+        let id = OfferId::new(format!("{}-O{}", self.config.info.id, self.next_offer));
+        self.next_offer += 1;
+        id
+    }
+
+    /// The roles of a framework that want offers: those for which something is reserved
+    /// first, then those that hold fewer offers.
+    fn roles_by_turn(
+        &self,
+        framework_id: &FrameworkId,
+        framework: &Framework,
+        free: &[Resource],
+    ) -> Vec<String> {
+        let mut roles = framework.info.effective_roles();
+        roles.retain(|role| !framework.suppressed.contains(role));
+        if roles.len() > 1 {
+            let mut held: BTreeMap<&str, usize> = BTreeMap::new();
+            for offer in self.offers.values() {
+                if offer.offer.framework_id == *framework_id {
+                    *held.entry(&offer.role).or_default() += 1;
+                }
+            }
+            roles.sort_by_cached_key(|role| {
+                let reserved = free
+                    .iter()
+                    .any(|resource| resources::reserved_role(resource) == Some(role));
+                (!reserved, held.get(role.as_str()).copied().unwrap_or(0))
+            });
+        }
+        roles
     }
 
     /// GPUs only to those who ask for them, other regions only to those who know of them.
@@ -145,8 +187,9 @@ impl Master {
         let mut totals: BTreeMap<String, i64> = BTreeMap::new();
         for resource in self.agents.values().flat_map(|agent| &agent.total) {
             if let Some(scalar) = resource.scalar {
-                *totals.entry(resource.name.clone()).or_default() +=
-                    resources::to_fixed(scalar.value);
+                let total = totals.entry(resource.name.clone()).or_default();
+                // Agents may say anything.
+                *total = total.saturating_add(resources::to_fixed(scalar.value));
             }
         }
         totals
@@ -169,9 +212,15 @@ impl Master {
             && !resources::all_empty(&refused)
         {
             let key = (agent_id.clone(), role.to_owned());
-            framework.filters.entry(key).or_default().push(Filter {
+            let until = now + span;
+            let filters = framework.filters.entry(key).or_default();
+            // What says less, and for less long, says nothing any more.
+            filters.retain(|filter| {
+                filter.until > until || !resources::contains(&refused, &filter.resources)
+            });
+            filters.push(Filter {
                 resources: refused,
-                until: now + span,
+                until,
             });
         }
     }
@@ -250,7 +299,7 @@ fn executors_of<T>(
         .collect()
 }
 
-fn agent_url(info: &AgentInfo) -> Url {
+pub(super) fn agent_url(info: &AgentInfo) -> Url {
     let address = Address {
         hostname: Some(info.hostname.clone()),
         ip: Some(info.hostname.clone()),

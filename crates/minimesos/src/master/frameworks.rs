@@ -1,8 +1,11 @@
 //! Frameworks come, fail over, change their mind about offers, and go.
 
+use super::constraints::Constraints;
 use super::input::{Moment, Output, Reply, StreamId};
 use super::roles::validate_framework;
-use super::state::{Connection, Framework, MAX_REMOVED_FRAMEWORKS, Master};
+use super::state::{
+    Connection, Framework, MAX_COMPLETED_FRAMEWORKS, MAX_REMOVED_FRAMEWORKS, Master,
+};
 use crate::link::ToAgent;
 use meson_mesos::scheduler::{Event, Rescind, Subscribe, Subscribed, UpdateFramework};
 use meson_mesos::types::{FrameworkId, FrameworkInfo, OfferId};
@@ -29,11 +32,15 @@ impl Master {
         let Subscribe {
             framework_info: info,
             suppressed_roles,
+            offer_constraints,
             ..
         } = subscribe;
-        if let Err(message) = validate_framework(&info, &suppressed_roles) {
-            return Self::refuse_stream(stream, message, out);
-        }
+        let constraints = validate_framework(&info, &suppressed_roles)
+            .and_then(|()| Constraints::parse(offer_constraints.as_ref()));
+        let constraints = match constraints {
+            Ok(constraints) => constraints,
+            Err(message) => return Self::refuse_stream(stream, message, out),
+        };
         let framework_id = framework_id.filter(|id| !id.value.is_empty());
         if framework_id
             .as_ref()
@@ -49,6 +56,9 @@ impl Master {
         let was_connected = self.take_over(&framework_id, info, connection, out);
         if let Some(framework) = self.frameworks.get_mut(&framework_id) {
             framework.suppressed = suppressed_roles.into_iter().collect();
+            framework.constraints = constraints;
+            framework.registered.get_or_insert(now);
+            framework.reregistered = Some(now);
         }
         let subscribed = Subscribed {
             framework_id: framework_id.clone(),
@@ -83,7 +93,7 @@ impl Master {
         // A changed user or checkpoint is silently ignored.
         info.user.clone_from(&framework.info.user);
         info.checkpoint = framework.info.checkpoint;
-        framework.info = info;
+        framework.describe(info);
         let old = std::mem::replace(&mut framework.connection, connection);
         let Connection::Subscribed { stream: old, .. } = old else {
             return false;
@@ -93,6 +103,7 @@ impl Master {
         for offer_id in self.offers_where(|offer| &offer.offer.framework_id == framework_id) {
             self.remove_offer(&offer_id);
         }
+        self.forget_inverse_offers(framework_id);
         true
     }
 
@@ -142,6 +153,7 @@ impl Master {
         for offer_id in self.offers_where(|offer| offer.offer.framework_id == id) {
             self.remove_offer(&offer_id);
         }
+        self.forget_inverse_offers(&id);
         if timeout.is_zero() {
             self.remove_framework(&id, out);
         }
@@ -183,6 +195,8 @@ impl Master {
         for offer_id in self.offers_where(|offer| &offer.offer.framework_id == framework_id) {
             self.remove_offer(&offer_id);
         }
+        self.forget_inverse_offers(framework_id);
+        self.forget_consents(framework_id);
         let agents: Vec<_> = self.agents.keys().cloned().collect();
         for agent_id in &agents {
             self.tell_agent(
@@ -217,6 +231,10 @@ impl Master {
                 stream: stream.clone(),
             });
         }
+        self.completed_frameworks.push_back(framework.info);
+        if self.completed_frameworks.len() > MAX_COMPLETED_FRAMEWORKS {
+            self.completed_frameworks.pop_front();
+        }
         self.removed_frameworks.push_back(framework_id.clone());
         if self.removed_frameworks.len() > MAX_REMOVED_FRAMEWORKS {
             self.removed_frameworks.pop_front();
@@ -232,7 +250,7 @@ impl Master {
         let UpdateFramework {
             framework_info: mut info,
             suppressed_roles,
-            ..
+            offer_constraints,
         } = update;
         let refuse =
             |why: String| Reply::BadRequest(format!("FrameworkInfo update is not valid: {why}"));
@@ -242,6 +260,14 @@ impl Master {
         if let Err(why) = validate_framework(&info, &suppressed_roles) {
             return refuse(why);
         }
+        let constraints = match Constraints::parse(offer_constraints.as_ref()) {
+            Ok(constraints) => constraints,
+            Err(why) => {
+                return Reply::BadRequest(format!(
+                    "'UpdateFramework.offer_constraints' are not valid: {why}"
+                ));
+            }
+        };
         let old = &framework.info;
         if info.user != old.user {
             return refuse(format!(
@@ -256,7 +282,8 @@ impl Master {
             return refuse("Changing framework's principal is not allowed.".to_owned());
         }
         info.id = Some(framework_id.clone());
-        framework.info = info;
+        framework.describe(info);
+        framework.constraints = constraints;
         framework.suppressed = suppressed_roles.into_iter().collect();
         let (roles, suppressed) = (
             framework.info.effective_roles(),

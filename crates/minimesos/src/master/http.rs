@@ -1,9 +1,10 @@
-//! The HTTP server of the master: the scheduler API, the agents' link, and a few pages
-//! for operators. Texts and statuses are the real one's.
+//! The HTTP server of the master: the scheduler API and the agents' link; what operators
+//! ask is in `operator_http`. Texts and statuses are the real one's.
 
 use super::decode;
 use super::front::{Refusal, accepted, content_type, header_text, text};
 use super::input::{Input, Reply, StreamId};
+use super::operator_http;
 use super::server::{Shared, Speech};
 use crate::link::{AgentCall, CALL_PATH, Hello, STREAM_HEADER, STREAM_PATH};
 use actix_web::dev::Server;
@@ -12,9 +13,8 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use bytes::Bytes;
 use futures::Stream;
 use meson_mesos::scheduler::{Call, Envelope};
-use meson_mesos::types::{AgentId, FrameworkId};
+use meson_mesos::types::FrameworkId;
 use rustls::ServerConfig;
-use serde_json::{Value as Json, json};
 use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener;
@@ -39,17 +39,11 @@ pub(super) fn serve(
             .service(post_only("/api/v1/scheduler").route(web::post().to(scheduler)))
             .service(post_only("/api/v1/scheduler/").route(web::post().to(scheduler)))
             .service(post_only("/master/api/v1/scheduler").route(web::post().to(scheduler)))
-            .service(post_only("/api/v1").route(web::post().to(operator)))
-            .service(post_only("/master/api/v1").route(web::post().to(operator)))
+            .configure(operator_http::configure)
             .service(post_only("/teardown").route(web::post().to(teardown)))
             .service(post_only("/master/teardown").route(web::post().to(teardown)))
             .service(post_only(STREAM_PATH).route(web::post().to(agent_stream)))
             .service(post_only(CALL_PATH).route(web::post().to(agent_call)))
-            .route("/version", web::get().to(version))
-            .route("/health", web::get().to(HttpResponse::Ok))
-            .route("/master/health", web::get().to(HttpResponse::Ok))
-            .route("/state", web::get().to(state))
-            .route("/master/state", web::get().to(state))
             .default_service(web::to(|| async {
                 text(StatusCode::NOT_FOUND, "404 Not Found.")
             }))
@@ -134,6 +128,9 @@ fn answer(reply: Option<Reply>) -> HttpResponse {
     match reply {
         Some(Reply::Accepted) => HttpResponse::Accepted().finish(),
         Some(Reply::Ok) => HttpResponse::Ok().finish(),
+        Some(Reply::Json(body)) => HttpResponse::Ok()
+            .content_type("application/json")
+            .body(body),
         Some(Reply::BadRequest(message)) => bad_request(message),
         Some(Reply::Forbidden(message)) => text(StatusCode::FORBIDDEN, message),
         Some(Reply::Conflict(message)) => text(StatusCode::CONFLICT, message),
@@ -187,28 +184,6 @@ async fn agent_call(request: HttpRequest, body: Bytes, shared: web::Data<Shared>
     answer(reply)
 }
 
-/// The one call of the operator API that chaos tests need; the others are not here.
-async fn operator(request: HttpRequest, body: Bytes, shared: web::Data<Shared>) -> HttpResponse {
-    if let Err(elsewhere) = shared.gate().leads(&request) {
-        return elsewhere.into();
-    }
-    let call: Json = match serde_json::from_slice(&body) {
-        Ok(call) => call,
-        Err(error) => return bad_request(format!("Failed to parse body into JSON: {error}")),
-    };
-    if call["type"] != "MARK_AGENT_GONE" {
-        let message = format!("minimesos does not answer {} calls", call["type"]);
-        return text(StatusCode::NOT_IMPLEMENTED, message);
-    }
-    let Some(agent_id) = call["mark_agent_gone"]["agent_id"]["value"].as_str() else {
-        return bad_request("Expecting 'mark_agent_gone' to be present");
-    };
-    shared.lock().handle(Input::MarkAgentGone {
-        agent_id: AgentId::new(agent_id),
-    });
-    HttpResponse::Ok().finish()
-}
-
 async fn teardown(request: HttpRequest, body: String, shared: web::Data<Shared>) -> HttpResponse {
     if let Err(elsewhere) = shared.gate().leads(&request) {
         return elsewhere.into();
@@ -220,16 +195,6 @@ async fn teardown(request: HttpRequest, body: String, shared: web::Data<Shared>)
         framework_id: FrameworkId::new(framework_id),
     });
     answer(reply)
-}
-
-async fn version(shared: web::Data<Shared>) -> HttpResponse {
-    let version = shared.lock().master.info().version.clone();
-    HttpResponse::Ok().json(json!({"version": version, "minimesos": env!("CARGO_PKG_VERSION")}))
-}
-
-async fn state(shared: web::Data<Shared>) -> HttpResponse {
-    let summary = shared.lock().master.summary();
-    HttpResponse::Ok().json(summary)
 }
 
 fn stream_response(

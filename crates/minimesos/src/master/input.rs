@@ -1,5 +1,6 @@
 //! What goes into the pure master and what comes out of it.
 
+use super::operator::OperatorCall;
 use crate::link::{FromAgent, Hello, ToAgent};
 use meson_mesos::scheduler::{Call, Event, Subscribe};
 use meson_mesos::types::{AgentId, FrameworkId};
@@ -101,6 +102,8 @@ pub enum Input {
         /// The agent.
         agent_id: AgentId,
     },
+    /// An operator's call.
+    Operator(Box<OperatorCall>),
     /// An operator removes a framework.
     Teardown {
         /// The framework.
@@ -150,6 +153,8 @@ pub enum Reply {
     Accepted,
     /// 200 without a body (UPDATE_FRAMEWORK).
     Ok,
+    /// 200 with JSON.
+    Json(String),
     /// 400 with a text.
     BadRequest(String),
     /// 403 with a text.

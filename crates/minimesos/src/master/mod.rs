@@ -6,16 +6,19 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `state` | what the master knows; the books of resources |
+//! | `state`, `books` | what the master knows; the books of resources |
 //! | `frameworks` | SUBSCRIBE, failover, TEARDOWN, UPDATE_FRAMEWORK, SUPPRESS, REVIVE |
-//! | `agents` | registration, pings, partition, departure |
-//! | `allocator` | who is offered what, filters |
+//! | `agents`, `stock`, `departure` | registration, pings; what a returning agent has; partition, departure |
+//! | `allocator`, `constraints` | who is offered what, filters; what frameworks want to be offered |
+//! | `maintenance`, `drain` | planned maintenance, inverse offers; agents out of service |
 //! | `accept`, `validation` | ACCEPT and DECLINE: which launches are good |
+//! | `operations` | RESERVE and UNRESERVE |
 //! | `tasks` | updates, acknowledgements, KILL, RECONCILE, messages |
 //! | `registry` | what survives a restart |
+//! | `operator`, `views` | the operator API: calls, and answers to questions |
 //! | `summary` | the answer to `/state` |
 //! | `cli` | the command line |
-//! | `decode`, `http`, `server` | the shell: bytes to calls, streams, timers |
+//! | `decode`, `http`, `operator_http`, `server` | the shell: bytes to calls, streams, timers |
 //! | `front`, `auth`, `tls` | the gate before it: who leads, who asks, in which encoding |
 //! | `election` | several masters, of which one leads |
 //!
@@ -26,29 +29,42 @@ mod accept;
 mod agents;
 mod allocator;
 mod auth;
+mod books;
 pub mod cli;
+mod constraints;
 mod decode;
+mod departure;
+mod drain;
 mod election;
 mod formats;
 mod frameworks;
 mod front;
 mod http;
 mod input;
+mod maintenance;
+mod operations;
+mod operator;
+mod operator_http;
 mod registry;
 mod roles;
 mod server;
 mod state;
+mod stock;
 mod summary;
 mod tasks;
 mod tls;
 mod validation;
+mod views;
 
 #[cfg(test)]
 mod tests;
 
 pub use auth::{Credentials, CredentialsError};
+pub use drain::{Deactivation, Drain};
 pub use election::{Election, Leadership};
 pub use input::{Input, Moment, Output, Reply, StreamId};
+pub use maintenance::{MachineId, Schedule, Window};
+pub use operator::{OperatorCall, View};
 pub use registry::{Registry, RegistryError, RegistryFile};
 pub use server::{MasterError, MasterHandle, MasterOptions, start};
 pub use state::{Config, Master};
@@ -92,6 +108,10 @@ impl Master {
             }
             Input::AgentGone { stream } => self.agent_stream_gone(&stream, now, &mut out),
             Input::MarkAgentGone { agent_id } => self.mark_gone(&agent_id, now, &mut out),
+            Input::Operator(call) => {
+                let reply = self.operator_call(*call, now, &mut out);
+                out.push(Output::Reply(reply));
+            }
             Input::Teardown { framework_id } => {
                 let reply = if self.frameworks.contains_key(&framework_id) {
                     self.remove_framework(&framework_id, &mut out);
@@ -111,7 +131,10 @@ impl Master {
         let offers = self.offers.values().filter_map(|offer| offer.expires);
         let frameworks = self.frameworks.values().map(|framework| framework.due());
         let agents = self.agents.values().map(|agent| agent.ping.next);
+        let operations = self.frameworks.values();
+        let operations = operations.filter_map(|framework| framework.next_repeat());
         offers
+            .chain(operations)
             .chain(frameworks)
             .chain(agents)
             .fold(self.next_allocation, Moment::min)
@@ -122,6 +145,8 @@ impl Master {
         self.give_up_recovered(now, out);
         self.expire_frameworks(now, out);
         self.heartbeat(now, out);
+        self.repeat_operations(now, out);
+        self.finish_drains(now, out);
         self.expire_offers(now, out);
         if self.next_allocation <= now {
             while self.next_allocation <= now {
@@ -173,6 +198,18 @@ impl Master {
             Call::Acknowledge(acknowledge) => self.acknowledge(framework_id, acknowledge, out),
             Call::Reconcile(reconcile) => self.reconcile(framework_id, &reconcile, now, out),
             Call::Message(message) => self.message_to_executor(framework_id, message, out),
+            Call::AcceptInverseOffers(answer) => {
+                self.answer_inverse_offers(framework_id, &answer, true, now);
+            }
+            Call::DeclineInverseOffers(answer) => {
+                self.answer_inverse_offers(framework_id, &answer, false, now);
+            }
+            Call::AcknowledgeOperationStatus(body) => {
+                self.acknowledge_operation(framework_id, &body);
+            }
+            Call::ReconcileOperations(body) => {
+                self.reconcile_operations(framework_id, &body, out);
+            }
             Call::UpdateFramework(update) => {
                 return self.update_framework(framework_id, update, out);
             }

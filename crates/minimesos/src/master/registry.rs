@@ -3,9 +3,11 @@
 //! tell of them when they re-register (`src/master/registrar.cpp` does the same).
 
 use super::Moment;
+use super::drain::Deactivation;
+use super::maintenance::{MachineId, Schedule};
 use meson_mesos::types::{AgentId, AgentInfo};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -22,6 +24,15 @@ pub struct Registry {
     /// Agents that an operator marked gone, since when.
     #[serde(default)]
     pub gone: BTreeMap<String, Moment>,
+    /// Agents that an operator took out of service.
+    #[serde(default)]
+    pub deactivated: BTreeMap<String, Deactivation>,
+    /// Maintenance that is planned.
+    #[serde(default)]
+    pub schedule: Schedule,
+    /// Machines that are down.
+    #[serde(default)]
+    pub down: BTreeSet<MachineId>,
 }
 
 impl Registry {

@@ -1,24 +1,30 @@
-//! The master's state, and the bookkeeping that every part of it shares.
-//!
-//! The invariant of the whole: for each agent, what is free, offered and used adds up to
-//! its total. Only the functions here change `used` and `offered`.
+//! The master's state, and how it speaks to those around it.
 
-use super::formats;
+use super::constraints::{Constraints, Minimums};
+use super::drain::Deactivation;
 use super::input::{Moment, Output, StreamId};
+use super::maintenance::Maintenance;
+use super::operations::{Conversion, Finished, next_repeat};
 use super::registry::Registry;
 use crate::link::ToAgent;
-use meson_mesos::resources;
 use meson_mesos::scheduler::{Error, Event, Update};
 use meson_mesos::types::{
     AgentId, AgentInfo, CapabilityType, ContainerStatus, Data, ExecutorId, ExecutorInfo,
     FrameworkId, FrameworkInfo, MasterInfo, Offer, OfferId, Resource, StatusReason, StatusSource,
-    TaskId, TaskState, TaskStatus, ValueType,
+    TaskId, TaskState, TaskStatus,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// How many removed frameworks are remembered, so that they cannot come back.
 pub(super) const MAX_REMOVED_FRAMEWORKS: usize = 10_000;
+/// How many of them are described (`--max_completed_frameworks`).
+pub(super) const MAX_COMPLETED_FRAMEWORKS: usize = 50;
+/// How many ended tasks of a framework are remembered, and how many unreachable ones
+/// (`--max_completed_tasks_per_framework`, `--max_unreachable_tasks_per_framework`).
+pub(super) const MAX_COMPLETED_TASKS: usize = 1000;
+/// How many agents are remembered that are unreachable or gone (`--registry_max_agent_count`).
+pub(super) const MAX_ABSENT_AGENTS: usize = 102_400;
 
 /// Settings of a master; the names of the real one's flags.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,6 +67,8 @@ pub struct Master {
     pub(super) frameworks: BTreeMap<FrameworkId, Framework>,
     /// Oldest first.
     pub(super) removed_frameworks: VecDeque<FrameworkId>,
+    /// The latest of them.
+    pub(super) completed_frameworks: VecDeque<FrameworkInfo>,
     pub(super) agents: BTreeMap<AgentId, Agent>,
     /// Since when.
     pub(super) unreachable: BTreeMap<AgentId, Moment>,
@@ -70,7 +78,12 @@ pub struct Master {
     pub(super) recovered: BTreeMap<AgentId, AgentInfo>,
     /// When those that are not back are unreachable.
     pub(super) recovered_until: Moment,
+    /// Agents that an operator took out of service.
+    pub(super) deactivated: BTreeMap<AgentId, Deactivation>,
+    pub(super) maintenance: Maintenance,
     pub(super) offers: BTreeMap<OfferId, Outstanding>,
+    pub(super) started: Moment,
+    pub(super) next_operation: u64,
     pub(super) next_framework: u64,
     pub(super) next_agent: u64,
     pub(super) next_offer: u64,
@@ -84,7 +97,17 @@ pub(super) struct Framework {
     pub(super) connection: Connection,
     /// Roles for which no offers are sent.
     pub(super) suppressed: BTreeSet<String>,
+    pub(super) constraints: Constraints,
+    pub(super) minimums: Minimums,
     pub(super) tasks: BTreeMap<TaskId, Task>,
+    /// Tasks that have ended, oldest first.
+    pub(super) completed: VecDeque<(TaskId, Task)>,
+    /// Operations whose status it has not acknowledged.
+    pub(super) operations: BTreeMap<String, Finished>,
+    /// When it first subscribed; absent when only agents told of it.
+    pub(super) registered: Option<Moment>,
+    /// When it last subscribed.
+    pub(super) reregistered: Option<Moment>,
     /// Tasks on unreachable agents, by agent.
     pub(super) unreachable_tasks: BTreeMap<TaskId, AgentId>,
     /// What not to offer again yet, by agent and role.
@@ -153,6 +176,10 @@ pub(super) struct Agent {
     /// Killed while the agent was disconnected; told when it is back.
     pub(super) pending_kills: BTreeSet<(FrameworkId, TaskId)>,
     pub(super) ping: Ping,
+    /// What operations made of its resources.
+    pub(super) conversions: Vec<Conversion>,
+    pub(super) registered: Moment,
+    pub(super) reregistered: Option<Moment>,
 }
 
 /// How an agent answers.
@@ -178,15 +205,32 @@ pub(super) struct Outstanding {
 impl Framework {
     pub(super) fn new(info: FrameworkInfo, connection: Connection) -> Self {
         Self {
+            minimums: Minimums::parse(info.offer_filters.as_ref()),
             info,
             connection,
             suppressed: BTreeSet::new(),
+            constraints: Constraints::default(),
             tasks: BTreeMap::new(),
+            completed: VecDeque::new(),
+            operations: BTreeMap::new(),
+            registered: None,
+            reregistered: None,
             unreachable_tasks: BTreeMap::new(),
             filters: BTreeMap::new(),
             allocated: BTreeMap::new(),
             offers_made: 0,
         }
+    }
+
+    /// The framework describes itself anew.
+    pub(super) fn describe(&mut self, info: FrameworkInfo) {
+        self.minimums = Minimums::parse(info.offer_filters.as_ref());
+        self.info = info;
+    }
+
+    /// When a status of an operation is to be sent again.
+    pub(super) fn next_repeat(&self) -> Option<Moment> {
+        next_repeat(&self.operations)
     }
 
     pub(super) fn stream(&self) -> Option<&StreamId> {
@@ -213,29 +257,6 @@ impl Framework {
         let seconds = self.info.failover_timeout.unwrap_or(0.0).max(0.0);
         Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
     }
-
-    fn charge(&mut self, list: &[Resource], sign: i64) {
-        for resource in list
-            .iter()
-            .filter(|resource| resource.kind == ValueType::Scalar)
-        {
-            let amount = resource
-                .scalar
-                .map_or(0, |scalar| resources::to_fixed(scalar.value));
-            let total = self.allocated.entry(resource.name.clone()).or_default();
-            *total = total.saturating_add(sign.saturating_mul(amount)).max(0);
-        }
-    }
-}
-
-impl Agent {
-    /// What is neither used nor offered.
-    pub(super) fn free(&self) -> Vec<Resource> {
-        let mut free = self.total.clone();
-        resources::subtract(&mut free, &self.used);
-        resources::subtract(&mut free, &self.offered);
-        free
-    }
 }
 
 impl Master {
@@ -257,11 +278,20 @@ impl Master {
             config,
             frameworks: BTreeMap::new(),
             removed_frameworks: VecDeque::new(),
+            completed_frameworks: VecDeque::new(),
             agents: BTreeMap::new(),
             unreachable: ids(registry.unreachable),
             gone: ids(registry.gone),
             recovered,
+            deactivated: registry
+                .deactivated
+                .into_iter()
+                .map(|(id, deactivation)| (AgentId::new(id), deactivation))
+                .collect(),
+            maintenance: Maintenance::remembered(registry.schedule, registry.down),
             offers: BTreeMap::new(),
+            started: now,
+            next_operation: 0,
             next_framework: 0,
             next_agent: 0,
             next_offer: 0,
@@ -283,6 +313,13 @@ impl Master {
                 .collect(),
             unreachable: texts(&self.unreachable),
             gone: texts(&self.gone),
+            deactivated: self
+                .deactivated
+                .iter()
+                .map(|(id, deactivation)| (id.value.clone(), *deactivation))
+                .collect(),
+            schedule: self.maintenance.schedule.clone(),
+            down: self.maintenance.down.clone(),
         }
     }
 
@@ -350,182 +387,6 @@ impl Master {
             event: Box::new(event),
         });
         out.push(Output::CloseScheduler { stream });
-    }
-
-    /// Books resources of an agent as used by a framework.
-    pub(super) fn use_resources(
-        &mut self,
-        framework_id: &FrameworkId,
-        agent_id: &AgentId,
-        list: &[Resource],
-    ) {
-        if let Some(agent) = self.agents.get_mut(agent_id) {
-            resources::add(&mut agent.used, list);
-        }
-        if let Some(framework) = self.frameworks.get_mut(framework_id) {
-            framework.charge(list, 1);
-        }
-    }
-
-    /// Books resources of an agent as not used any more.
-    pub(super) fn free_resources(
-        &mut self,
-        framework_id: &FrameworkId,
-        agent_id: &AgentId,
-        list: &[Resource],
-    ) {
-        if let Some(agent) = self.agents.get_mut(agent_id) {
-            resources::subtract(&mut agent.used, list);
-        }
-        if let Some(framework) = self.frameworks.get_mut(framework_id) {
-            framework.charge(list, -1);
-        }
-    }
-
-    /// Books an offer.
-    pub(super) fn add_offer(&mut self, outstanding: Outstanding) {
-        let offer = &outstanding.offer;
-        if let Some(agent) = self.agents.get_mut(&offer.agent_id) {
-            resources::add(&mut agent.offered, &outstanding.resources);
-        }
-        if let Some(framework) = self.frameworks.get_mut(&offer.framework_id) {
-            framework.charge(&outstanding.resources, 1);
-            framework.offers_made += 1;
-        }
-        self.offers.insert(offer.id.clone(), outstanding);
-    }
-
-    /// Takes an offer out of the books; its resources are free again.
-    pub(super) fn remove_offer(&mut self, offer_id: &OfferId) -> Option<Outstanding> {
-        let outstanding = self.offers.remove(offer_id)?;
-        let offer = &outstanding.offer;
-        if let Some(agent) = self.agents.get_mut(&offer.agent_id) {
-            resources::subtract(&mut agent.offered, &outstanding.resources);
-        }
-        if let Some(framework) = self.frameworks.get_mut(&offer.framework_id) {
-            framework.charge(&outstanding.resources, -1);
-        }
-        Some(outstanding)
-    }
-
-    /// Adds a task to the books. One that has ended holds nothing.
-    pub(super) fn add_task(&mut self, framework_id: &FrameworkId, task_id: TaskId, task: Task) {
-        if !task.state.is_terminal() {
-            self.use_resources(
-                framework_id,
-                &task.agent_id.clone(),
-                &task.resources.clone(),
-            );
-        }
-        if let Some(framework) = self.frameworks.get_mut(framework_id) {
-            framework.tasks.insert(task_id, task);
-        }
-    }
-
-    /// Takes a task out of the books.
-    pub(super) fn remove_task(
-        &mut self,
-        framework_id: &FrameworkId,
-        task_id: &TaskId,
-    ) -> Option<Task> {
-        let task = self
-            .frameworks
-            .get_mut(framework_id)?
-            .tasks
-            .remove(task_id)?;
-        if !task.state.is_terminal() {
-            self.free_resources(framework_id, &task.agent_id, &task.resources);
-        }
-        Some(task)
-    }
-
-    /// Notes a task's newest state; its resources are free once that is terminal. A task
-    /// that has ended stays so.
-    pub(super) fn set_task_state(
-        &mut self,
-        framework_id: &FrameworkId,
-        task_id: &TaskId,
-        state: TaskState,
-    ) {
-        let Some(task) = self
-            .frameworks
-            .get_mut(framework_id)
-            .and_then(|f| f.tasks.get_mut(task_id))
-        else {
-            return;
-        };
-        if task.state.is_terminal() {
-            return;
-        }
-        task.state = state;
-        if task.state.is_terminal() {
-            let (agent_id, list) = (task.agent_id.clone(), task.resources.clone());
-            self.free_resources(framework_id, &agent_id, &list);
-        }
-    }
-
-    /// Adds an executor to the books, unless it is there.
-    pub(super) fn add_executor(
-        &mut self,
-        framework_id: &FrameworkId,
-        agent_id: &AgentId,
-        info: ExecutorInfo,
-    ) {
-        let key = (framework_id.clone(), info.executor_id.clone());
-        let Some(agent) = self.agents.get_mut(agent_id) else {
-            return;
-        };
-        if agent.executors.contains_key(&key) {
-            return;
-        }
-        let list = formats::internal(&info.resources);
-        agent.executors.insert(
-            key,
-            Executor {
-                info,
-                resources: list.clone(),
-            },
-        );
-        self.use_resources(framework_id, agent_id, &list);
-    }
-
-    /// Takes an executor out of the books.
-    pub(super) fn remove_executor(
-        &mut self,
-        framework_id: &FrameworkId,
-        agent_id: &AgentId,
-        executor_id: &ExecutorId,
-    ) {
-        let key = (framework_id.clone(), executor_id.clone());
-        if let Some(executor) = self
-            .agents
-            .get_mut(agent_id)
-            .and_then(|agent| agent.executors.remove(&key))
-        {
-            self.free_resources(framework_id, agent_id, &executor.resources);
-        }
-    }
-
-    /// The tasks of an agent, by framework.
-    pub(super) fn tasks_on(&self, agent_id: &AgentId) -> Vec<(FrameworkId, TaskId)> {
-        let of = |(id, framework): (&FrameworkId, &Framework)| {
-            let here = framework
-                .tasks
-                .iter()
-                .filter(|(_, task)| &task.agent_id == agent_id);
-            here.map(|(task_id, _)| (id.clone(), task_id.clone()))
-                .collect::<Vec<_>>()
-        };
-        self.frameworks.iter().flat_map(of).collect()
-    }
-
-    /// The offers that fulfil a condition.
-    pub(super) fn offers_where(&self, condition: impl Fn(&Outstanding) -> bool) -> Vec<OfferId> {
-        self.offers
-            .iter()
-            .filter(|(_, offer)| condition(offer))
-            .map(|(id, _)| id.clone())
-            .collect()
     }
 }
 

@@ -74,7 +74,9 @@ impl Master {
             && told_uuid.as_ref() == Some(&uuid)
         {
             // Ended and acknowledged tasks are unknown at once.
-            self.remove_task(framework_id, &task_id);
+            if let Some(task) = self.remove_task(framework_id, &task_id) {
+                self.remember_task(framework_id, task_id.clone(), task);
+            }
         }
         let framework_id = framework_id.clone();
         self.tell_agent(

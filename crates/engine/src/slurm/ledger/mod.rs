@@ -43,6 +43,8 @@ pub(super) enum Act {
     Cancel(JobId),
     /// Claim the attempt for nobody.
     Void(String),
+    /// Likewise one that has no folder, so that whoever is about to make one comes too late.
+    Bury(String),
     /// Say this in the executor's place.
     Say(String, Box<TaskStatus>),
     /// The update of this number is acknowledged.
@@ -190,6 +192,8 @@ impl Ledger {
             if own.is_some() || !submitted_since {
                 task.job = own.cloned();
             }
+            let in_vain = task.job.as_ref().is_some_and(Job::waits_in_vain);
+            task.in_vain = in_vain.then(|| task.in_vain.unwrap_or(asked));
             let live = task.job.as_ref().is_some_and(|job| !job.state.has_ended());
             if live || submitted_since {
                 task.jobless = None;
@@ -231,6 +235,18 @@ impl Ledger {
         if let Some(task) = self.tasks.get_mut(name) {
             task.writing = false;
             task.claim = Some(claim);
+        }
+    }
+
+    /// An attempt that had no folder is claimed for nobody: it was never launched, and never will be.
+    pub(super) fn buried(&mut self, name: &str, acts: &mut Vec<Act>) {
+        let task = self.tasks.entry(name.to_owned()).or_insert_with(|| Task {
+            claim: Some(Claim::Void),
+            closed: true,
+            ..Task::default()
+        });
+        if task.closed {
+            acts.push(dropped(name));
         }
     }
 
@@ -292,16 +308,13 @@ impl Ledger {
         let all: Vec<String> = self.tasks.keys().cloned().collect();
         for name in if names.is_empty() { &all } else { names } {
             let Some(task) = self.tasks.get_mut(name) else {
-                // Whoever asks knows of its launch: without a folder no job of it can begin.
-                let id = TaskId::new(name);
-                let mut status = TaskStatus::new(id, TaskState::Dropped);
-                status.reason = Some(StatusReason::Reconciliation);
-                status.source = Some(StatusSource::Master);
-                status.message = Some("there is nothing of the attempt in Slurm's pool".to_owned());
-                acts.push(tell(status));
+                acts.push(Act::Bury(name.clone()));
                 continue;
             };
             if task.closed {
+                if !names.is_empty() {
+                    acts.push(dropped(name));
+                }
                 continue;
             }
             if task.said.is_empty() {
@@ -333,6 +346,16 @@ fn pick<'a>(jobs: &'a [Job], claim: Option<&Claim>) -> Option<&'a Job> {
     let live = jobs.iter().filter(|job| !job.state.has_ended());
     live.min_by_key(|job| job.id)
         .or_else(|| jobs.iter().max_by_key(|job| job.id))
+}
+
+/// The answer about an attempt of which there is nothing, or nothing any more.
+fn dropped(name: &str) -> Act {
+    tell(TaskStatus {
+        reason: Some(StatusReason::Reconciliation),
+        source: Some(StatusSource::Master),
+        message: Some("there is nothing of the attempt in Slurm's pool".to_owned()),
+        ..TaskStatus::new(TaskId::new(name), TaskState::Dropped)
+    })
 }
 
 fn tell(status: TaskStatus) -> Act {

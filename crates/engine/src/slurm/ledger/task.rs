@@ -25,6 +25,12 @@ const LAST_WORD: Duration = Duration::from_secs(5);
 const JOB_END: Duration = Duration::from_secs(15);
 /// A job that was asked to end and does not is ended by Slurm after this.
 const HARD_AFTER: Duration = Duration::from_secs(30);
+/// A job that waits for a node that cannot be had is taken back after this: when a controller was
+/// started again, no node has answered it yet.
+const IN_VAIN: Duration = Duration::from_secs(20);
+/// An attempt that was never launched keeps its claim for so long: longer than a coordinator that
+/// was deposed takes to notice.
+const BURIED: Duration = Duration::from_secs(600);
 /// Between two tries to submit a job, or to end one.
 pub(super) const AGAIN: Duration = Duration::from_secs(5);
 /// Submissions of one attempt, of which none was heard to succeed.
@@ -51,6 +57,8 @@ pub(super) struct Task {
     pub(super) submission: Submission,
     /// The first update not acknowledged was told in this session.
     pub(super) told: Option<Timestamp>,
+    /// Since when its job waits for a node that cannot be had.
+    pub(super) in_vain: Option<Timestamp>,
     /// Since when a failure waits for its job's end.
     pub(super) failed: Option<Timestamp>,
     pub(super) killed: Option<Timestamp>,
@@ -156,10 +164,18 @@ impl Task {
         let gone = self.jobless.is_some_and(|since| {
             now.since(since) >= LAST_WORD && looked.is_some_and(|looked| looked > since)
         });
+        if let (Some(Claim::Void), Some(job), true) = (&self.claim, live, self.due(now)) {
+            self.ended_at = Some(now);
+            acts.push(Act::Cancel(job));
+        }
         let writable = !self.writing && self.not_before <= now;
         if self.closed {
-            // An executor that still sends its logs works in the folder.
-            if self.jobless.is_some() && writable {
+            // An executor that still sends its logs works in the folder. Where none ever was, it is
+            // there for somebody who may come late.
+            let buried = self.claim == Some(Claim::Void) && self.job.is_none();
+            let stays = if buried { BURIED } else { Duration(0) };
+            let over = self.jobless.is_some_and(|since| now.since(since) >= stays);
+            if over && writable {
                 self.writing = true;
                 acts.push(Act::Remove(name.to_owned()));
             }
@@ -172,17 +188,15 @@ impl Task {
         }
         match &self.claim {
             Some(Claim::Void) => {
-                if let Some(job) = live.filter(|_| self.due(now)) {
-                    self.ended_at = Some(now);
-                    acts.push(Act::Cancel(job));
-                }
                 let killed = self.killed.is_some();
                 let mut word = self.status(name, TaskState::Staging);
                 word = verdict::last_word(word, self.job.as_ref(), killed, false);
                 if let (Submission::Refused(why), false) = (&self.submission, killed) {
                     word.state = TaskState::Dropped;
                     word.message = Some(why.clone());
-                } else if let Some(job) = self.job.as_ref().filter(|job| job.waits_in_vain()) {
+                } else if let (Some(job), false) = (&self.job, killed)
+                    && job.waits_in_vain()
+                {
                     word.state = TaskState::Dropped;
                     word.reason = Some(StatusReason::AgentDraining);
                     word.message = Some(format!(
@@ -226,7 +240,9 @@ impl Task {
         now: Timestamp,
         acts: &mut Vec<Act>,
     ) {
-        let in_vain = self.job.as_ref().is_some_and(Job::waits_in_vain);
+        let in_vain = self
+            .in_vain
+            .is_some_and(|since| now.since(since) >= IN_VAIN);
         let refused = matches!(self.submission, Submission::Refused(_));
         let under_way = matches!(self.submission, Submission::UnderWay { .. });
         if under_way || !(self.killed.is_some() || in_vain || refused || gone) {

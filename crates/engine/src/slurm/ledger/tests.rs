@@ -377,10 +377,20 @@ fn a_kill_is_said_gently_and_again_and_then_hard() {
 fn a_job_whose_node_is_drained_is_taken_back() {
     let mut world = World::launched();
     world.submitted(Ok(JobId(7)));
-    world.jobs(&[Job {
+    let in_vain = Job {
         reason: "ReqNodeNotAvail, UnavailableNodes:n1".to_owned(),
         ..job(7, JobState::Pending)
-    }]);
+    };
+    world.jobs(std::slice::from_ref(&in_vain));
+    world.pass(10_000);
+    // A controller that has just been started says so of all nodes.
+    world.jobs(&[job(7, JobState::Pending)]);
+    world.jobs(std::slice::from_ref(&in_vain));
+    world.pass(19_000);
+    world.jobs(std::slice::from_ref(&in_vain));
+    assert_eq!(world.acts, []);
+    world.pass(1_000);
+    world.jobs(std::slice::from_ref(&in_vain));
     assert_eq!(world.acts, [Act::Void(NAME.to_owned())]);
     world.acts.clear();
     world.ledger.claimed(NAME, Claim::Void);
@@ -429,10 +439,27 @@ fn another_session_adopts_what_runs_and_submits_what_was_only_written() {
 fn what_nobody_wrote_down_was_never_launched() {
     let mut world = World::new();
     world.ledger.reconcile(&[NAME.to_owned()], &mut world.acts);
+    assert_eq!(world.acts, [Act::Bury(NAME.to_owned())]);
+    world.acts.clear();
+    world.ledger.buried(NAME, &mut world.acts);
     assert_eq!(world.states(), [TaskState::Dropped]);
     world.acts.clear();
     world.ledger.reconcile(&[], &mut world.acts);
     assert_eq!(world.states(), []);
+    world.ledger.reconcile(&[NAME.to_owned()], &mut world.acts);
+    assert_eq!(
+        world.states(),
+        [TaskState::Dropped],
+        "as often as it is asked"
+    );
+    // A deposed coordinator that comes late finds the claim for a while.
+    world.jobs(&[]);
+    world.pass(599_000);
+    world.jobs(&[]);
+    assert_eq!(world.acts, []);
+    world.pass(1_000);
+    world.jobs(&[]);
+    assert_eq!(world.acts, [Act::Remove(NAME.to_owned())]);
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use meson_mesos::executor::{Event, Kill, Launch};
 use meson_mesos::types::{
-    CommandInfo, ContainerId, ExecutorId, ExecutorInfo, FrameworkId, FrameworkInfo, KillPolicy,
-    Resource, StatusReason, TaskId, TaskInfo, TaskState, validate_id,
+    CommandInfo, ContainerId, DurationInfo, ExecutorId, ExecutorInfo, FrameworkId, FrameworkInfo,
+    KillPolicy, Resource, StatusReason, TaskId, TaskInfo, TaskState, validate_id,
 };
 
 use super::updates::Verdict;
@@ -59,6 +59,8 @@ impl State {
         if self.stage != Stage::Running {
             return;
         }
+        // The master sends work to agents that are in service only.
+        self.draining = false;
         let task_id = task.task_id.clone();
         let (info, kind) = match &task.executor {
             Some(info) => {
@@ -254,6 +256,36 @@ impl State {
             }
             // The end of the executor is the end of the task.
             _ => {}
+        }
+    }
+
+    /// Kills everything: the agent is taken out of service.
+    pub(super) fn drain(&mut self, grace: Option<DurationInfo>, now: Time, out: &mut Out) {
+        self.draining = true;
+        let live: Vec<(FrameworkId, TaskId, Option<DurationInfo>)> = self
+            .frameworks
+            .iter()
+            .flat_map(|(framework_id, framework)| {
+                let tasks = framework.tasks.iter();
+                let live = tasks.filter(|(_, task)| !task.record.state.is_terminal());
+                live.map(|(task_id, task)| {
+                    let info = task.record.info.as_deref();
+                    let own = info
+                        .and_then(|info| info.kill_policy)
+                        .and_then(|policy| policy.grace_period);
+                    (framework_id.clone(), task_id.clone(), own)
+                })
+            })
+            .collect();
+        for (framework_id, task_id, own) in live {
+            let policy = match (grace, own) {
+                (Some(grace), Some(own)) => Some(grace.min(own)),
+                (grace, own) => grace.or(own),
+            }
+            .map(|grace_period| KillPolicy {
+                grace_period: Some(grace_period),
+            });
+            self.kill_task(&framework_id, &task_id, policy, now, out);
         }
     }
 

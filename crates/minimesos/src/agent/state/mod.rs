@@ -198,6 +198,8 @@ pub(crate) struct State {
     timers: BTreeSet<(Time, Timer)>,
     /// Ends of executors that happened while there was no master to tell.
     exits: Vec<Exit>,
+    /// Tasks that are killed now are killed because the agent is drained.
+    draining: bool,
     /// Frameworks that were seen to be PARTITION_AWARE.
     aware: BTreeSet<FrameworkId>,
     ids: Box<dyn FnMut() -> Uuid + Send>,
@@ -226,6 +228,7 @@ impl State {
             streams: BTreeMap::new(),
             timers: BTreeSet::new(),
             exits: Vec::new(),
+            draining: false,
             aware: BTreeSet::new(),
             ids,
         };
@@ -341,6 +344,7 @@ impl State {
                 executor_id,
                 data,
             } => self.message(&framework_id, &executor_id, data, &mut out),
+            Input::Drain(grace) => self.drain(grace, now, &mut out),
             Input::Leave => self.leave(now, &mut out),
             Input::Call {
                 request,

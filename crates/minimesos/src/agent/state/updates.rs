@@ -249,6 +249,9 @@ impl State {
             return;
         }
         status.agent_id = agent_id;
+        if self.draining && matches!(status.state, TaskState::Killing | TaskState::Killed) {
+            status.reason = Some(StatusReason::AgentDraining);
+        }
         status.source.get_or_insert(StatusSource::Executor);
         status.timestamp.get_or_insert(now.as_secs_f64());
         if executor.run.kind == Kind::Command {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use meson_mesos::executor::{Call, Event};
 use meson_mesos::types::{
-    AgentId, ContainerId, Data, ExecutorId, FrameworkId, FrameworkInfo, KillPolicy, TaskId,
-    TaskInfo, TaskState, TaskStatus,
+    AgentId, ContainerId, Data, DurationInfo, ExecutorId, FrameworkId, FrameworkInfo, KillPolicy,
+    TaskId, TaskInfo, TaskState, TaskStatus,
 };
 
 use crate::agent::process::ProcessId;
@@ -102,6 +102,8 @@ pub(crate) enum Input {
         executor_id: ExecutorId,
         data: Data,
     },
+    /// Kill all tasks, within this grace if they have none that is shorter.
+    Drain(Option<DurationInfo>),
     /// End all executors, then leave the cluster.
     Leave,
     /// An executor calls.

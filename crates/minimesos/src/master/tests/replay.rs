@@ -302,6 +302,7 @@ impl Replay {
                 let (ours, text) = match reply(&outputs) {
                     Reply::Accepted => (202, String::new()),
                     Reply::Ok => (200, String::new()),
+                    Reply::Json(body) => (200, body),
                     Reply::BadRequest(why) => (400, why),
                     Reply::Forbidden(why) => (403, why),
                     Reply::Conflict(why) => (409, why),
