@@ -4,6 +4,7 @@ mod bad_input;
 mod bad_start;
 mod crash;
 mod examples;
+mod explain;
 mod runs;
 mod sizing;
 mod slurm;

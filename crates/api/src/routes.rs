@@ -51,6 +51,10 @@ pub(crate) fn configure(app: &mut ServiceConfig) {
                 [("GET", web::get().to(runs::iterations))],
             ))
             .service(resource(
+                "/runs/{run}/explain",
+                [("GET", web::get().to(runs::explain_run))],
+            ))
+            .service(resource(
                 "/runs/{run}/steps/{step}/explain",
                 [("GET", web::get().to(runs::explain))],
             ))

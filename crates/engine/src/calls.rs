@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::broker::messages::Waiting;
 use crate::error::EngineError;
-use crate::explain::StepNow;
+use crate::explain::{RunNow, StepNow};
 use crate::machine::ArtifactEntry;
 use crate::views::IterationPage;
 
@@ -58,6 +58,8 @@ pub(crate) enum ShardCall {
         step: String,
         iteration: Option<IterPath>,
     },
+    /// The steps of a run that are not done, each with what it waits for.
+    Unfinished { run: RunId, limit: usize },
     /// A run's history; waits for more if there is none.
     Events {
         run: RunId,
@@ -135,10 +137,11 @@ pub(crate) enum ShardReply {
     Runs(RunPage),
     Iterations(#[serde(with = "meson_core::json")] IterationPage),
     Step(Box<StepNow>),
+    Unfinished(Box<RunNow>),
     Events(#[serde(with = "meson_core::json")] Vec<RunEvent>),
     Definition(#[serde(with = "meson_core::json")] Arc<Definition>),
     IsWanted(bool),
-    Waiting(Option<Waiting>),
+    Waiting(Option<Box<Waiting>>),
     Profiles(Vec<(String, Profile)>),
     Artifact(Option<Box<ArtifactEntry>>),
     Artifacts(Vec<ArtifactEntry>),
@@ -181,6 +184,7 @@ impl ShardCall {
             Self::Runs { .. } => "list runs",
             Self::Iterations { .. } => "list iterations",
             Self::Step { .. } => "show the step",
+            Self::Unfinished { .. } => "show the run's steps",
             Self::Events { .. } => "show the run's history",
             Self::Definition { .. } => "show the run's definition",
             Self::IsWanted { .. } => "ask whether an attempt is wanted",

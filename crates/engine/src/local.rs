@@ -78,6 +78,11 @@ pub(crate) async fn serve(
             let now = views::step_now(node, &reader, &run, &step, iteration)?;
             Ok(ShardReply::Step(Box::new(now)))
         }
+        ShardCall::Unfinished { run, limit } => {
+            let reader = read(shard).await?;
+            let now = views::unfinished(node, &reader, &run, limit)?;
+            Ok(ShardReply::Unfinished(Box::new(now)))
+        }
         ShardCall::Events {
             run,
             after,
@@ -97,7 +102,8 @@ pub(crate) async fn serve(
             Ok(ShardReply::IsWanted(is_wanted(node, &reader, &task)?))
         }
         ShardCall::Waiting { pool, task } => {
-            Ok(ShardReply::Waiting(waiting(node, &pool, task).await))
+            let waiting = waiting(node, &pool, task).await;
+            Ok(ShardReply::Waiting(waiting.map(Box::new)))
         }
         ShardCall::PutArtifact(entry) => {
             done(

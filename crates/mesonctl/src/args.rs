@@ -94,14 +94,14 @@ pub(crate) enum Command {
         #[arg(short, long)]
         follow: bool,
     },
-    /// Say why a step is not running.
+    /// Say why a step is not running; without a step, of all that are not done.
     Explain {
         /// The run.
         run: String,
         /// The step.
-        step: String,
+        step: Option<String>,
         /// The iteration, like 3 or 2-17.
-        #[arg(long)]
+        #[arg(long, requires = "step")]
         iteration: Option<String>,
     },
     /// Show what the steps of a workflow asked for and used in recent runs, and what they should ask for.

@@ -12,6 +12,7 @@ mod artifacts;
 mod certs;
 mod client;
 mod cluster;
+mod explain;
 mod failure;
 mod logs;
 mod show;
@@ -24,7 +25,7 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use meson_protocol::api::{
-    CancelRun, Explanation, Page, RetryRun, RunDetail, RunEvent, RunSummary,
+    CancelRun, Explanation, Page, RetryRun, RunDetail, RunEvent, RunExplanation, RunSummary,
 };
 
 use crate::args::{ArtifactCommand, Cli, Command};
@@ -110,13 +111,18 @@ async fn run(cli: Cli) -> Result<(), Failure> {
             step,
             iteration,
         } => {
+            let Some(step) = step else {
+                let path = format!("{}/explain", run_path(&run)?);
+                let explanation: RunExplanation = client()?.get(&path, &[]).await?;
+                return show::print(json, &explanation, explain::run);
+            };
             let path = format!("{}/steps/{}/explain", run_path(&run)?, name(&step)?);
             let query: Vec<_> = iteration
                 .map(|iteration| ("iteration", iteration))
                 .into_iter()
                 .collect();
             let explanation: Explanation = client()?.get(&path, &query).await?;
-            show::print(json, &explanation, show::explanation)
+            show::print(json, &explanation, explain::step)
         }
         Command::Profile { workflow } => {
             let profile = usage::profile(&client()?, &workflow).await?;

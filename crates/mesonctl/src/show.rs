@@ -8,9 +8,7 @@ use std::io::{IsTerminal, Write};
 use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, Color, Table};
 use meson_core::run::view::StepView;
-use meson_protocol::api::{
-    ArtifactView, ClusterView, Explanation, Page, RunDetail, RunEvent, RunSummary,
-};
+use meson_protocol::api::{ArtifactView, ClusterView, Page, RunDetail, RunEvent, RunSummary};
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -207,28 +205,6 @@ fn outputs(step: &StepView) -> String {
     } else {
         text
     }
-}
-
-pub(crate) fn explanation(explanation: &Explanation) -> String {
-    let mut text = format!(
-        "{} {} {}\n{}\n",
-        mark(&explanation.state),
-        explanation.step,
-        explanation.state,
-        explanation.summary
-    );
-    for reason in &explanation.reasons {
-        let agents = match reason.agents {
-            0 => String::new(),
-            1 => " (on 1 agent)".to_owned(),
-            n => format!(" (on {n} agents)"),
-        };
-        text.push_str(&format!("  - {}{agents}\n", reason.text));
-    }
-    for change in &explanation.would_fit {
-        text.push_str(&format!("  → {change}\n"));
-    }
-    text
 }
 
 pub(crate) fn history(events: &[RunEvent]) -> String {

@@ -271,6 +271,7 @@ fn config(options: &Options, data: &Path, master: &MasterHandle) -> anyhow::Resu
             },
             keep_gpus: false,
             packing: Packing::Spread,
+            owners: [].into(),
         })],
         spill: Spill::default(),
     })

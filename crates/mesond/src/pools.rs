@@ -12,7 +12,7 @@ use meson_mesos::types::{CommandInfo, Uri};
 use meson_slurm::Slurm;
 
 use crate::config::{
-    AnyPool, Config, ConfigError, CredentialFile, Packing, Pool, SlurmPool, TlsFiles,
+    AnyPool, Config, ConfigError, CredentialFile, Packing, Pool, SlurmPool, TlsFiles, terms,
 };
 use crate::system;
 
@@ -77,6 +77,8 @@ fn mesos_pool(pool: &Pool) -> Result<MesosPool, ConfigError> {
     let mut settings = Settings::new(&pool.role, ExecutorTemplate { command, resources });
     settings.policy.keep_gpus = pool.keep_gpus;
     settings.policy.packing = packing(pool.packing);
+    // The configuration was checked.
+    settings.owners = terms(&pool.owners).unwrap_or_default();
     let credential = pool.credential.as_ref().map(CredentialFile::read);
     let tls = pool.tls.as_ref().map(TlsFiles::read);
     Ok(MesosPool {

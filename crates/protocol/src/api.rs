@@ -2,6 +2,8 @@
 //!
 //! A run as people see it is [`meson_core::run::view`]'s; what is here goes around it.
 
+mod explain;
+
 use std::collections::BTreeMap;
 
 use meson_core::definition::{Definition, Replication};
@@ -10,6 +12,11 @@ use meson_core::run::view::RunView;
 use meson_core::sizing::Usage;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub use self::explain::{
+    AgentVerdict, ChangeView, Explanation, GangView, HolderView, IterationCounts, NextRoom,
+    OffersView, OwnerShare, OwnerView, Reason, RunExplanation, WaitingView,
+};
 
 /// `POST /v1/runs`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -244,32 +251,6 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// None on the last page.
     pub next: Option<String>,
-}
-
-/// `GET /v1/runs/{id}/steps/{step}/explain`: why is this step not running?
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Explanation {
-    /// The step.
-    pub step: String,
-    /// Its state.
-    pub state: String,
-    /// One sentence that says it all.
-    pub summary: String,
-    /// What stands in the way, most important first, each with its count of agents.
-    #[serde(default)]
-    pub reasons: Vec<Reason>,
-    /// The smallest changes that would make it run.
-    #[serde(default)]
-    pub would_fit: Vec<String>,
-}
-
-/// A reason why a step does not run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reason {
-    /// The failing predicate: `mem: wants 64g, at most 8g free`.
-    pub text: String,
-    /// On how many agents it fails first.
-    pub agents: u32,
 }
 
 /// An artifact in the registry.

@@ -467,12 +467,12 @@ impl Handler<Explain> for BrokerActor {
     type Result = MessageResult<Explain>;
 
     fn handle(&mut self, explain: Explain, _: &mut Context<Self>) -> Self::Result {
-        let waiting: Option<Waiting> = self.state.explain(&explain.task);
+        let now = self.context.clock.now();
+        let waiting: Option<Waiting> = self.state.explain(&explain.task, now);
         MessageResult(waiting.map(|mut waiting| {
             let remarks = self.manager.remarks().into_iter();
-            waiting
-                .reasons
-                .extend(remarks.map(|text| Reason { text, agents: 0 }));
+            let remarks = remarks.map(|text| Reason::new("remark", text));
+            waiting.reasons.extend(remarks);
             waiting
         }))
     }

@@ -26,7 +26,7 @@ use meson_core::matching::Shape;
 use meson_core::run::FailureClass;
 use meson_core::sizing::Usage;
 use meson_core::units::Timestamp;
-use meson_protocol::api::Reason;
+use meson_protocol::api::{Reason, WaitingView};
 use serde::{Deserialize, Serialize};
 
 /// Asks for a place to run. Answered by signals; nothing is launched before [`Confirm`].
@@ -120,6 +120,8 @@ pub struct Waiting {
     pub reasons: Vec<Reason>,
     /// The smallest changes that would make it fit.
     pub would_fit: Vec<String>,
+    /// The rest of what the broker knows.
+    pub view: WaitingView,
 }
 
 /// What the broker tells a step actor about its attempt.

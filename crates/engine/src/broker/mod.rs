@@ -32,6 +32,7 @@ mod status;
 pub use self::actor::BrokerActor;
 pub use self::launch::ExecutorTemplate;
 pub use self::mesos::{MesosBrokers, MesosPool};
+pub use self::queue::OwnerTerms;
 pub use self::start::start;
 pub use self::state::Settings;
 

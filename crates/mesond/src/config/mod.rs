@@ -2,6 +2,7 @@
 
 mod cluster;
 mod masters;
+mod owners;
 mod pools;
 mod slurm;
 mod snapshots;
@@ -17,6 +18,7 @@ use meson_engine::{Group, Layout};
 
 pub(crate) use self::cluster::Cluster;
 pub(crate) use self::masters::{CredentialFile, MasterNames, PoolEncoding, TlsFiles};
+pub(crate) use self::owners::{OwnerEntry, terms};
 pub(crate) use self::pools::AnyPool;
 pub(crate) use self::slurm::SlurmPool;
 pub(crate) use self::snapshots::Snapshots;
@@ -164,6 +166,9 @@ pub(crate) struct Pool {
     /// Fill agents one after the other (`pack`), or spread over them (`spread`).
     #[serde(default)]
     pub(crate) packing: Packing,
+    /// What owners may have of it.
+    #[serde(default, rename = "owner")]
+    pub(crate) owners: BTreeMap<String, OwnerEntry>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -366,6 +371,7 @@ impl Pool {
             self.credential.as_ref(),
             self.tls.as_ref(),
         )?;
+        terms(&self.owners)?;
         if !(self.executor.cpus.is_finite() && self.executor.cpus >= 0.0) {
             return Err((
                 "pool.executor.cpus",

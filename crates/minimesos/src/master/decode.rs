@@ -48,7 +48,7 @@ const OBJECTS: &[&str] = &[
 ];
 
 /// Decodes and validates a call. `principal` is who the caller has proven to be.
-pub(super) fn call(
+pub(super) fn envelope(
     encoding: Encoding,
     body: &[u8],
     principal: Option<&str>,
@@ -63,6 +63,12 @@ pub(super) fn call(
         said.get_or_insert_with(|| principal.to_owned());
     }
     Ok(envelope)
+}
+
+/// The same of JSON, of somebody who has proven nothing.
+#[cfg(test)]
+pub(super) fn call(body: &[u8]) -> Result<Envelope, Refusal> {
+    envelope(Encoding::Json, body, None)
 }
 
 fn invalid(why: impl std::fmt::Display) -> Refusal {
@@ -198,12 +204,12 @@ mod tests {
     use super::*;
 
     fn refusal(body: &str) -> String {
-        call(Encoding::Json, body.as_bytes(), None).unwrap_err()
+        call(body.as_bytes()).unwrap_err()
     }
 
     #[test]
     fn protobuf_is_refused_in_the_real_masters_words() {
-        let refusal = |body: &[u8]| call(Encoding::Protobuf, body, None).unwrap_err();
+        let refusal = |body: &[u8]| envelope(Encoding::Protobuf, body, None).unwrap_err();
         assert_eq!(
             refusal(&[0xff; 3]),
             "Failed to parse body into Call protobuf"
@@ -225,11 +231,14 @@ mod tests {
     fn item_06_a_framework_is_who_it_has_proven_to_be() {
         let body = br#"{"type":"SUBSCRIBE","subscribe":{"framework_info":{"user":"u","name":"n","principal":"fw"}}}"#;
         let why = "Failed to validate scheduler::Call: Authenticated principal 'ops' does not match principal 'fw' set in `FrameworkInfo`";
-        assert_eq!(call(Encoding::Json, body, Some("ops")).unwrap_err(), why);
-        assert!(call(Encoding::Json, body, Some("fw")).is_ok());
+        assert_eq!(
+            envelope(Encoding::Json, body, Some("ops")).unwrap_err(),
+            why
+        );
+        assert!(envelope(Encoding::Json, body, Some("fw")).is_ok());
         let silent =
             br#"{"type":"SUBSCRIBE","subscribe":{"framework_info":{"user":"u","name":"n"}}}"#;
-        let Call::Subscribe(subscribe) = call(Encoding::Json, silent, Some("fw")).unwrap().body
+        let Call::Subscribe(subscribe) = envelope(Encoding::Json, silent, Some("fw")).unwrap().body
         else {
             panic!("SUBSCRIBE");
         };
@@ -299,7 +308,7 @@ mod tests {
     #[test]
     fn unknown_fields_are_ignored() {
         let body = br#"{"type":"TEARDOWN","framework_id":{"value":"x"},"bogus":1}"#;
-        let envelope = call(Encoding::Json, body, None).unwrap();
+        let envelope = call(body).unwrap();
         assert_eq!(envelope.body, Call::Teardown);
     }
 }

@@ -89,7 +89,7 @@ fn scheduler_call(
     let principal = shared.gate().principal(request)?;
     shared.gate().leads(request)?;
     let encoding = content_type(request)?;
-    let envelope = decode::call(encoding, body, principal.as_deref()).map_err(bad_request)?;
+    let envelope = decode::envelope(encoding, body, principal.as_deref()).map_err(bad_request)?;
     let stream = header_text(request, MESOS_STREAM_ID).map(StreamId::from);
     let Envelope { framework_id, body } = envelope;
     let Call::Subscribe(subscribe) = body else {

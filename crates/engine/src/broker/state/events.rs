@@ -145,6 +145,18 @@ impl Broker {
                 TaskState::Finished | TaskState::Failed | TaskState::Killed
             );
         let ended = status.state.is_terminal() || matches!(state, AttemptState::Failed { .. });
+        match &state {
+            AttemptState::Finished { .. } => self.queue.finished(&task, now),
+            AttemptState::Failed {
+                class: FailureClass::Platform,
+                ..
+            } => {
+                if let Some(agent) = &known.agent {
+                    self.queue.failed_there(&task, agent, now);
+                }
+            }
+            _ => {}
+        }
         if ended && !result_to_come {
             self.forget(&task);
             self.hungry |= !self.queue.is_empty();

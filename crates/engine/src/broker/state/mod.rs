@@ -26,7 +26,7 @@ use meson_mesos::types::{AgentId, Data, ExecutorInfo, FrameworkId, TaskStatus};
 use super::agents::Agents;
 use super::launch::ExecutorTemplate;
 use super::messages::{AttemptState, Update, Waiting};
-use super::queue::{Entry, Queue};
+use super::queue::{Entry, OwnerTerms, Queue};
 use super::reconcile::Questions;
 
 /// How a pool is used.
@@ -38,6 +38,8 @@ pub struct Settings {
     pub executor: ExecutorTemplate,
     /// How places are chosen.
     pub policy: Policy,
+    /// What owners may have; who is not named has a weight of 1 and no quota.
+    pub owners: BTreeMap<String, OwnerTerms>,
     /// How long offers that nobody wants are kept in case somebody does; then they are declined.
     pub idle_hold: Duration,
     /// For how long declined resources are refused; new work revives them before that.
@@ -59,6 +61,7 @@ impl Settings {
             role: role.into(),
             executor,
             policy: Policy::default(),
+            owners: BTreeMap::new(),
             idle_hold: Duration(300),
             refuse: Duration::from_secs(600),
             revive_every: Duration(50),
@@ -300,9 +303,9 @@ impl Broker {
     }
 
     /// Why this task waits; none if it is not in the queue.
-    pub fn explain(&self, task: &TaskId) -> Option<Waiting> {
+    pub fn explain(&mut self, task: &TaskId, now: Timestamp) -> Option<Waiting> {
         self.queue
-            .explain(task, self.connected, self.agents.known())
+            .explain(task, self.connected, self.agents.known(), now)
     }
 
     /// How many requests wait for a place.
@@ -339,6 +342,7 @@ impl Broker {
                         owner,
                         deadline,
                         since: now,
+                        revocable: Resources::ZERO,
                     },
                     payload,
                     out,

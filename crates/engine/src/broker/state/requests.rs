@@ -79,6 +79,7 @@ impl Broker {
     /// Removes a task and what it holds from the books.
     pub(super) fn forget(&mut self, task: &TaskId) -> Option<Task> {
         let state = self.tasks.remove(task)?;
+        self.queue.released(task);
         self.questions.settled(task);
         if let Some(held) = self.held.get_mut(&state.owner) {
             *held = held.minus(&state.resources);

@@ -48,6 +48,8 @@ impl Broker {
             .chain(revive)
             .chain(self.questions.next_due())
             .chain(connected)
+            // There are offers in hand and requests that were not looked at.
+            .chain(self.queue.goes_on().then_some(Timestamp(0)))
             .min()
     }
 
@@ -89,14 +91,10 @@ impl Broker {
         let offers = self
             .agents
             .open(&executor, &self.settings.executor.resources);
-        if offers.is_empty() {
-            return;
-        }
-        let placed = self
-            .queue
-            .place(&offers, &self.held, self.settings.policy, now);
+        let (terms, policy) = (&self.settings.owners, self.settings.policy);
+        let placed = self.queue.place(&offers, &self.held, terms, policy, now);
         for Placed { task, entry, offer } in placed {
-            let agent_id = &offers[offer].agent;
+            let agent_id = &offers[offer].agent.id().to_owned();
             let resources = entry.shape.resources;
             let held = self
                 .held
@@ -105,7 +103,7 @@ impl Broker {
             *held = held.plus(&resources);
             self.agents.hold(agent_id, &resources);
             let payload = self.payloads.remove(&task).unwrap_or_default();
-            let host = offers[offer].hostname.clone();
+            let host = offers[offer].agent.hostname().to_owned();
             if let Some(agent) = self.agents.0.get_mut(agent_id) {
                 agent.placed.insert(task.clone(), false);
             }
@@ -152,13 +150,14 @@ impl Broker {
                 let Some(state) = self.tasks.get_mut(&task) else {
                     continue;
                 };
-                if let Stage::Placed { payload, .. } =
+                if let Stage::Placed { payload, entry, .. } =
                     std::mem::replace(&mut state.stage, Stage::Launched)
                 {
                     let (resources, owner) = (state.resources, state.owner.clone());
                     launchables.push(Launchable {
                         task,
                         resources,
+                        revocable: entry.revocable,
                         owner,
                         payload,
                     });
@@ -187,6 +186,9 @@ impl Broker {
     /// Offers that nobody can use now are declined: at once while others wait for something else,
     /// after a short hold while nobody waits, since the next step often follows within a moment.
     pub(super) fn give_back(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+        if self.queue.goes_on() {
+            return;
+        }
         let waiting = !self.queue.is_empty();
         let mut declined = Vec::new();
         for agent in self

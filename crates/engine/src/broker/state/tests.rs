@@ -463,14 +463,14 @@ fn a_task_too_big_hears_why_and_the_offer_goes_back() {
             .iter()
             .any(|call| matches!(call, Call::Decline(_)))
     );
-    let waiting = world.broker.explain(&task(1)).unwrap();
+    let waiting = world.broker.explain(&task(1), world.now).unwrap();
     assert!(
         waiting.reasons[0]
             .text
             .contains("cpus: wants 16, at most 4 free"),
         "{waiting:?}"
     );
-    assert_eq!(waiting.would_fit, ["fits now if cpus ≤ 4"]);
+    assert_eq!(waiting.would_fit, ["fits now on 1 agent if cpus ≤ 4"]);
 }
 
 #[test]
