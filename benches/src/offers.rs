@@ -335,6 +335,7 @@ pub(crate) fn measure(table: &mut Table) {
     let mut world = World::new();
     world.run();
     let stats = world.broker.stats().clone();
+    let now = Timestamp(world.now);
     let kinds = [
         ("small (1 or 2 of 8 cpus)", 0..CPUS, ""),
         ("large (a whole agent)", CPUS..CPUS + 1, "not starved"),
@@ -348,7 +349,7 @@ pub(crate) fn measure(table: &mut Table) {
             .iter()
             .filter(|(_, (at, wanted, _))| cpus.contains(wanted) && world.now - at > 300_000);
         let never = waiting
-            .filter(|(task, _)| world.broker.explain(task).is_some())
+            .filter(|(task, _)| world.broker.explain(task, now).is_some())
             .count();
         let text = format!(
             "{} / {} / {}, {} launched, {never} left for 5 minutes",

@@ -20,8 +20,8 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
 use crate::config::{
-    AnyPool, Brake, Config, Executor, Http, Keeping, Node, Pacing, Packing, Pool, Snapshots, Spill,
-    Store,
+    AnyPool, Brake, Config, Executor, Http, Keeping, MasterNames, Node, Pacing, Packing, Pool,
+    PoolEncoding, Snapshots, Spill, Store,
 };
 use crate::coordinator::Coordinator;
 use crate::system;
@@ -253,7 +253,10 @@ fn config(options: &Options, data: &Path, master: &MasterHandle) -> anyhow::Resu
         pools: vec![AnyPool::Mesos(Pool {
             name: "default".to_owned(),
             region: String::new(),
-            masters: vec![master.url()],
+            masters: MasterNames(vec![master.url()]),
+            encoding: PoolEncoding::default(),
+            credential: None,
+            tls: None,
             role: "*".to_owned(),
             user: whoami(),
             executor: Executor {

@@ -11,7 +11,9 @@ use meson_engine::slurm::{self, SlurmBrokers};
 use meson_mesos::types::{CommandInfo, Uri};
 use meson_slurm::Slurm;
 
-use crate::config::{AnyPool, Config, ConfigError, Packing, Pool, SlurmPool, terms};
+use crate::config::{
+    AnyPool, Config, ConfigError, CredentialFile, Packing, Pool, SlurmPool, TlsFiles, terms,
+};
 use crate::system;
 
 /// What starts the brokers of all pools, once everything that they need here is there.
@@ -19,7 +21,7 @@ pub(crate) async fn brokers(config: &Config) -> Result<BrokerFactories, ConfigEr
     let (mut mesos, mut slurm) = (Vec::new(), Vec::new());
     for pool in &config.pools {
         match pool {
-            AnyPool::Mesos(pool) => mesos.push(mesos_pool(pool, own_page(config))),
+            AnyPool::Mesos(pool) => mesos.push(mesos_pool(pool, own_page(config))?),
             AnyPool::Slurm(pool) => {
                 // A pool of another region is served by coordinators there.
                 if pool.region.is_empty() || pool.region == config.node.region {
@@ -46,7 +48,11 @@ fn own_page(config: &Config) -> Option<String> {
     config.http.advertise.first().cloned().or(own)
 }
 
-fn mesos_pool(pool: &Pool, webui_url: Option<String>) -> MesosPool {
+fn mesos_pool(pool: &Pool, webui_url: Option<String>) -> Result<MesosPool, ConfigError> {
+    let wrong = |error: anyhow::Error| ConfigError::Pool {
+        pool: pool.name.clone(),
+        reason: error.to_string(),
+    };
     let executor = &pool.executor;
     let command = CommandInfo {
         shell: Some(false),
@@ -95,11 +101,15 @@ fn mesos_pool(pool: &Pool, webui_url: Option<String>) -> MesosPool {
     set(&mut brake.least_agents, wanted.least_agents);
     set(&mut brake.window, wanted.window_s.map(Duration::from_secs));
     set(&mut brake.calm, wanted.calm_s.map(Duration::from_secs));
-    MesosPool {
+    let credential = pool.credential.as_ref().map(CredentialFile::read);
+    let tls = pool.tls.as_ref().map(TlsFiles::read);
+    Ok(MesosPool {
         name: pool.name.clone(),
         region: pool.region.clone(),
-        masters: pool.masters.clone(),
-        credential: None,
+        masters: pool.masters.0.clone(),
+        encoding: pool.encoding.into(),
+        credential: credential.transpose().map_err(wrong)?,
+        tls: tls.transpose().map_err(wrong)?,
         user: pool.user.clone(),
         webui_url,
         gpus: pool.gpus,
@@ -107,7 +117,7 @@ fn mesos_pool(pool: &Pool, webui_url: Option<String>) -> MesosPool {
         region_aware: pool.region_aware,
         settings,
         seed: system::seed(),
-    }
+    })
 }
 
 fn slurm_pool(pool: &SlurmPool) -> Result<slurm::SlurmPool, ConfigError> {

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::StreamExt;
 use meson_actors::{BoxError, Supervisor};
-use meson_mesos::client::StreamError;
 use meson_mesos::client::scheduler::{self as client, SchedulerClient, SchedulerOptions};
+use meson_mesos::client::{StreamError, Tls};
+use meson_mesos::encoding::Encoding;
 use meson_mesos::scheduler::{Call, UpdateFramework};
+use meson_mesos::secret::Credential;
 use meson_mesos::types::{Capability, CapabilityType, FrameworkId, FrameworkInfo};
 
 use super::manager::{Calls, ResourceManager, Session, SessionEnd, SubscribeError};
@@ -25,10 +27,14 @@ pub struct MesosPool {
     pub name: String,
     /// The region that it is in; empty: none in particular.
     pub region: String,
-    /// Its masters.
+    /// Its masters, or the one `zk://` address where they meet.
     pub masters: Vec<String>,
+    /// What is spoken with them.
+    pub encoding: Encoding,
     /// Principal and secret.
-    pub credential: Option<(String, String)>,
+    pub credential: Option<Credential>,
+    /// Whom to trust over https.
+    pub tls: Option<Tls>,
     /// The user that steps run as.
     pub user: String,
     /// Where people can look at us.
@@ -88,7 +94,9 @@ struct Mesos {
 impl Mesos {
     fn new(pool: &MesosPool) -> Result<Self, BoxError> {
         let options = SchedulerOptions {
+            encoding: pool.encoding,
             credential: pool.credential.clone(),
+            tls: pool.tls.clone(),
             seed: pool.seed,
             ..SchedulerOptions::default()
         };
@@ -130,7 +138,7 @@ fn framework(pool: &MesosPool) -> FrameworkInfo {
         principal: pool
             .credential
             .as_ref()
-            .map(|(principal, _)| principal.clone()),
+            .map(|credential| credential.principal.clone()),
         webui_url: pool.webui_url.clone(),
         capabilities: always
             .into_iter()
@@ -152,6 +160,14 @@ impl ResourceManager for Mesos {
                     error if error.is_removed() => SubscribeError::Removed(error.to_string()),
                     client::SubscribeError::Unreachable { .. } => {
                         SubscribeError::Unavailable(error.to_string())
+                    }
+                    client::SubscribeError::Unauthorized { authenticated, .. } => {
+                        let look_at = if authenticated {
+                            "the pool's `credential`: is its `principal` known there, and the secret in `secret_file` right?"
+                        } else {
+                            "the pool has no `credential`: give it `principal` and `secret_file`"
+                        };
+                        SubscribeError::Refused(format!("{error} ({look_at})"))
                     }
                     error => SubscribeError::Refused(error.to_string()),
                 })?;
@@ -228,7 +244,12 @@ mod tests {
             name: "default".to_owned(),
             region: String::new(),
             masters: vec!["http://127.0.0.1:5050".to_owned()],
-            credential: Some(("meson".to_owned(), "secret".to_owned())),
+            encoding: Encoding::default(),
+            credential: Some(Credential {
+                principal: "meson".to_owned(),
+                secret: "secret".into(),
+            }),
+            tls: None,
             user: "meson".to_owned(),
             webui_url: Some("http://coordinator:7070".to_owned()),
             gpus: false,

@@ -1,6 +1,7 @@
 //! A coordinator's configuration file, read strictly: an unknown key is an error that names it.
 
 mod cluster;
+mod masters;
 mod owners;
 mod pools;
 mod slurm;
@@ -16,6 +17,7 @@ use meson_core::definition::Replication;
 use meson_engine::{Group, Layout};
 
 pub(crate) use self::cluster::Cluster;
+pub(crate) use self::masters::{CredentialFile, MasterNames, PoolEncoding, TlsFiles};
 pub(crate) use self::owners::{OwnerEntry, terms};
 pub(crate) use self::pools::AnyPool;
 pub(crate) use self::slurm::SlurmPool;
@@ -139,8 +141,17 @@ pub(crate) struct Pool {
     /// The region that it is in: steps that ask for a region get their resources there.
     #[serde(default)]
     pub(crate) region: String,
-    /// Mesos masters, `http://host:5050`.
-    pub(crate) masters: Vec<String>,
+    /// Mesos masters: a list of `http://host:5050`, or `zk://host1:2181,host2:2181/mesos`.
+    pub(crate) masters: MasterNames,
+    /// What is spoken with them.
+    #[serde(default)]
+    pub(crate) encoding: PoolEncoding,
+    /// Who we are for them.
+    #[serde(default)]
+    pub(crate) credential: Option<CredentialFile>,
+    /// Whom to trust over https. With ZooKeeper, masters are spoken to over https if this is given.
+    #[serde(default)]
+    pub(crate) tls: Option<TlsFiles>,
     /// The role in which resources are offered.
     #[serde(default = "any_role")]
     pub(crate) role: String,
@@ -320,8 +331,9 @@ impl Config {
         self.node.data = place(&self.node.data);
         self.node.secret = self.node.secret.as_deref().map(place);
         for pool in &mut self.pools {
-            if let AnyPool::Slurm(pool) = pool {
-                pool.complete(folder);
+            match pool {
+                AnyPool::Mesos(pool) => pool.complete(place),
+                AnyPool::Slurm(pool) => pool.complete(folder),
             }
         }
         if let Some(cluster) = &mut self.cluster {
@@ -400,26 +412,22 @@ fn is_role(role: &str) -> bool {
 }
 
 impl Pool {
+    fn complete(&mut self, place: impl Fn(&Path) -> PathBuf) {
+        if let Some(credential) = &mut self.credential {
+            credential.place(&place);
+        }
+        if let Some(tls) = &mut self.tls {
+            tls.place(&place);
+        }
+    }
+
     fn check(&self) -> Result<(), (&'static str, String)> {
-        if self.masters.is_empty() {
-            return Err((
-                "pool.masters",
-                format!(
-                    "pool {:?} has none: write [\"http://host:5050\"]",
-                    self.name
-                ),
-            ));
-        }
-        if let Some(master) = self
-            .masters
-            .iter()
-            .find(|master| !master.starts_with("http://") && !master.starts_with("https://"))
-        {
-            return Err((
-                "pool.masters",
-                format!("{master:?}: write http:// or https:// in front"),
-            ));
-        }
+        masters::check(
+            &self.name,
+            &self.masters,
+            self.credential.as_ref(),
+            self.tls.as_ref(),
+        )?;
         terms(&self.owners)?;
         if let Some(role) = std::iter::once(&self.role)
             .chain(self.owner_roles.values())
