@@ -54,7 +54,9 @@ pub(super) async fn long_absence(stage: &mut Stage) -> Result<()> {
     stage.healed(format!("node {node} is started again"));
     let begun = Instant::now();
     let start = reading(stage, node).await?;
+    let kept = start.sum("meson_log_kept_entries", "");
     let limit = Duration::from_millis(stage.settings.recover_ms);
+    let mut caught_up = true;
     while !has_all(stage, node, &missed).await {
         if begun.elapsed() > limit {
             let text = format!(
@@ -62,6 +64,7 @@ pub(super) async fn long_absence(stage: &mut Stage) -> Result<()> {
                 limit.as_secs()
             );
             stage.recorder.note(What::NotRecovered { text });
+            caught_up = false;
             break;
         }
         stage.pass(LOOK).await?;
@@ -77,10 +80,16 @@ pub(super) async fn long_absence(stage: &mut Stage) -> Result<()> {
         count => format!("by {count} snapshots, and the log behind them"),
     };
     let text = format!(
-        "node {node} missed {:.0} events in {:.1} s, and had all of them {:.2} s after its start, {how}; commits of the \
-         others, ms p50 / p99: before {before}, without it {without}, while it caught up {during}, afterwards {after}",
+        "node {node} missed {:.0} events in {:.1} s, and {} {:.2} s after its start, {how}; the others then kept {kept:.0} \
+         entries of the log; their commits, ms p50 / p99: before {before}, without it {without}, while it caught up \
+         {during}, afterwards {after}",
         without.events,
         without.took.as_secs_f64(),
+        if caught_up {
+            "had all of them"
+        } else {
+            "still missed some"
+        },
         back.as_secs_f64(),
     );
     stage.recorder.note(What::Measured { text });

@@ -18,7 +18,7 @@
 //!
 //! Files: [`ids`](crate::ShardId) the names; `options`, `errors` what goes in and what can go
 //! wrong; `machine` the interface of the replicated state machine; `view` reading; `shard` and
-//! `node` the service; `shortener` keeps logs short; `proposer` group commit; `leadership` who leads; `members` who belongs to
+//! `node` the service; `proposer` group commit; `leadership` who leads; `members` who belongs to
 //! it; `network` the seam to other nodes, `traffic` what goes over it, counted; `raft` everything that knows openraft; `store` everything that knows fjall.
 //!
 //! What a crash can leave behind: the log's writes are synced before anybody is told; the
@@ -36,7 +36,6 @@ mod options;
 mod proposer;
 mod raft;
 mod shard;
-mod shortener;
 mod status;
 mod store;
 mod traffic;

@@ -24,9 +24,8 @@ use crate::{
     proposer::Proposer,
     raft,
     shard::{Shard, ShardInner},
-    shortener::Shortener,
     status::{IoStats, NodeStatus},
-    store::{Failures, LogStore, LogWriter, SnapshotInbox, StateStore, Store, StoreRef},
+    store::{Failures, LogInfo, LogStore, LogWriter, SnapshotInbox, StateStore, Store, StoreRef},
     traffic::Traffic,
 };
 
@@ -35,6 +34,9 @@ const MAX_SHARDS: u16 = 1_024;
 
 /// How long a shutdown waits for the last references to the database.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often the size of the logs is looked at.
+const LOG_CHECK: Duration = Duration::from_secs(2);
 
 /// A node's replicas of all shards, over one data directory.
 ///
@@ -358,14 +360,12 @@ impl Starting<'_> {
             closing: self.closed.clone(),
         };
         self.tasks.spawn(proposer.run());
-        let shortener = Shortener {
-            shard,
-            node: options.node_id,
-            raft: raft.clone(),
-            log: info.clone(),
-            policy: options.snapshots,
-        };
-        self.tasks.spawn(shortener.run(self.closed.clone()));
+        self.tasks.spawn(shorten_log(
+            raft.clone(),
+            info.clone(),
+            options.snapshots.every_log_bytes,
+            self.closed.clone(),
+        ));
         self.inboxes.push(inbox);
         self.shards.push(Shard {
             inner: Arc::new(ShardInner {
@@ -382,5 +382,25 @@ impl Starting<'_> {
             }),
         });
         Ok(())
+    }
+}
+
+/// Asks for a snapshot when a log has grown beyond its bytes; openraft itself counts entries only.
+async fn shorten_log(
+    raft: raft::ShardRaft,
+    log: LogInfo,
+    limit: u64,
+    mut closing: watch::Receiver<bool>,
+) {
+    let mut check = tokio::time::interval(LOG_CHECK);
+    check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = closing.wait_for(|closing| *closing) => break,
+            _ = check.tick() => {}
+        }
+        if log.bytes() > limit && raft.trigger().snapshot().await.is_err() {
+            break;
+        }
     }
 }

@@ -4,11 +4,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use meson_consensus::{ConsensusNode, MessageKind};
+use meson_consensus::{ConsensusNode, LogIndex, MessageKind};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::peers::Coordinators;
 
@@ -49,6 +50,18 @@ impl Collector for Counted {
         ] {
             counters(&mut encoder, name, help, [([], value)])?;
         }
+        let kept = status.shards.iter().map(|shard| {
+            let index = |index: Option<LogIndex>| index.map_or(0, LogIndex::get);
+            index(shard.last_index).saturating_sub(index(shard.purged_index))
+        });
+        let bytes = status.shards.iter().map(|shard| shard.log_bytes);
+        gauge(
+            &mut encoder,
+            "log_kept_entries",
+            "Log entries that are on disk",
+            kept.sum(),
+        )?;
+        gauge(&mut encoder, "log_kept_bytes", "Bytes of them", bytes.sum())?;
         let directions = |of: fn(meson_consensus::Amount) -> u64| {
             MessageKind::ALL.into_iter().flat_map(move |kind| {
                 [
@@ -97,6 +110,16 @@ impl Collector for Counted {
             peers,
         )
     }
+}
+
+fn gauge(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: u64,
+) -> Result<(), fmt::Error> {
+    let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    ConstGauge::new(value).encode(metric)
 }
 
 fn counters<const N: usize>(

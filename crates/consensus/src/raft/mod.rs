@@ -32,6 +32,11 @@ use crate::{
     traffic::Traffic,
 };
 
+/// How long a part of a snapshot may take to be answered: the last one, until the other node has
+/// made the state its own, which is a matter of the disk. Whoever is cut off is noticed sooner, by
+/// the transport.
+const SNAPSHOT_PART: Duration = Duration::from_secs(600);
+
 openraft::declare_raft_types!(
     /// openraft's types, filled in. The standard leader id: one leader per term at most.
     pub(crate) Types:
@@ -223,6 +228,7 @@ fn config(options: &Options, shard: ShardId) -> Result<Arc<openraft::Config>, St
         election_timeout_max: longest,
         snapshot_policy: openraft::SnapshotPolicy::LogsSinceLast(options.snapshots.every_entries),
         max_in_snapshot_log_to_keep: options.snapshots.keep_entries,
+        install_snapshot_timeout: millis(SNAPSHOT_PART),
         enable_pre_vote: Some(true),
         // A leader that no majority answers falls silent, so that followers which still hear it
         // elect another (Ongaro's dissertation, 6.2). The interval is openraft's least.

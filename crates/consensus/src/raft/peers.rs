@@ -298,7 +298,7 @@ impl RaftNetworkV2<Types> for Peer {
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let unreachable =
             |error: &std::io::Error| StreamingError::Unreachable(Unreachable::new(error));
-        tracing::info!(shard = %self.shard, to = %self.target, index = ?snapshot.meta.last_log_id.map(|id| id.index), bytes = snapshot.snapshot.len(), "sending a snapshot: the log no longer has what the node misses");
+        tracing::debug!(shard = %self.shard, to = %self.target, index = ?snapshot.meta.last_log_id.map(|id| id.index), bytes = snapshot.snapshot.len(), "sending a snapshot: the log no longer has what the node misses");
         let send = async {
             let mut offset = 0;
             loop {

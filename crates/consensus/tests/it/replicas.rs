@@ -19,6 +19,9 @@ use tokio::sync::mpsc;
 
 use crate::support::{DEADLINE, Notes, get, options, propose};
 
+/// Parts of snapshots take their time: longer than an answer to anything else may take.
+const SLOW_PART: Duration = Duration::from_millis(400);
+
 #[derive(Default)]
 struct Lan {
     nodes: OnceLock<BTreeMap<NodeId, ConsensusNode>>,
@@ -91,7 +94,12 @@ impl Network for Port {
         target: NodeId,
         request: PeerRequest,
     ) -> BoxFuture<'_, Result<Bytes, NetworkError>> {
-        Box::pin(async move { Ok(self.lan.reach(self.node, target)?.handle(request).await) })
+        Box::pin(async move {
+            if request.urgency == Urgency::Snapshot {
+                tokio::time::sleep(SLOW_PART).await;
+            }
+            Ok(self.lan.reach(self.node, target)?.handle(request).await)
+        })
     }
 
     fn open(

@@ -23,6 +23,9 @@ pub(super) const BIRTH: Service = Service(3);
 /// The longest that consensus lets a call take: it sets shorter limits of its own.
 const RAFT_LIMIT: Duration = Duration::from_secs(30);
 
+/// The same, for parts of snapshots: the last one is answered when the state is on the other's disk.
+const SNAPSHOT_LIMIT: Duration = Duration::from_secs(600);
+
 /// The mesh, as consensus and engine see it.
 pub(crate) struct Link {
     mesh: Mesh,
@@ -79,13 +82,17 @@ impl Network for Link {
             let mut body = BytesMut::with_capacity(2 + request.body.len());
             body.put_u16(request.shard.get());
             body.put_slice(&request.body);
+            let limit = match request.urgency {
+                Urgency::Snapshot => SNAPSHOT_LIMIT,
+                Urgency::Vote | Urgency::Append => RAFT_LIMIT,
+            };
             self.mesh
                 .call(
                     peer(target),
                     urgency(request.urgency),
                     RAFT,
                     body.freeze(),
-                    RAFT_LIMIT,
+                    limit,
                 )
                 .await
                 .map_err(|error| network_error(target, error))
