@@ -148,30 +148,38 @@ workflow(name = "hold", flow = for_each(over = {{"n": range({TASKS})}}, do = hol
     assert_eq!(begun.len(), TASKS + 1 + burnt.len());
     let all = iterations(&pool, &run).expect("iterations");
     assert_eq!(all.len(), TASKS);
+    let mut attempts = 0;
     for one in &all {
         let iteration = text_of(&one["iteration"]);
-        let attempts = 1 + u64::from(iteration == "7") + u64::from(burnt.contains(&iteration));
+        // On a loaded machine a placement may be confirmed too late: such an attempt never begins.
+        let least = 1 + u64::from(iteration == "7") + u64::from(burnt.contains(&iteration));
+        let made = one["attempts"].as_u64().unwrap_or_default();
         assert_eq!(one["state"], "succeeded", "{one:#}");
-        assert_eq!(one["attempts"], attempts, "{one:#}");
+        assert!(made >= least, "{one:#}");
+        attempts += usize::try_from(made).expect("a few");
     }
 
-    // The platform paid for what burnt, the step for its own failure, and nobody for the rest.
+    // The step paid for its own failure once, and the platform for everything else.
     let history = pool.json(&["history", &run]).expect("a history");
     let mut paid: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut seventh = Vec::new();
+    let mut texts = Vec::new();
     for event in history.as_array().expect("a list") {
         if event["kind"] == "attempt_failed" {
             let text = event["text"].as_str().unwrap_or_default();
             let whose = ["its own fault", "the platform's fault"];
             let whose = whose.into_iter().find(|whose| text.contains(whose));
             *paid.entry(whose.unwrap_or("somebody else's")).or_default() += 1;
-            if event["iteration"] == "7" {
-                seventh.push(text.to_owned());
+            if !text.contains("out of sight") {
+                texts.push(text.to_owned());
             }
         }
     }
-    let expected = BTreeMap::from([("its own fault", 1), ("the platform's fault", burnt.len())]);
-    assert_eq!(paid, expected, "{seventh:?}");
+    let expected = BTreeMap::from([
+        ("its own fault", 1),
+        ("the platform's fault", attempts - TASKS - 1),
+    ]);
+    assert_eq!(paid, expected, "{texts:#?}");
+    assert!(attempts - TASKS > burnt.len(), "{texts:#?}");
 
     // Nothing of it is left.
     wait_for("no step's process is left", LONG, || {
