@@ -17,7 +17,7 @@ struct Need {
     packages: &'static [&'static str],
 }
 
-const NEEDS: [Need; 8] = [
+const NEEDS: [Need; 9] = [
     // Spark 3.5 is made for Java 17; Debian 13 begins at 21, where it runs as well.
     Need {
         there: || has("java"),
