@@ -5,6 +5,7 @@ mod bad_start;
 mod crash;
 mod examples;
 mod explain;
+mod framework;
 mod runs;
 mod sizing;
 mod slurm;

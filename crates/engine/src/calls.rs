@@ -14,7 +14,7 @@ use meson_core::ids::{IterPath, RunId, TaskId};
 use meson_core::run::{Input, RunHeader, RunState};
 use meson_core::sizing::Profile;
 use meson_core::units::Timestamp;
-use meson_protocol::api::{RunDetail, RunEvent, RunSummary};
+use meson_protocol::api::{PoolView, RunDetail, RunEvent, RunSummary};
 use serde::{Deserialize, Serialize};
 
 use crate::broker::messages::Waiting;
@@ -73,6 +73,8 @@ pub(crate) enum ShardCall {
     IsWanted { task: TaskId },
     /// Why does the broker not place this attempt?
     Waiting { pool: String, task: TaskId },
+    /// How do things stand in this pool? Launching goes on, if an operator says so.
+    Pool { pool: String, release_brake: bool },
     /// Register an artifact.
     PutArtifact(Box<ArtifactEntry>),
     /// What the steps of a workflow used.
@@ -142,6 +144,7 @@ pub(crate) enum ShardReply {
     Definition(#[serde(with = "meson_core::json")] Arc<Definition>),
     IsWanted(bool),
     Waiting(Option<Box<Waiting>>),
+    Pool(Option<PoolView>),
     Profiles(Vec<(String, Profile)>),
     Artifact(Option<Box<ArtifactEntry>>),
     Artifacts(Vec<ArtifactEntry>),
@@ -189,6 +192,7 @@ impl ShardCall {
             Self::Definition { .. } => "show the run's definition",
             Self::IsWanted { .. } => "ask whether an attempt is wanted",
             Self::Waiting { .. } => "ask the broker why an attempt waits",
+            Self::Pool { .. } => "look at a pool",
             Self::PutArtifact(_) => "register an artifact",
             Self::Profiles { .. } => "read what steps used",
             Self::Artifact { .. } => "look up an artifact",

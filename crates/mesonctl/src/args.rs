@@ -135,6 +135,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Option<ArtifactCommand>,
     },
+    /// Look at the pools of resources.
+    Pool {
+        #[command(subcommand)]
+        command: Option<PoolCommand>,
+    },
     /// Look at the cluster.
     Cluster {
         #[command(subcommand)]
@@ -182,6 +187,17 @@ pub(crate) enum ArtifactCommand {
         /// Where to; its name in the current folder otherwise.
         #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
         to: Option<PathBuf>,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum PoolCommand {
+    /// Show all pools: who waits, what runs, and whether launching has stopped.
+    List,
+    /// Let launching go on that has stopped by itself because too much was lost at once.
+    Release {
+        /// The pool's name.
+        pool: String,
     },
 }
 

@@ -15,6 +15,7 @@ mod cluster;
 mod explain;
 mod failure;
 mod logs;
+mod pool;
 mod show;
 mod usage;
 mod watch;
@@ -28,7 +29,7 @@ use meson_protocol::api::{
     CancelRun, Explanation, Page, RetryRun, RunDetail, RunEvent, RunExplanation, RunSummary,
 };
 
-use crate::args::{ArtifactCommand, Cli, Command};
+use crate::args::{ArtifactCommand, Cli, Command, PoolCommand};
 use crate::client::Client;
 use crate::failure::Failure;
 
@@ -163,6 +164,10 @@ async fn run(cli: Cli) -> Result<(), Failure> {
                     artifacts::fetch(&client()?, &name, &id, to).await
                 }
             }
+        }
+        Command::Pool { command } => {
+            let command = command.unwrap_or(PoolCommand::List);
+            pool::run(command, &client()?, json).await
         }
         Command::Cluster { command } => cluster::run(command, &client()?, json).await,
         Command::Certs { command } => certs::run(command, json),

@@ -302,6 +302,46 @@ pub struct ClusterView {
     pub shards: Vec<ShardView>,
 }
 
+/// A pool of resources, and what its broker knows: `GET /v1/pools`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolView {
+    /// Its name.
+    pub name: String,
+    /// Whether the broker has a session with the resource manager.
+    pub connected: bool,
+    /// The id under which the resource manager knows us.
+    #[serde(default)]
+    pub framework: Option<String>,
+    /// Attempts that wait for a place.
+    pub queued: u64,
+    /// Attempts that have one and are not over.
+    pub live: u64,
+    /// Those of them that were launched and do not run yet.
+    pub starting: u64,
+    /// Agents that offered something in this session, or run something of ours.
+    pub agents: u64,
+    /// The roles in which resources are offered.
+    #[serde(default)]
+    pub roles: Vec<String>,
+    /// Why nothing is launched, if so.
+    #[serde(default)]
+    pub brake: Option<BrakeView>,
+    /// Why the broker cannot be asked, if so; everything else is unknown then.
+    #[serde(default)]
+    pub problem: Option<String>,
+}
+
+/// Launching has stopped by itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrakeView {
+    /// What was lost.
+    pub reason: String,
+    /// Since when.
+    pub since: String,
+    /// When it goes on, if nothing more is lost.
+    pub released_at: Option<String>,
+}
+
 /// A coordinator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeView {

@@ -29,6 +29,8 @@ pub(super) struct Agent {
     seen_at: Timestamp,
     /// Placed on the offers in hand; true once confirmed.
     pub(super) placed: BTreeMap<TaskId, bool>,
+    /// Tasks that were launched there and do not run yet.
+    pub(super) starting: usize,
 }
 
 /// All agents that we ever heard of in this session.
@@ -53,15 +55,13 @@ impl Agents {
         }
     }
 
-    /// The offer is void. Returns the tasks that had a place on it.
-    pub(super) fn rescinded(&mut self, offer: &OfferId) -> Vec<(TaskId, bool)> {
-        for agent in self.0.values_mut() {
-            if let Some(index) = agent.offers.iter().position(|have| &have.id == offer) {
-                agent.offers.remove(index);
-                return std::mem::take(&mut agent.placed).into_iter().collect();
-            }
-        }
-        Vec::new()
+    /// The offer is void. Returns the tasks that had a place on it; none if it is not known.
+    pub(super) fn rescinded(&mut self, offer: &OfferId) -> Option<Vec<(TaskId, bool)>> {
+        self.0.values_mut().find_map(|agent| {
+            let index = agent.offers.iter().position(|have| &have.id == offer)?;
+            agent.offers.remove(index);
+            Some(std::mem::take(&mut agent.placed).into_iter().collect())
+        })
     }
 
     /// The session is over: no offer is worth anything. Returns the tasks that had a place.
@@ -103,6 +103,27 @@ impl Agents {
             .map_or(Resources::ZERO, |agent| agent.held)
     }
 
+    /// A new session: who is there, offers tell.
+    pub(super) fn forget_all(&mut self) {
+        self.0.clear();
+    }
+
+    pub(super) fn launched(&mut self, agent: &str) {
+        if let Some(agent) = self.0.get_mut(agent) {
+            agent.starting += 1;
+        }
+    }
+
+    pub(super) fn started(&mut self, agent: &str) {
+        if let Some(agent) = self.0.get_mut(agent) {
+            agent.starting = agent.starting.saturating_sub(1);
+        }
+    }
+
+    pub(super) fn hostname(&self, agent: &str) -> Option<&str> {
+        self.0.get(agent).map(|agent| agent.about.hostname())
+    }
+
     pub(super) fn executor_gone(&mut self, agent: &str, executor: &ExecutorId) {
         if let Some(agent) = self.0.get_mut(agent) {
             agent.executors.remove(executor);
@@ -115,12 +136,17 @@ impl Agents {
 
     /// All agents, as the matching sees them. An agent without the executor must have room for
     /// it as well. Agents that wait for confirmations offer nothing: an offer can be accepted only
-    /// once.
-    pub(super) fn open(&self, executor: &ExecutorId, overhead: &Resources) -> Vec<matching::Offer> {
+    /// once; nor do those that `may` not be used.
+    pub(super) fn open(
+        &self,
+        executor: &ExecutorId,
+        overhead: &Resources,
+        mut may: impl FnMut(&str, &Agent) -> bool,
+    ) -> Vec<matching::Offer> {
         self.0
-            .values()
-            .map(|agent| {
-                let open = agent.has_offers() && agent.placed.is_empty();
+            .iter()
+            .map(|(id, agent)| {
+                let open = agent.has_offers() && agent.placed.is_empty() && may(id, agent);
                 agent.as_offer(executor, overhead, open)
             })
             .collect()
@@ -140,6 +166,7 @@ impl Agent {
             outage: None,
             seen_at: Timestamp(0),
             placed: BTreeMap::new(),
+            starting: 0,
         }
     }
 
@@ -150,11 +177,13 @@ impl Agent {
             .and_then(|domain| domain.fault_domain.as_ref());
         let region = fault_domain.map(|domain| domain.region.name.clone());
         let zone = fault_domain.map(|domain| domain.zone.name.clone());
-        let attributes: BTreeMap<String, Value> = offer
-            .attributes
-            .iter()
-            .map(|a| (a.name.clone(), attribute_value(a)))
-            .collect();
+        let mut attributes: BTreeMap<String, Value> = BTreeMap::new();
+        for attribute in &offer.attributes {
+            // Of several with one name the first counts, as it does in offer constraints.
+            attributes
+                .entry(attribute.name.clone())
+                .or_insert_with(|| attribute_value(attribute));
+        }
         // An agent that does not say its domain may say it by attributes.
         let or_attribute = |told: Option<String>, name: &str| match (told, attributes.get(name)) {
             (Some(told), _) if !told.is_empty() => told,
@@ -205,10 +234,6 @@ impl Agent {
             warm,
             outage: self.outage,
         }
-    }
-
-    pub(super) fn hostname(&self) -> &str {
-        self.about.hostname()
     }
 
     pub(super) fn has_offers(&self) -> bool {
@@ -274,7 +299,7 @@ fn amounts<'a>(resources: impl Iterator<Item = &'a Resource>) -> Resources {
 }
 
 /// `spark:3.5` is the number 3.5 to Mesos, `spark:3.5.1` a text: expressions see what Mesos sees.
-fn attribute_value(attribute: &Attribute) -> Value {
+pub(super) fn attribute_value(attribute: &Attribute) -> Value {
     if let Some(scalar) = &attribute.scalar {
         return serde_json::json!(scalar.value);
     }

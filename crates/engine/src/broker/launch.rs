@@ -118,7 +118,7 @@ fn scalars(resources: &Resources) -> impl Iterator<Item = Resource> {
 }
 
 /// Amounts in thousandths, memory and disk of mebibytes, by Mesos's names.
-fn amounts(resources: &Resources) -> [(&'static str, i64); 4] {
+pub(super) fn amounts(resources: &Resources) -> [(&'static str, i64); 4] {
     let mib = |bytes: u64| {
         i64::try_from((u128::from(bytes) * 1000).div_ceil(1 << 20)).unwrap_or(i64::MAX)
     };

@@ -3,12 +3,14 @@
 //! * [`submit`]: new runs, bundles.
 //! * [`query`]: runs, histories, artifacts; [`explain`]: why steps do not run; [`profile`]: what
 //!   steps used.
-//! * [`cluster`]: the node and its shards; [`replicas`]: its own copies of them.
+//! * [`pools`]: what brokers say. * [`cluster`]: the node and its shards; [`replicas`]: its own
+//!   copies of them.
 //!
 //! Every call ends within its deadline, whatever happens to actors meanwhile.
 
 mod cluster;
 mod explain;
+mod pools;
 mod profile;
 mod query;
 mod replicas;

@@ -11,7 +11,7 @@ use meson_core::ids::TaskId;
 use meson_core::run::{Failure, FailureClass};
 use meson_engine::broker::messages::*;
 use meson_engine::pool::{BrokerContext, BrokerFactory};
-use meson_protocol::api::Reason;
+use meson_protocol::api::{PoolView, Reason};
 use meson_protocol::task::{TaskPayload, TaskResult};
 use serde_json::Value;
 use tokio::sync::watch;
@@ -438,5 +438,13 @@ impl Handler<Explain> for ScriptedBroker {
             would_fit: vec!["mem = 8g".to_owned()],
             ..Waiting::default()
         })
+    }
+}
+
+impl Handler<Look> for ScriptedBroker {
+    type Result = Option<PoolView>;
+
+    fn handle(&mut self, _: Look, _: &mut Context<Self>) -> Self::Result {
+        None
     }
 }

@@ -128,6 +128,13 @@ impl Queue {
         self.entries.len()
     }
 
+    /// What is asked for, each once.
+    pub(super) fn shapes(&self) -> impl Iterator<Item = &Shape> {
+        let mut seen = HashSet::new();
+        let shapes = self.entries.values().map(|entry| &entry.shape);
+        shapes.filter(move |shape| seen.insert(*shape))
+    }
+
     /// The last matching stopped before it had looked at everybody: offers are to be kept, and
     /// places to be sought again.
     pub(super) fn goes_on(&self) -> bool {
