@@ -244,7 +244,12 @@ mod tests {
             name: "default".to_owned(),
             region: String::new(),
             masters: vec!["http://127.0.0.1:5050".to_owned()],
-            credential: Some(("meson".to_owned(), "secret".to_owned())),
+            encoding: Encoding::default(),
+            credential: Some(Credential {
+                principal: "meson".to_owned(),
+                secret: "secret".into(),
+            }),
+            tls: None,
             user: "meson".to_owned(),
             webui_url: Some("http://coordinator:7070".to_owned()),
             gpus: false,
