@@ -47,6 +47,8 @@ pub(crate) struct RunNow {
 pub(crate) struct Queued {
     pub(crate) pool: String,
     pub(crate) task: TaskId,
+    /// The pool is out of reach: its broker can say no more than why.
+    pub(crate) lost: bool,
     /// What it asks for and why, where that is not what its step states.
     pub(crate) asked: Option<String>,
 }
@@ -116,8 +118,7 @@ pub(crate) fn step_now(
         && record.attempt.0 > 0
         && !matches!(step.kind, StepKind::Noop | StepKind::Workflow { .. });
     let pool = asks.then(|| pool_of(step, &record));
-    let lost = pool.as_ref().and_then(|pool| pool.lost.as_deref());
-    if let Some(lost) = lost {
+    if let Some(lost) = pool.as_ref().and_then(|pool| pool.lost.as_deref()) {
         text = format!("{text}; {lost}");
     }
     // The broker of a pool that is out of reach may still know why, if it can be asked.
@@ -135,6 +136,7 @@ pub(crate) fn step_now(
     now.state = record.state;
     now.summary = format!("{prefix}{text}");
     now.queued = pool.filter(|_| waits).map(|pool| Queued {
+        lost: pool.lost.is_some(),
         pool: pool.name,
         task,
         asked,

@@ -74,7 +74,13 @@ impl Engine {
             iterations: now.iterations,
             ..Explanation::default()
         };
-        let Some(Queued { pool, task, asked }) = now.queued else {
+        let Some(Queued {
+            pool,
+            task,
+            lost,
+            asked,
+        }) = now.queued
+        else {
             return explanation;
         };
         let call = ShardCall::Waiting {
@@ -82,6 +88,9 @@ impl Engine {
             task,
         };
         match self.node.call(&self.node.pool_place(&pool), call).await {
+            // What the run knows stands; the broker may know why.
+            Ok(ShardReply::Waiting(Some(waiting))) if lost => explanation.reasons = waiting.reasons,
+            _ if lost => {}
             Ok(ShardReply::Waiting(Some(waiting))) => tell(&pool, *waiting, &mut explanation),
             Ok(ShardReply::Waiting(None)) if self.node.brokers().current(&pool).is_none() => {
                 explanation.summary = format!("pool {pool} has no broker now");
