@@ -1,13 +1,16 @@
 //! `cargo xtask bench`: the figures of the design, measured on this machine, in one table.
 //!
-//! * [`matching`]: offers against requests. * [`engine`]: no-op steps through the real engine on a real
-//!   log, with its fsync, in this process: overhead per step, steps per second, one wide run.
+//! * [`matching`]: offers against requests. * [`offers`]: broker and master under mixed load, in
+//!   simulated time.
+//! * [`engine`]: no-op steps through the real engine on a real log, with its fsync, in this process:
+//!   overhead per step, steps per second, one wide run.
 //! * [`cluster`]: the same on real coordinators: one, three and five of them; and three regions.
 
 mod cluster;
 mod engine;
 mod figures;
 mod matching;
+mod offers;
 mod workflows;
 
 use std::path::{Path, PathBuf};
@@ -18,7 +21,7 @@ use clap::Parser;
 #[derive(Parser)]
 struct Options {
     /// Only these parts.
-    #[arg(long, value_delimiter = ',', value_parser = ["matching", "engine", "cluster", "regions"])]
+    #[arg(long, value_delimiter = ',', value_parser = ["matching", "offers", "engine", "cluster", "regions"])]
     only: Vec<String>,
     /// Where logs are written: the disk decides what an fsync costs.
     #[arg(long)]
@@ -53,6 +56,9 @@ fn main() -> anyhow::Result<()> {
     };
     if wanted("matching") {
         matching::measure(&mut table);
+    }
+    if wanted("offers") {
+        offers::measure(&mut table);
     }
     if wanted("engine") {
         engine::measure(&mut table, options.data.as_deref())?;

@@ -1,6 +1,7 @@
 //! Real processes for tests of the whole: a coordinator with its agents, the command line, and
 //! ways to break things. Everything waits for a state, with a deadline; nothing sleeps a fixed time.
 
+pub mod pool;
 pub mod slurm;
 
 use std::path::{Path, PathBuf};

@@ -4,6 +4,8 @@ mod bad_input;
 mod bad_start;
 mod crash;
 mod examples;
+mod explain;
+mod framework;
 mod runs;
 mod sizing;
 mod slurm;

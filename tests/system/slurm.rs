@@ -224,6 +224,11 @@ fn a_controller_that_is_killed_costs_no_attempt() {
     let id = dev.submit(&file, &[]);
     started(&starts, 1);
     slurm.kill_controller();
+    wait_for("it is missed", SOON, || {
+        dev.log()
+            .contains("session with the resource manager lost")
+            .then_some(())
+    });
     // What is submitted meanwhile waits, and is told why.
     let other = dev.workflow(
         "other",

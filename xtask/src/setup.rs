@@ -17,7 +17,7 @@ struct Need {
     packages: &'static [&'static str],
 }
 
-const NEEDS: [Need; 8] = [
+const NEEDS: [Need; 9] = [
     // Spark 3.5 is made for Java 17; Debian 13 begins at 21, where it runs as well.
     Need {
         there: || has("java"),
@@ -40,6 +40,12 @@ const NEEDS: [Need; 8] = [
     Need {
         there: || static_busybox().is_some(),
         packages: &["busybox-static"],
+    },
+    // Masters of Mesos choose their leader there, in tests; the server's own start scripts are not
+    // used.
+    Need {
+        there: || Path::new("/usr/share/java/zookeeper.jar").is_file(),
+        packages: &["zookeeper"],
     },
     // Clocks that jump, for the chaos scenario of that name.
     Need {

@@ -35,7 +35,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         .env("PATH", &tools.path)
         .env("MESON_TEST_RATINGS", &tools.ratings);
     // Here everything that a test can ask for is installed: a test that skips has failed.
-    shell::run(test.env("MESON_TEST_REQUIRE", "docker,spark,r,slurm"))?;
+    shell::run(test.env("MESON_TEST_REQUIRE", "docker,spark,r,slurm,zookeeper"))?;
     if has("cargo-nextest") && options.filter.is_none() {
         say("examples in the documentation");
         shell::run(cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;

@@ -6,13 +6,14 @@
 //!
 //! * [`runs`]: submit, look, cancel, retry, explain. * [`artifacts`]: registry and blobs.
 //! * [`bundles`]: what scripts travel in. * [`logs`]: written by executors, read by people.
-//! * [`cluster`]: who is there, health, metrics.
+//! * [`pools`]: where resources come from. * [`cluster`]: who is there, health, metrics.
 
 mod artifacts;
 mod bundles;
 mod cluster;
 mod error;
 mod logs;
+mod pools;
 mod routes;
 mod runs;
 mod server;

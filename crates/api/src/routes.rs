@@ -5,7 +5,7 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 
 use crate::error::Refusal;
-use crate::{artifacts, bundles, cluster, logs, runs};
+use crate::{artifacts, bundles, cluster, logs, pools, runs};
 
 pub(crate) fn configure(app: &mut ServiceConfig) {
     app.service(
@@ -51,6 +51,10 @@ pub(crate) fn configure(app: &mut ServiceConfig) {
                 [("GET", web::get().to(runs::iterations))],
             ))
             .service(resource(
+                "/runs/{run}/explain",
+                [("GET", web::get().to(runs::explain_run))],
+            ))
+            .service(resource(
                 "/runs/{run}/steps/{step}/explain",
                 [("GET", web::get().to(runs::explain))],
             ))
@@ -79,6 +83,11 @@ pub(crate) fn configure(app: &mut ServiceConfig) {
             .service(resource(
                 "/artifacts/{name}/{id}/content",
                 [("GET", web::get().to(artifacts::content))],
+            ))
+            .service(resource("/pools", [("GET", web::get().to(pools::list))]))
+            .service(resource(
+                "/pools/{pool}/release",
+                [("POST", web::post().to(pools::release))],
             ))
             .service(resource(
                 "/cluster",

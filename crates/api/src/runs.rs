@@ -157,3 +157,8 @@ pub(crate) async fn explain(
         .await?;
     Ok(HttpResponse::Ok().json(explanation))
 }
+
+pub(crate) async fn explain_run(state: Data<ApiOptions>, run: Path<String>) -> Answer {
+    let explanation = state.engine.explain_run(&run_id(&run)?).await?;
+    Ok(HttpResponse::Ok().json(explanation))
+}

@@ -72,6 +72,23 @@ impl Resources {
         self.zip(other, u64::saturating_sub, u32::saturating_sub)
     }
 
+    /// `n` times as much.
+    #[must_use]
+    pub fn times(&self, n: u32) -> Self {
+        Self {
+            cpus: MilliCpus(self.cpus.0.saturating_mul(n.into())),
+            mem: Bytes(self.mem.0.saturating_mul(n.into())),
+            disk: Bytes(self.disk.0.saturating_mul(n.into())),
+            gpus: self.gpus.saturating_mul(n),
+            stated: self.stated,
+        }
+    }
+
+    /// Whether it is nothing at all.
+    pub fn is_nothing(&self) -> bool {
+        self.fits_in(&Self::ZERO)
+    }
+
     /// The larger amount of each resource.
     #[must_use]
     pub fn max(&self, other: &Self) -> Self {

@@ -22,6 +22,7 @@ use meson_core::definition::{Command, Definition, NodeKind, Step, StepKind};
 use meson_core::expression::Template;
 use meson_core::ids::NodeId;
 use meson_core::resources::Resources;
+use meson_core::sizing::stated_for;
 use starlark::codemap::FileSpan;
 
 use crate::diagnostic::{Diagnostic, Warning};
@@ -171,7 +172,7 @@ fn unstated_resources(session: &Session<'_>, lowered: &Lowered, found: &mut Vec<
             let mib = peak.to_mib_ceil();
             (
                 format!("its earlier runs used up to {mib}m"),
-                meson_core::units::Bytes::from_mib((mib * 5).div_ceil(4)),
+                stated_for(*peak),
             )
         } else if let Some((sibling, most)) =
             most.get(kind).filter(|(_, most)| !most.fits_in(&default))

@@ -14,12 +14,12 @@ use meson_core::ids::{IterPath, RunId, TaskId};
 use meson_core::run::{Input, RunHeader, RunState};
 use meson_core::sizing::Profile;
 use meson_core::units::Timestamp;
-use meson_protocol::api::{RunDetail, RunEvent, RunSummary};
+use meson_protocol::api::{PoolView, RunDetail, RunEvent, RunSummary};
 use serde::{Deserialize, Serialize};
 
 use crate::broker::messages::Waiting;
 use crate::error::EngineError;
-use crate::explain::StepNow;
+use crate::explain::{RunNow, StepNow};
 use crate::machine::ArtifactEntry;
 use crate::views::IterationPage;
 
@@ -58,6 +58,8 @@ pub(crate) enum ShardCall {
         step: String,
         iteration: Option<IterPath>,
     },
+    /// The steps of a run that are not done, each with what it waits for.
+    Unfinished { run: RunId, limit: usize },
     /// A run's history; waits for more if there is none.
     Events {
         run: RunId,
@@ -71,6 +73,8 @@ pub(crate) enum ShardCall {
     IsWanted { task: TaskId },
     /// Why does the broker not place this attempt?
     Waiting { pool: String, task: TaskId },
+    /// How do things stand in this pool? Launching goes on, if an operator says so.
+    Pool { pool: String, release_brake: bool },
     /// Register an artifact.
     PutArtifact(Box<ArtifactEntry>),
     /// What the steps of a workflow used.
@@ -135,10 +139,12 @@ pub(crate) enum ShardReply {
     Runs(RunPage),
     Iterations(#[serde(with = "meson_core::json")] IterationPage),
     Step(Box<StepNow>),
+    Unfinished(Box<RunNow>),
     Events(#[serde(with = "meson_core::json")] Vec<RunEvent>),
     Definition(#[serde(with = "meson_core::json")] Arc<Definition>),
     IsWanted(bool),
-    Waiting(Option<Waiting>),
+    Waiting(Option<Box<Waiting>>),
+    Pool(Option<PoolView>),
     Profiles(Vec<(String, Profile)>),
     Artifact(Option<Box<ArtifactEntry>>),
     Artifacts(Vec<ArtifactEntry>),
@@ -181,10 +187,12 @@ impl ShardCall {
             Self::Runs { .. } => "list runs",
             Self::Iterations { .. } => "list iterations",
             Self::Step { .. } => "show the step",
+            Self::Unfinished { .. } => "show the run's steps",
             Self::Events { .. } => "show the run's history",
             Self::Definition { .. } => "show the run's definition",
             Self::IsWanted { .. } => "ask whether an attempt is wanted",
             Self::Waiting { .. } => "ask the broker why an attempt waits",
+            Self::Pool { .. } => "look at a pool",
             Self::PutArtifact(_) => "register an artifact",
             Self::Profiles { .. } => "read what steps used",
             Self::Artifact { .. } => "look up an artifact",

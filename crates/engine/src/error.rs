@@ -44,6 +44,14 @@ pub enum EngineError {
         /// The names that are closest to it.
         similar: Vec<String>,
     },
+    /// No pool has this name.
+    #[error("there is no pool {pool:?}")]
+    PoolNotFound {
+        /// The name asked for.
+        pool: String,
+        /// The names that are closest to it.
+        similar: Vec<String>,
+    },
     /// The loop has no such iteration, or the step is not there yet.
     #[error("step {step:?} of run {run} has no iteration {iteration:?}")]
     IterationNotFound {
@@ -179,6 +187,7 @@ impl EngineError {
         match self {
             Self::RunNotFound { .. }
             | Self::StepNotFound { .. }
+            | Self::PoolNotFound { .. }
             | Self::IterationNotFound { .. }
             | Self::ArtifactNotFound { .. }
             | Self::BundleNotFound { .. } => ErrorKind::NotFound,
@@ -202,6 +211,7 @@ impl EngineError {
         match self {
             Self::RunNotFound { .. } => "run_not_found",
             Self::StepNotFound { .. } => "step_not_found",
+            Self::PoolNotFound { .. } => "pool_not_found",
             Self::IterationNotFound { .. } => "iteration_not_found",
             Self::ArtifactNotFound { .. } => "artifact_not_found",
             Self::BundleNotFound { .. } => "bundle_not_found",
@@ -229,7 +239,10 @@ impl EngineError {
             Self::StepNotFound { similar, .. } if similar.is_empty() => {
                 "look at `mesonctl status RUN` for the steps that there are".to_owned()
             }
-            Self::StepNotFound { similar, .. } => {
+            Self::PoolNotFound { similar, .. } if similar.is_empty() => {
+                "look at `mesonctl pool` for the pools that there are".to_owned()
+            }
+            Self::StepNotFound { similar, .. } | Self::PoolNotFound { similar, .. } => {
                 format!("did you mean {}?", similar.join(" or "))
             }
             Self::IterationNotFound { .. } => {

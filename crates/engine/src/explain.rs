@@ -7,23 +7,39 @@ use meson_core::run::record::{Group, GroupRecord, GroupState, Phase, StepRecord,
 use meson_core::run::{
     Family, Plan, Record, RecordKey, Records, RunHeader, RunState, Scan, StepState,
 };
-
+use meson_protocol::api::IterationCounts;
 use serde::{Deserialize, Serialize};
 
 use crate::error::EngineError;
 
 /// Predecessors that are named.
 const NAMED: usize = 3;
+/// Instances that are looked at for one that waits for a place.
+const LOOKED_AT: usize = 200;
 
 /// A step, or one of its instances, and what it waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StepNow {
     pub(crate) step: String,
+    /// Which iteration, of a step in a loop.
+    pub(crate) iteration: Option<String>,
     pub(crate) state: StepState,
+    /// How its iterations stand, of a step in a loop.
+    pub(crate) iterations: Option<IterationCounts>,
     /// One sentence.
     pub(crate) summary: String,
     /// Where to ask on, if the attempt waits in a queue.
     pub(crate) queued: Option<Queued>,
+}
+
+/// A run's steps that are not done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RunNow {
+    pub(crate) state: RunState,
+    /// In the order of the flow.
+    pub(crate) steps: Vec<StepNow>,
+    /// Further ones.
+    pub(crate) more: usize,
 }
 
 /// An attempt that waits, and in which pool.
@@ -31,6 +47,8 @@ pub(crate) struct StepNow {
 pub(crate) struct Queued {
     pub(crate) pool: String,
     pub(crate) task: TaskId,
+    /// The pool is out of reach: its broker can say no more than why.
+    pub(crate) lost: bool,
     /// What it asks for and why, where that is not what its step states.
     pub(crate) asked: Option<String>,
 }
@@ -48,7 +66,7 @@ pub(crate) fn step_now(
     header: &RunHeader,
     node: NodeId,
     iteration: Option<IterPath>,
-    pool_of: impl Fn(&Step, &StepRecord) -> Pool,
+    pool_of: &dyn Fn(&Step, &StepRecord) -> Pool,
 ) -> Result<StepNow, EngineError> {
     let Some(step) = plan.step(node) else {
         return Err(EngineError::Internal {
@@ -81,23 +99,26 @@ pub(crate) fn step_now(
     } else {
         format!("iteration {}: ", instance.path)
     };
+    let mut now = StepNow {
+        step: step.name.clone(),
+        iteration: (depth > 0).then(|| instance.path.to_string()),
+        state: StepState::Waiting,
+        iterations: (depth > 0).then(|| counts(records, node)),
+        summary: String::new(),
+        queued: None,
+    };
     let Some(record) = known else {
         let (state, text) = not_entered(plan, records, &instance);
-        let summary = format!("{prefix}{text}");
-        return Ok(StepNow {
-            step: step.name.clone(),
-            state,
-            summary,
-            queued: None,
-        });
+        now.summary = format!("{prefix}{text}");
+        now.state = state;
+        return Ok(now);
     };
     let mut text = entered(&record, &step.kind, !step.produces.is_empty());
     let asks = record.phase == Phase::Attempt
         && record.attempt.0 > 0
         && !matches!(step.kind, StepKind::Noop | StepKind::Workflow { .. });
     let pool = asks.then(|| pool_of(step, &record));
-    let lost = pool.as_ref().and_then(|pool| pool.lost.as_deref());
-    if let Some(lost) = lost {
+    if let Some(lost) = pool.as_ref().and_then(|pool| pool.lost.as_deref()) {
         text = format!("{text}; {lost}");
     }
     // The broker of a pool that is out of reach may still know why, if it can be asked.
@@ -112,24 +133,118 @@ pub(crate) fn step_now(
     if let Some(asked) = asked.as_ref().filter(|_| !waits) {
         text.push_str(&format!("; {asked}"));
     }
-    Ok(StepNow {
-        step: step.name.clone(),
-        state: record.state,
-        summary: format!("{prefix}{text}"),
-        queued: pool.filter(|_| waits).map(|pool| Queued {
-            pool: pool.name,
-            task,
-            asked,
-        }),
-    })
+    now.state = record.state;
+    now.summary = format!("{prefix}{text}");
+    now.queued = pool.filter(|_| waits).map(|pool| Queued {
+        lost: pool.lost.is_some(),
+        pool: pool.name,
+        task,
+        asked,
+    });
+    Ok(now)
 }
 
-/// The instance that says most about a step when none was asked for: one that goes on, or else
-/// the first.
+/// The steps that are not done, each with what it waits for.
+pub(crate) fn run_now(
+    plan: &Plan,
+    records: &dyn Records,
+    header: &RunHeader,
+    limit: usize,
+    pool_of: &dyn Fn(&Step, &StepRecord) -> Pool,
+) -> Result<RunNow, EngineError> {
+    let state = match records.get(&RecordKey::Status).as_deref() {
+        Some(Record::Status(status)) => status.state,
+        _ => RunState::Running,
+    };
+    let mut now = RunNow {
+        state,
+        steps: Vec::new(),
+        more: 0,
+    };
+    if state != RunState::Running {
+        return Ok(now);
+    }
+    for (node, _) in plan.definition().steps() {
+        let summary = summary(records, node);
+        let begun: u32 = summary.counts.iter().sum();
+        // Outside of loops, one instance is all there is.
+        if begun > 0 && ended(&summary) == begun && plan.loops(node).is_empty() {
+            continue;
+        }
+        if now.steps.len() >= limit {
+            now.more += 1;
+            continue;
+        }
+        let step = step_now(plan, records, header, node, None, pool_of)?;
+        if !step.state.is_ended() {
+            now.steps.push(step);
+        }
+    }
+    Ok(now)
+}
+
+fn summary(records: &dyn Records, node: NodeId) -> Summary {
+    match records.get(&RecordKey::Summary(node)).as_deref() {
+        Some(Record::Summary(summary)) => (**summary).clone(),
+        _ => Summary::default(),
+    }
+}
+
+fn ended(summary: &Summary) -> u32 {
+    StepState::ALL
+        .into_iter()
+        .filter(|state| state.is_ended())
+        .map(|state| summary.count(state))
+        .sum()
+}
+
+fn counts(records: &dyn Records, node: NodeId) -> IterationCounts {
+    let summary = summary(records, node);
+    let count = |states: &[StepState]| states.iter().map(|state| summary.count(*state)).sum();
+    IterationCounts {
+        begun: summary.counts.iter().sum(),
+        waiting: count(&[
+            StepState::Waiting,
+            StepState::Activated,
+            StepState::Ready,
+            StepState::Requested,
+        ]),
+        running: count(&[
+            StepState::Launching,
+            StepState::Running,
+            StepState::Unreachable,
+        ]),
+        ended: ended(&summary),
+    }
+}
+
+/// The instance that says most about a step when none was asked for: one that waits for a place,
+/// one that goes on, or else the first.
 fn interesting(records: &dyn Records, node: NodeId) -> Option<IterPath> {
     let below = |family| Scan::below(family, node, IterPath::default());
-    let first = |family| records.scan(&below(family), None, 1).into_iter().next();
-    let (key, _) = first(Family::Live).or_else(|| first(Family::Instance))?;
+    let live = records.scan(&below(Family::Live), None, LOOKED_AT);
+    let waits = live.iter().find_map(|(key, _)| {
+        let instance = key.instance()?;
+        match records
+            .get(&RecordKey::Instance(instance.clone()))
+            .as_deref()
+        {
+            Some(Record::Step(record)) if record.state == StepState::Requested => {
+                Some(instance.path.clone())
+            }
+            _ => None,
+        }
+    });
+    if waits.is_some() {
+        return waits;
+    }
+    let first = || {
+        records
+            .scan(&below(Family::Instance), None, 1)
+            .into_iter()
+            .next()
+    };
+    let (key, _) = live.into_iter().next().or_else(first)?;
     Some(key.instance()?.path.clone())
 }
 
@@ -324,16 +439,9 @@ fn unfinished(definition: &Definition, records: &dyn Records, node: NodeId) -> (
         let Some(step) = definition.step(leaf) else {
             continue;
         };
-        let summary = match records.get(&RecordKey::Summary(leaf)).as_deref() {
-            Some(Record::Summary(summary)) => (**summary).clone(),
-            _ => Summary::default(),
-        };
+        let summary = summary(records, leaf);
         let total: u32 = summary.counts.iter().sum();
-        let ended: u32 = StepState::ALL
-            .into_iter()
-            .filter(|state| state.is_ended())
-            .map(|state| summary.count(state))
-            .sum();
+        let ended = ended(&summary);
         if total > 0 && ended == total {
             some_done = true;
             continue;

@@ -10,11 +10,11 @@ use meson_core::ids::{Instance, NodeId, RunId, TaskId};
 use meson_core::run::record::Phase;
 use meson_core::run::{Input, Plan, Record, RecordKey, Records, RunHeader, RunState};
 use meson_core::units::Timestamp;
-use meson_protocol::api::{RunEvent, RunSummary};
+use meson_protocol::api::{PoolView, RunEvent, RunSummary};
 use tokio::time::Instant;
 
 use crate::announce::Waiter;
-use crate::broker::messages::{Explain, Waiting};
+use crate::broker::messages::{Explain, Look, Waiting};
 use crate::calls::{RunFilter, RunPage, ShardCall, ShardReply};
 use crate::error::{EngineError, similar};
 use crate::events::show;
@@ -78,6 +78,11 @@ pub(crate) async fn serve(
             let now = views::step_now(node, &reader, &run, &step, iteration)?;
             Ok(ShardReply::Step(Box::new(now)))
         }
+        ShardCall::Unfinished { run, limit } => {
+            let reader = read(shard).await?;
+            let now = views::unfinished(node, &reader, &run, limit)?;
+            Ok(ShardReply::Unfinished(Box::new(now)))
+        }
         ShardCall::Events {
             run,
             after,
@@ -97,8 +102,13 @@ pub(crate) async fn serve(
             Ok(ShardReply::IsWanted(is_wanted(node, &reader, &task)?))
         }
         ShardCall::Waiting { pool, task } => {
-            Ok(ShardReply::Waiting(waiting(node, &pool, task).await))
+            let waiting = waiting(node, &pool, task).await;
+            Ok(ShardReply::Waiting(waiting.map(Box::new)))
         }
+        ShardCall::Pool {
+            pool,
+            release_brake,
+        } => Ok(ShardReply::Pool(look(node, &pool, release_brake).await)),
         ShardCall::PutArtifact(entry) => {
             done(
                 shard,
@@ -471,6 +481,16 @@ fn is_wanted(node: &Node, reader: &Reader, task: &TaskId) -> Result<bool, Engine
 async fn waiting(node: &Node, pool: &str, task: TaskId) -> Option<Waiting> {
     let broker = node.brokers().current(pool)?;
     broker.explain.send(Explain { task }).await.ok().flatten()
+}
+
+async fn look(node: &Node, pool: &str, release_brake: bool) -> Option<PoolView> {
+    let broker = node.brokers().current(pool)?;
+    broker
+        .look
+        .send(Look { release_brake })
+        .await
+        .ok()
+        .flatten()
 }
 
 /// The step of this name, or an error that names those that are close to it.

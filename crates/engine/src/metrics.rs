@@ -14,6 +14,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::broker::metrics::BrokerMetrics;
+
 /// Which kind of actor was restarted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ActorLabel {
@@ -53,6 +55,8 @@ pub struct Metrics {
     pub runs_submitted: Counter,
     /// Runs that ended here.
     pub runs_ended: Counter,
+    /// What the brokers that live here count.
+    pub(crate) broker: BrokerMetrics,
     registry: Arc<Mutex<Registry>>,
 }
 
@@ -77,6 +81,7 @@ impl Metrics {
             crashes: Counter::default(),
             runs_submitted: Counter::default(),
             runs_ended: Counter::default(),
+            broker: BrokerMetrics::new(&mut registry),
             registry: Arc::default(),
         };
         let m = &metrics;

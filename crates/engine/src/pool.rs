@@ -13,7 +13,7 @@ use meson_consensus::{Consistency, Shard, Term};
 use meson_core::ids::TaskId;
 use tokio::sync::watch;
 
-use crate::broker::messages::{Acknowledge, Adopt, Confirm, Enqueue, Explain, Kill, Unheard};
+use crate::broker::messages::{Acknowledge, Adopt, Confirm, Enqueue, Explain, Kill, Look, Unheard};
 use crate::clock::SharedClock;
 use crate::error::EngineError;
 use crate::machine::{self, Command, Response};
@@ -37,6 +37,8 @@ pub struct BrokerLink {
     pub unheard: Recipient<Unheard>,
     /// See [`Explain`].
     pub explain: Recipient<Explain>,
+    /// See [`Look`].
+    pub look: Recipient<Look>,
 }
 
 impl BrokerLink {
@@ -50,7 +52,8 @@ impl BrokerLink {
             + Handler<Kill>
             + Handler<Acknowledge>
             + Handler<Unheard>
-            + Handler<Explain>,
+            + Handler<Explain>
+            + Handler<Look>,
     {
         Self {
             enqueue: addr.clone().recipient(),
@@ -60,6 +63,7 @@ impl BrokerLink {
             acknowledge: addr.clone().recipient(),
             unheard: addr.clone().recipient(),
             explain: addr.clone().recipient(),
+            look: addr.clone().recipient(),
         }
     }
 }
@@ -294,7 +298,8 @@ impl BrokerContext {
             + Handler<Kill>
             + Handler<Acknowledge>
             + Handler<Unheard>
-            + Handler<Explain>,
+            + Handler<Explain>
+            + Handler<Look>,
     {
         let mut phases = child.watch();
         let (pool, directory, metrics) = (

@@ -6,12 +6,12 @@ use meson_core::ids::{Attempt, Instance, IterPath, RunId, TaskId};
 use meson_core::run::record::StepRecord;
 use meson_core::run::view;
 pub use meson_core::run::view::{IterationPage, IterationView};
-use meson_core::run::{Family, Record, RecordKey, Records, Scan};
+use meson_core::run::{Family, Plan, Record, RecordKey, Records, Scan};
 use meson_core::units::Timestamp;
 use meson_protocol::api::{LiveAttempt, RunDetail};
 
 use crate::error::EngineError;
-use crate::explain::{self, Pool, StepNow};
+use crate::explain::{self, Pool, RunNow, StepNow};
 use crate::local::{find_step, header};
 use crate::machine::Reader;
 use crate::node::Node;
@@ -124,7 +124,20 @@ pub(crate) fn step_now(
     let header = header(reader, run)?;
     let plan = reader.plan(&header.definition, node.definitions())?;
     let at = find_step(&plan, run, step)?;
-    let pool_of = |step: &Step, record: &StepRecord| {
+    let pool_of = pool_of(node, run, &plan);
+    explain::step_now(
+        &plan,
+        &reader.records(run),
+        &header,
+        at,
+        iteration,
+        &pool_of,
+    )
+}
+
+/// In which pool an attempt of the run is.
+fn pool_of(node: &Node, run: &RunId, plan: &Plan) -> impl Fn(&Step, &StepRecord) -> Pool {
+    move |step: &Step, record: &StepRecord| {
         let mut route = node.route_of(run, &step.pool, plan.regions_of(step));
         let place = record.place.as_deref();
         route.be_in(place.map_or("", |place| place.pool.as_str()));
@@ -133,8 +146,20 @@ pub(crate) fn step_now(
             lost: route.explain(&node.sights(&route), node.timing().spill, launched),
             name: route.pool().to_owned(),
         }
-    };
-    explain::step_now(&plan, &reader.records(run), &header, at, iteration, pool_of)
+    }
+}
+
+/// The steps of a run that are not done, each with what it waits for.
+pub(crate) fn unfinished(
+    node: &Node,
+    reader: &Reader,
+    run: &RunId,
+    limit: usize,
+) -> Result<RunNow, EngineError> {
+    let header = header(reader, run)?;
+    let plan = reader.plan(&header.definition, node.definitions())?;
+    let pool_of = pool_of(node, run, &plan);
+    explain::run_now(&plan, &reader.records(run), &header, limit, &pool_of)
 }
 
 /// A path as the API writes it; none outside of loops.

@@ -94,14 +94,14 @@ pub(crate) enum Command {
         #[arg(short, long)]
         follow: bool,
     },
-    /// Say why a step is not running.
+    /// Say why a step is not running; without a step, of all that are not done.
     Explain {
         /// The run.
         run: String,
         /// The step.
-        step: String,
+        step: Option<String>,
         /// The iteration, like 3 or 2-17.
-        #[arg(long)]
+        #[arg(long, requires = "step")]
         iteration: Option<String>,
     },
     /// Show what the steps of a workflow asked for and used in recent runs, and what they should ask for.
@@ -134,6 +134,11 @@ pub(crate) enum Command {
     Artifacts {
         #[command(subcommand)]
         command: Option<ArtifactCommand>,
+    },
+    /// Look at the pools of resources.
+    Pool {
+        #[command(subcommand)]
+        command: Option<PoolCommand>,
     },
     /// Look at the cluster.
     Cluster {
@@ -182,6 +187,17 @@ pub(crate) enum ArtifactCommand {
         /// Where to; its name in the current folder otherwise.
         #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
         to: Option<PathBuf>,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum PoolCommand {
+    /// Show all pools: who waits, what runs, and whether launching has stopped.
+    List,
+    /// Let launching go on that has stopped by itself because too much was lost at once.
+    Release {
+        /// The pool's name.
+        pool: String,
     },
 }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::args::ClusterCommand;
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::show;
+use crate::{pool, show};
 
 /// `mesonctl cluster …`.
 pub(crate) async fn run(
@@ -17,7 +17,12 @@ pub(crate) async fn run(
     match command {
         ClusterCommand::Status => {
             let cluster: ClusterView = client.get("/v1/cluster", &[]).await?;
-            show::print(json, &cluster, show::cluster)
+            let pools = pool::list(client).await?;
+            let mut all = serde_json::to_value(&cluster).unwrap_or_default();
+            all["pools"] = serde_json::to_value(&pools).unwrap_or_default();
+            show::print(json, &all, |_| {
+                format!("{}\n\n{}", show::cluster(&cluster), show::pools(&pools))
+            })
         }
         ClusterCommand::Transfer { shard, node } => {
             let path = format!("/v1/cluster/shards/{shard}/transfer");

@@ -12,8 +12,10 @@ mod artifacts;
 mod certs;
 mod client;
 mod cluster;
+mod explain;
 mod failure;
 mod logs;
+mod pool;
 mod show;
 mod usage;
 mod watch;
@@ -24,10 +26,10 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use meson_protocol::api::{
-    CancelRun, Explanation, Page, RetryRun, RunDetail, RunEvent, RunSummary,
+    CancelRun, Explanation, Page, RetryRun, RunDetail, RunEvent, RunExplanation, RunSummary,
 };
 
-use crate::args::{ArtifactCommand, Cli, Command};
+use crate::args::{ArtifactCommand, Cli, Command, PoolCommand};
 use crate::client::Client;
 use crate::failure::Failure;
 
@@ -110,13 +112,18 @@ async fn run(cli: Cli) -> Result<(), Failure> {
             step,
             iteration,
         } => {
+            let Some(step) = step else {
+                let path = format!("{}/explain", run_path(&run)?);
+                let explanation: RunExplanation = client()?.get(&path, &[]).await?;
+                return show::print(json, &explanation, explain::run);
+            };
             let path = format!("{}/steps/{}/explain", run_path(&run)?, name(&step)?);
             let query: Vec<_> = iteration
                 .map(|iteration| ("iteration", iteration))
                 .into_iter()
                 .collect();
             let explanation: Explanation = client()?.get(&path, &query).await?;
-            show::print(json, &explanation, show::explanation)
+            show::print(json, &explanation, explain::step)
         }
         Command::Profile { workflow } => {
             let profile = usage::profile(&client()?, &workflow).await?;
@@ -157,6 +164,10 @@ async fn run(cli: Cli) -> Result<(), Failure> {
                     artifacts::fetch(&client()?, &name, &id, to).await
                 }
             }
+        }
+        Command::Pool { command } => {
+            let command = command.unwrap_or(PoolCommand::List);
+            pool::run(command, &client()?, json).await
         }
         Command::Cluster { command } => cluster::run(command, &client()?, json).await,
         Command::Certs { command } => certs::run(command, json),

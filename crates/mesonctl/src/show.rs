@@ -9,7 +9,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, Color, Table};
 use meson_core::run::view::StepView;
 use meson_protocol::api::{
-    ArtifactView, ClusterView, Explanation, Page, RunDetail, RunEvent, RunSummary,
+    ArtifactView, ClusterView, Page, PoolView, RunDetail, RunEvent, RunSummary,
 };
 use serde::Serialize;
 
@@ -209,28 +209,6 @@ fn outputs(step: &StepView) -> String {
     }
 }
 
-pub(crate) fn explanation(explanation: &Explanation) -> String {
-    let mut text = format!(
-        "{} {} {}\n{}\n",
-        mark(&explanation.state),
-        explanation.step,
-        explanation.state,
-        explanation.summary
-    );
-    for reason in &explanation.reasons {
-        let agents = match reason.agents {
-            0 => String::new(),
-            1 => " (on 1 agent)".to_owned(),
-            n => format!(" (on {n} agents)"),
-        };
-        text.push_str(&format!("  - {}{agents}\n", reason.text));
-    }
-    for change in &explanation.would_fit {
-        text.push_str(&format!("  → {change}\n"));
-    }
-    text
-}
-
 pub(crate) fn history(events: &[RunEvent]) -> String {
     events
         .iter()
@@ -319,4 +297,50 @@ pub(crate) fn cluster(cluster: &ClusterView) -> String {
         ]);
     }
     format!("{nodes}\n\n{shards}")
+}
+
+/// Pools, and why one launches nothing.
+pub(crate) fn pools(pools: &[PoolView]) -> String {
+    let mut rows = table(&[
+        "POOL",
+        "STATE",
+        "WAITING",
+        "STARTING",
+        "LIVE",
+        "AGENTS",
+        "FRAMEWORK",
+    ]);
+    let mut words = String::new();
+    for pool in pools {
+        let state = match (&pool.problem, &pool.brake) {
+            (Some(_), _) => "unknown",
+            (None, Some(_)) => "stopped",
+            (None, None) if pool.connected => "connected",
+            (None, None) => "disconnected",
+        };
+        rows.add_row([
+            pool.name.clone(),
+            state.to_owned(),
+            pool.queued.to_string(),
+            pool.starting.to_string(),
+            pool.live.to_string(),
+            pool.agents.to_string(),
+            pool.framework.clone().unwrap_or_default(),
+        ]);
+        if let Some(problem) = &pool.problem {
+            words.push_str(&format!("\npool {}: {problem}", pool.name));
+        }
+        if let Some(brake) = &pool.brake {
+            let until = brake.released_at.as_deref().unwrap_or("it is calm");
+            words.push_str(&format!(
+                "\npool {} launches nothing since {}: {}. It goes on at {until} if nothing more is lost, \
+                 or with `mesonctl pool release {}`",
+                pool.name, brake.since, brake.reason, pool.name
+            ));
+        }
+    }
+    if !words.is_empty() {
+        words.insert(0, '\n');
+    }
+    format!("{rows}{words}")
 }

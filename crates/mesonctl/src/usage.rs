@@ -114,11 +114,12 @@ pub(crate) fn of_step(step: &StepView) -> String {
         return String::new();
     };
     let spread = |spread: &Spread, show: fn(u64) -> String| {
-        if spread.min == spread.max {
-            show(spread.max)
+        // Of many the middle and the end say most.
+        let (middle, most) = (show(spread.median), show(spread.max));
+        if middle == most {
+            most
         } else {
-            // Of many the middle and the end say most.
-            format!("{}..{}", show(spread.median), show(spread.max))
+            format!("{middle}..{most}")
         }
     };
     format!(

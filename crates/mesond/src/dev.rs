@@ -4,6 +4,7 @@
 //! on the same data, agents recover their checkpoints, executors come back to them, and steps go on.
 //! When it is asked to end (SIGINT, SIGTERM), it takes everything down with it.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -19,7 +20,8 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
 use crate::config::{
-    AnyPool, Config, Executor, Http, Keeping, Node, Packing, Pool, Snapshots, Spill, Store,
+    AnyPool, Brake, Config, Executor, Http, Keeping, MasterNames, Node, Pacing, Packing, Pool,
+    PoolEncoding, Snapshots, Spill, Store,
 };
 use crate::coordinator::Coordinator;
 use crate::system;
@@ -251,7 +253,10 @@ fn config(options: &Options, data: &Path, master: &MasterHandle) -> anyhow::Resu
         pools: vec![AnyPool::Mesos(Pool {
             name: "default".to_owned(),
             region: String::new(),
-            masters: vec![master.url()],
+            masters: MasterNames(vec![master.url()]),
+            encoding: PoolEncoding::default(),
+            credential: None,
+            tls: None,
             role: "*".to_owned(),
             user: whoami(),
             executor: Executor {
@@ -266,7 +271,16 @@ fn config(options: &Options, data: &Path, master: &MasterHandle) -> anyhow::Resu
                 }),
             },
             keep_gpus: false,
+            gpus: true,
+            revocable: false,
+            region_aware: true,
+            owner_roles: BTreeMap::new(),
+            constrain_offers: true,
+            vacate_before_s: None,
+            pacing: Pacing::default(),
+            brake: Brake::default(),
             packing: Packing::Spread,
+            owners: [].into(),
         })],
         spill: Spill::default(),
     })

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use meson_core::matching;
 use meson_core::resources::{MilliCpus, Resources};
-use meson_core::units::Bytes;
+use meson_core::units::{Bytes, Duration};
 use meson_engine::broker::{ExecutorTemplate, MesosBrokers, MesosPool, Settings};
 use meson_engine::pool::BrokerFactories;
 use meson_engine::slurm::{self, SlurmBrokers};
 use meson_mesos::types::{CommandInfo, Uri};
 use meson_slurm::Slurm;
 
-use crate::config::{AnyPool, Config, ConfigError, Packing, Pool, SlurmPool};
+use crate::config::{
+    AnyPool, Config, ConfigError, CredentialFile, Packing, Pool, SlurmPool, TlsFiles, terms,
+};
 use crate::system;
 
 /// What starts the brokers of all pools, once everything that they need here is there.
@@ -19,7 +21,7 @@ pub(crate) async fn brokers(config: &Config) -> Result<BrokerFactories, ConfigEr
     let (mut mesos, mut slurm) = (Vec::new(), Vec::new());
     for pool in &config.pools {
         match pool {
-            AnyPool::Mesos(pool) => mesos.push(mesos_pool(pool)),
+            AnyPool::Mesos(pool) => mesos.push(mesos_pool(pool, own_page(config))?),
             AnyPool::Slurm(pool) => {
                 // A pool of another region is served by coordinators there.
                 if pool.region.is_empty() || pool.region == config.node.region {
@@ -39,7 +41,18 @@ pub(crate) async fn brokers(config: &Config) -> Result<BrokerFactories, ConfigEr
     ]))
 }
 
-fn mesos_pool(pool: &Pool) -> MesosPool {
+/// Where people can look at us.
+fn own_page(config: &Config) -> Option<String> {
+    let listen = &config.http.listen;
+    let own = (!listen.ends_with(":0")).then(|| format!("http://{listen}"));
+    config.http.advertise.first().cloned().or(own)
+}
+
+fn mesos_pool(pool: &Pool, webui_url: Option<String>) -> Result<MesosPool, ConfigError> {
+    let wrong = |error: anyhow::Error| ConfigError::Pool {
+        pool: pool.name.clone(),
+        reason: error.to_string(),
+    };
     let executor = &pool.executor;
     let command = CommandInfo {
         shell: Some(false),
@@ -71,16 +84,40 @@ fn mesos_pool(pool: &Pool) -> MesosPool {
     let mut settings = Settings::new(&pool.role, ExecutorTemplate { command, resources });
     settings.policy.keep_gpus = pool.keep_gpus;
     settings.policy.packing = packing(pool.packing);
-    MesosPool {
+    // The configuration was checked.
+    settings.owners = terms(&pool.owners).unwrap_or_default();
+    settings.owner_roles.clone_from(&pool.owner_roles);
+    settings.constrain_offers = pool.constrain_offers;
+    settings.vacate = pool.vacate_before_s.map(Duration::from_secs);
+    settings.seed = system::seed();
+    let pacing = &mut settings.pacing;
+    set(
+        &mut pacing.starting_per_agent,
+        pool.pacing.starting_per_agent,
+    );
+    set(&mut pacing.per_second, pool.pacing.per_second);
+    let (brake, wanted) = (&mut settings.brake, pool.brake);
+    set(&mut brake.percent, wanted.percent);
+    set(&mut brake.least_agents, wanted.least_agents);
+    set(&mut brake.window, wanted.window_s.map(Duration::from_secs));
+    set(&mut brake.calm, wanted.calm_s.map(Duration::from_secs));
+    let credential = pool.credential.as_ref().map(CredentialFile::read);
+    let tls = pool.tls.as_ref().map(TlsFiles::read);
+    Ok(MesosPool {
         name: pool.name.clone(),
         region: pool.region.clone(),
-        masters: pool.masters.clone(),
-        credential: None,
+        masters: pool.masters.0.clone(),
+        encoding: pool.encoding.into(),
+        credential: credential.transpose().map_err(wrong)?,
+        tls: tls.transpose().map_err(wrong)?,
         user: pool.user.clone(),
-        webui_url: None,
+        webui_url,
+        gpus: pool.gpus,
+        revocable: pool.revocable,
+        region_aware: pool.region_aware,
         settings,
         seed: system::seed(),
-    }
+    })
 }
 
 fn slurm_pool(pool: &SlurmPool) -> Result<slurm::SlurmPool, ConfigError> {
@@ -99,6 +136,8 @@ fn slurm_pool(pool: &SlurmPool) -> Result<slurm::SlurmPool, ConfigError> {
     };
     let mut settings = Settings::new("*", template);
     settings.whole_cpus = true;
+    // Slurm has no offers that a filter of its own could hold back.
+    settings.constrain_offers = false;
     settings.policy.keep_gpus = pool.keep_gpus;
     settings.policy.packing = packing(pool.packing);
     Ok(slurm::SlurmPool {
@@ -126,5 +165,12 @@ fn packing(packing: Packing) -> matching::Packing {
     match packing {
         Packing::Pack => matching::Packing::Pack,
         Packing::Spread => matching::Packing::Spread,
+    }
+}
+
+/// What the configuration says stands in for the default.
+fn set<T>(value: &mut T, configured: Option<T>) {
+    if let Some(configured) = configured {
+        *value = configured;
     }
 }

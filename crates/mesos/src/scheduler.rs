@@ -104,9 +104,6 @@ tagged_union! {
 pub struct Subscribe {
     /// Who subscribes.
     pub framework_info: FrameworkInfo,
-    /// Throw out who is subscribed with this id (the master always does).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub force: Option<bool>,
     /// Roles for which no offers are wanted yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub suppressed_roles: Vec<String>,

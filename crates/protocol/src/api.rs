@@ -2,6 +2,8 @@
 //!
 //! A run as people see it is [`meson_core::run::view`]'s; what is here goes around it.
 
+mod explain;
+
 use std::collections::BTreeMap;
 
 use meson_core::definition::{Definition, Replication};
@@ -10,6 +12,11 @@ use meson_core::run::view::RunView;
 use meson_core::sizing::Usage;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub use self::explain::{
+    AgentVerdict, ChangeView, Explanation, GangView, HolderView, IterationCounts, NextRoom,
+    OffersView, OwnerShare, OwnerView, Reason, RunExplanation, WaitingView,
+};
 
 /// `POST /v1/runs`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -246,32 +253,6 @@ pub struct Page<T> {
     pub next: Option<String>,
 }
 
-/// `GET /v1/runs/{id}/steps/{step}/explain`: why is this step not running?
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Explanation {
-    /// The step.
-    pub step: String,
-    /// Its state.
-    pub state: String,
-    /// One sentence that says it all.
-    pub summary: String,
-    /// What stands in the way, most important first, each with its count of agents.
-    #[serde(default)]
-    pub reasons: Vec<Reason>,
-    /// The smallest changes that would make it run.
-    #[serde(default)]
-    pub would_fit: Vec<String>,
-}
-
-/// A reason why a step does not run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reason {
-    /// The failing predicate: `mem: wants 64g, at most 8g free`.
-    pub text: String,
-    /// On how many agents it fails first.
-    pub agents: u32,
-}
-
 /// An artifact in the registry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ArtifactView {
@@ -319,6 +300,46 @@ pub struct ClusterView {
     pub nodes: Vec<NodeView>,
     /// Raft groups.
     pub shards: Vec<ShardView>,
+}
+
+/// A pool of resources, and what its broker knows: `GET /v1/pools`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolView {
+    /// Its name.
+    pub name: String,
+    /// Whether the broker has a session with the resource manager.
+    pub connected: bool,
+    /// The id under which the resource manager knows us.
+    #[serde(default)]
+    pub framework: Option<String>,
+    /// Attempts that wait for a place.
+    pub queued: u64,
+    /// Attempts that have one and are not over.
+    pub live: u64,
+    /// Those of them that were launched and do not run yet.
+    pub starting: u64,
+    /// Agents that offered something in this session, or run something of ours.
+    pub agents: u64,
+    /// The roles in which resources are offered.
+    #[serde(default)]
+    pub roles: Vec<String>,
+    /// Why nothing is launched, if so.
+    #[serde(default)]
+    pub brake: Option<BrakeView>,
+    /// Why the broker cannot be asked, if so; everything else is unknown then.
+    #[serde(default)]
+    pub problem: Option<String>,
+}
+
+/// Launching has stopped by itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrakeView {
+    /// What was lost.
+    pub reason: String,
+    /// Since when.
+    pub since: String,
+    /// When it goes on, if nothing more is lost.
+    pub released_at: Option<String>,
 }
 
 /// A coordinator.

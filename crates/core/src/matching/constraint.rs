@@ -1,96 +1,128 @@
 //! Predicates over agents: where a step must and should run.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
-use serde_json::json;
-
-use super::{Offer, Shape};
+use super::{Agent, Offer, Shape};
 use crate::expression::Expression;
 
 /// Remembers what an expression gave for an agent: attributes seldom change, sweeps repeat.
 #[derive(Debug, Default)]
 pub struct Constraints {
-    known: HashMap<(Expression, u64), Result<bool, String>>,
+    known: HashMap<Expression, HashMap<u64, Answer>>,
+    answers: usize,
 }
+
+/// Whether it holds; why that cannot be told, otherwise.
+type Answer = Result<bool, String>;
 
 /// Most answers that are remembered; beyond it all are forgotten and asked again.
 const MAX_KNOWN: usize = 100_000;
 
-/// Whether a shape may run on an agent at all, room aside.
+/// Why an agent may not be used at all, room aside.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Eligibility {
-    /// It may, and whether its preference holds.
-    Allowed { preferred: bool },
-    /// It may not, for this reason.
-    Refused(String),
-}
-
-impl Eligibility {
-    pub(super) fn allowed(&self) -> bool {
-        matches!(self, Self::Allowed { .. })
-    }
-
-    pub(super) fn preferred(&self) -> bool {
-        matches!(self, Self::Allowed { preferred: true })
-    }
+pub(super) enum Refusal {
+    /// Its GPUs are kept for who asks for some.
+    GpusKept,
+    /// The requirement does not hold, or cannot be evaluated.
+    Where(String),
 }
 
 impl Constraints {
-    /// What the shape's predicates say of the agent. A preference that cannot be evaluated
-    /// does not hold; a requirement that cannot is a refusal that says so.
-    pub(super) fn check(&mut self, shape: &Shape, offer: &Offer, keep_gpus: bool) -> Eligibility {
-        if keep_gpus && shape.resources.gpus == 0 && offer.total.gpus > 0 {
-            return Eligibility::Refused(
-                "the agent's GPUs are kept for steps that ask for some".to_owned(),
-            );
-        }
+    /// Of each offer whether the shape may use it at all and, if so, whether its preference
+    /// holds there. A requirement that cannot be evaluated does not hold, nor does a preference.
+    pub(super) fn check_all(
+        &mut self,
+        shape: &Shape,
+        offers: &[Offer],
+        keep_gpus: bool,
+        mut each: impl FnMut(usize, bool),
+    ) {
+        let mut allowed: Vec<bool> = offers
+            .iter()
+            .map(|offer| !spares_gpus(shape, offer, keep_gpus))
+            .collect();
         if let Some(require) = &shape.require {
-            match self.holds(require, offer) {
-                Ok(true) => {}
-                Ok(false) => {
-                    return Eligibility::Refused(format!("where: {} does not hold", require.0));
+            let mut known = self.about(require);
+            for (allowed, offer) in allowed.iter_mut().zip(offers) {
+                *allowed &= known.holds(&offer.agent);
+            }
+        }
+        match &shape.prefer {
+            Some(prefer) => {
+                let mut known = self.about(prefer);
+                for (index, offer) in offers.iter().enumerate() {
+                    if allowed[index] {
+                        each(index, known.holds(&offer.agent));
+                    }
                 }
-                Err(error) => {
-                    return Eligibility::Refused(format!("where: {}: {error}", require.0));
+            }
+            None => {
+                for index in (0..offers.len()).filter(|&index| allowed[index]) {
+                    each(index, true);
                 }
             }
         }
-        let preferred = shape
-            .prefer
-            .as_ref()
-            .is_some_and(|prefer| self.holds(prefer, offer) == Ok(true));
-        Eligibility::Allowed { preferred }
     }
 
-    fn holds(&mut self, expression: &Expression, offer: &Offer) -> Result<bool, String> {
-        let key = (expression.clone(), fingerprint(offer));
-        if let Some(known) = self.known.get(&key) {
-            return known.clone();
+    /// Why the shape may not use this offer at all.
+    pub(super) fn refusal(
+        &mut self,
+        shape: &Shape,
+        offer: &Offer,
+        keep_gpus: bool,
+    ) -> Option<Refusal> {
+        if spares_gpus(shape, offer, keep_gpus) {
+            return Some(Refusal::GpusKept);
         }
-        let context = json!({
-            "attributes": offer.attributes,
-            "hostname": offer.hostname,
-            "region": offer.region,
-            "zone": offer.zone,
-        });
-        let answer = expression
-            .holds(&context)
-            .map_err(|error| error.to_string());
-        if self.known.len() >= MAX_KNOWN {
+        let require = shape.require.as_ref()?;
+        match self.about(require).answer(&offer.agent) {
+            Ok(true) => None,
+            Ok(false) => Some(Refusal::Where(format!("{} does not hold", require.0))),
+            Err(error) => Some(Refusal::Where(format!("{}: {error}", require.0))),
+        }
+    }
+
+    fn about<'a>(&'a mut self, expression: &'a Expression) -> Known<'a> {
+        if self.answers >= MAX_KNOWN {
             self.known.clear();
+            self.answers = 0;
         }
-        self.known.insert(key, answer.clone());
-        answer
+        Known {
+            expression,
+            // Expressions that do not look at the host's name say the same of all agents with
+            // the same attributes, which are far fewer.
+            with_hostname: expression.0.contains("hostname"),
+            known: self.known.entry(expression.clone()).or_default(),
+            answers: &mut self.answers,
+        }
     }
 }
 
-/// Of all that an expression can see of an agent.
-fn fingerprint(offer: &Offer) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (&offer.hostname, &offer.region, &offer.zone).hash(&mut hasher);
-    for (name, value) in &offer.attributes {
-        (name, value.to_string()).hash(&mut hasher);
+/// What is known of one expression.
+struct Known<'a> {
+    expression: &'a Expression,
+    with_hostname: bool,
+    known: &'a mut HashMap<u64, Answer>,
+    answers: &'a mut usize,
+}
+
+impl Known<'_> {
+    fn holds(&mut self, agent: &Agent) -> bool {
+        matches!(self.answer(agent), Ok(true))
     }
-    hasher.finish()
+
+    fn answer(&mut self, agent: &Agent) -> &Answer {
+        self.known
+            .entry(agent.fingerprint(self.with_hostname))
+            .or_insert_with(|| {
+                *self.answers += 1;
+                self.expression
+                    .holds(&agent.context())
+                    .map_err(|error| error.to_string())
+            })
+    }
+}
+
+fn spares_gpus(shape: &Shape, offer: &Offer, keep_gpus: bool) -> bool {
+    keep_gpus && shape.resources.gpus == 0 && offer.total.gpus > 0
 }

@@ -1,29 +1,37 @@
 //! Offer matching: requests against offers, as a function of plain values.
 //!
 //! ```text
-//!   requests ─► order (deadline, fair share, age) ─► per request: constraints, fit, score ─► placements
-//!                                                            │
-//!                                                            └─► what failed first, per offer ─► reasons
+//!   who has waited long ─► room is set aside for it
+//!   requests ─► order (fair share, deadline, age) ─► per request: constraints, fit, score ─► placements
+//!                                                            └─► who got none ─► explain: why
 //! ```
 //!
-//! Requests of a sweep ask for the same thing, so the work is done per [shape](Shape), not
-//! per request: constraints are evaluated once per shape and agent, and a shape that found no
-//! place in a pass is not tried again, because offers only shrink within one.
+//! Requests of a sweep ask for the same thing, so the work is done per [`Class`], not per
+//! request: constraints are evaluated once per class and agent, an offer that has too little
+//! left for a class is not looked at again for it, and a class that found no place in a pass is
+//! not tried again, because offers only shrink within one.
+//!
+//! * `order`: who goes first. * `reserve`: room for who has waited long.
+//! * `place`: the pass itself. * `gang`: several tasks, all or none.
+//! * `constraint`: predicates over agents. * `reason`: why a request waits.
 
+mod agent;
 mod constraint;
+mod gang;
 mod order;
 mod place;
 mod reason;
+mod reserve;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
+pub use self::agent::Agent;
 pub use self::constraint::Constraints;
-pub use self::reason::{Misfit, Shortage};
+pub use self::reason::{Change, Misfit, Predicate, Reason, Scene, Shortage, Verdict, explain};
 use crate::expression::Expression;
 use crate::resources::Resources;
 use crate::units::{Duration, Timestamp};
@@ -80,11 +88,28 @@ pub enum Spread {
     Zones,
 }
 
+/// Requests that are interchangeable: of one shape and, where that matters, of one step.
+#[derive(Debug, Clone, Default)]
+pub struct Class {
+    /// What they ask for.
+    pub shape: Shape,
+    /// Offers that are taken only if nothing else fits: the step failed there lately, through no
+    /// fault of its own. In ascending order.
+    pub avoid: Vec<usize>,
+    /// How many tasks of the step run already on an offer's agent; matters to who is to be
+    /// [spread](Shape::spread).
+    pub running: Vec<(usize, u32)>,
+    /// Where room was set aside for it by the call before, as that told in [`Matching::kept`].
+    pub kept: Vec<usize>,
+    /// It was refused already in the round that the call before did not finish.
+    pub seen: bool,
+}
+
 /// A request that waits for a place.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Index into [`Problem::shapes`].
-    pub shape: usize,
+    /// Index into [`Problem::classes`].
+    pub class: usize,
     /// Index into [`Problem::owners`].
     pub owner: usize,
     /// Wanted done by then.
@@ -93,26 +118,26 @@ pub struct Request {
     pub since: Timestamp,
 }
 
-/// Resources of one agent that are ours to use for a moment.
+/// An agent that we know, and what of it is ours to use for a moment.
 #[derive(Debug, Clone)]
 pub struct Offer {
-    /// The agent's id.
-    pub agent: String,
-    /// The agent's host name.
-    pub hostname: String,
-    /// Its region, empty if it does not say.
-    pub region: String,
-    /// Its zone, empty if it does not say.
-    pub zone: String,
-    /// Its attributes: scalars as numbers, texts as strings, ranges as text.
-    pub attributes: BTreeMap<String, Value>,
-    /// What may be used now, and is kept for as long as it is used.
+    /// Who it is.
+    pub agent: Arc<Agent>,
+    /// What may be used now, and is kept for as long as it is used. Nothing, if nothing of the
+    /// agent is offered now.
     pub free: Resources,
     /// What may be used now beside that, and may be taken away again (oversubscription): only
     /// for requests that are [`preemptible`](Shape::preemptible).
     pub revocable: Resources,
-    /// What the agent has, as far as we know: free and what our own tasks hold there.
+    /// What our own tasks hold there.
+    pub held: Resources,
+    /// What the agent has, as far as we know: the most that was free and held at once.
     pub total: Resources,
+    /// Whether anything of it is offered now; the others are known, so that room can be set aside
+    /// on them and reasons can be told.
+    pub offered: bool,
+    /// When something of it was last offered.
+    pub seen_at: Timestamp,
     /// Whether an executor of ours already runs there.
     pub warm: bool,
     /// When its machine will be down.
@@ -129,10 +154,24 @@ pub struct Outage {
 }
 
 /// Somebody who pays.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Owner {
     /// What its running tasks hold.
     pub held: Resources,
+    /// Who has twice the weight may hold twice as much. At least 1.
+    pub weight: u32,
+    /// The most that it may hold at once.
+    pub quota: Option<Resources>,
+}
+
+impl Default for Owner {
+    fn default() -> Self {
+        Self {
+            held: Resources::ZERO,
+            weight: 1,
+            quota: None,
+        }
+    }
 }
 
 /// How places are chosen.
@@ -142,9 +181,14 @@ pub struct Policy {
     pub packing: Packing,
     /// Keep agents that have GPUs for steps that ask for some.
     pub keep_gpus: bool,
-    /// A request that fits nowhere now but could once an agent drains gets that agent kept
-    /// free for it after it has waited so long, so that small ones cannot starve it.
+    /// A request that has waited so long gets room set aside on one agent (a gang: on as many as
+    /// it needs), so that small ones cannot starve it.
     pub protect_after: Duration,
+    /// An agent that goes down within this time is taken only if nothing else fits; so is one
+    /// that goes down before the step is expected to end.
+    pub outage_margin: Duration,
+    /// A call ends after looking at so many pairs of class and offer; the next one goes on.
+    pub max_work: u64,
 }
 
 impl Default for Policy {
@@ -153,6 +197,8 @@ impl Default for Policy {
             packing: Packing::Pack,
             keep_gpus: true,
             protect_after: Duration::from_secs(30),
+            outage_margin: Duration::from_secs(900),
+            max_work: 4_000_000,
         }
     }
 }
@@ -169,13 +215,13 @@ pub enum Packing {
 /// Everything that a matching depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct Problem<'a> {
-    /// The distinct shapes.
-    pub shapes: &'a [Shape],
+    /// The distinct classes.
+    pub classes: &'a [Class],
     /// The distinct owners.
     pub owners: &'a [Owner],
     /// What waits.
     pub requests: &'a [Request],
-    /// What is offered, at most one per agent (offers of one agent are merged before).
+    /// The agents, each once (offers of one agent are merged before).
     pub offers: &'a [Offer],
     /// How to choose.
     pub policy: Policy,
@@ -183,18 +229,51 @@ pub struct Problem<'a> {
     pub now: Timestamp,
 }
 
-/// Who goes where.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Matching {
-    /// Request and offer, by index, in the order of decision.
-    pub placements: Vec<(usize, usize)>,
-    /// For each shape that still has requests waiting: why.
-    pub misfits: BTreeMap<usize, Misfit>,
-    /// Offers that are kept free for a big request that waits.
-    pub protected: Vec<usize>,
+/// A task got a place. A gang has as many of these, one after the other, as it has tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placement {
+    /// Index of the request.
+    pub request: usize,
+    /// Index of the offer.
+    pub offer: usize,
+    /// What of its resources comes out of [`Offer::revocable`]: of each resource all or nothing,
+    /// since Mesos refuses a task that mixes the two.
+    pub revocable: Resources,
 }
 
-/// Finds places for as many requests as possible, in order, and the reasons for the rest.
+/// Room that is set aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// For a request of this class.
+    pub class: usize,
+    /// On the agent of this offer.
+    pub offer: usize,
+    /// So much, which may not be free yet.
+    pub amount: Resources,
+}
+
+/// Who goes where.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Matching {
+    /// In the order of decision.
+    pub placements: Vec<Placement>,
+    /// Classes of which a request found no place in this call.
+    pub refused: Vec<usize>,
+    /// Room that is set aside for who has waited long; to be given back in [`Class::kept`] next
+    /// time, so that it is not set aside anew somewhere else.
+    pub kept: Vec<Kept>,
+    /// What is left of each offer ([`Offer::free`]).
+    pub left: Vec<Resources>,
+    /// What is left of each offer for who may be pre-empted ([`Offer::revocable`]).
+    pub lent: Vec<Resources>,
+    /// The bound on work was met before everybody was looked at: call again with the same
+    /// offers, and [`Class::seen`] for who was refused.
+    pub unfinished: bool,
+    /// Pairs of class and offer that were looked at.
+    pub work: u64,
+}
+
+/// Finds places for as many requests as possible, in order.
 ///
 /// Deterministic. `constraints` remembers what expressions gave for which agent, between
 /// calls as well.

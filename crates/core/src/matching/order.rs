@@ -2,14 +2,15 @@
 //!
 //! Among the requests of one owner: earliest deadline, then age (earliest deadline first is
 //! optimal for a single machine; Liu and Layland 1973). Between owners: the one whose
-//! dominant share is smallest (dominant resource fairness, Ghodsi et al., NSDI 2011). A
-//! request whose deadline is set goes before fair shares only against requests of its owner,
-//! so a deadline cannot be used to take somebody else's share.
+//! dominant share by its weight is smallest (weighted dominant resource fairness, Ghodsi et al.,
+//! NSDI 2011). A request whose deadline is set goes before fair shares only against requests of
+//! its owner, so a deadline cannot be used to take somebody else's share. An owner that has
+//! reached its quota gets nothing more until it gives something back.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::{Problem, Request};
+use super::{Owner, Problem, Request};
 use crate::resources::Resources;
 
 /// A share of the whole in billionths: an integer, so that order is exact.
@@ -18,6 +19,7 @@ type Share = u64;
 /// Deals out requests one at a time, least served owner first.
 pub(super) struct Queue<'a> {
     requests: &'a [Request],
+    owners: &'a [Owner],
     /// Per owner: its requests, next one last.
     waiting: Vec<Vec<usize>>,
     held: Vec<Resources>,
@@ -32,25 +34,17 @@ impl<'a> Queue<'a> {
             waiting[request.owner].push(index);
         }
         for queue in &mut waiting {
-            queue.sort_unstable_by_key(|&index| {
-                let request = &problem.requests[index];
-                Reverse((
-                    request.deadline.is_none(),
-                    request.deadline,
-                    request.since,
-                    index,
-                ))
-            });
+            queue.sort_unstable_by_key(|&index| Reverse(urgency(problem.requests, index)));
         }
-        let held: Vec<Resources> = problem.owners.iter().map(|owner| owner.held).collect();
         let mut total = Resources::ZERO;
-        for amount in problem.offers.iter().map(|offer| &offer.free).chain(&held) {
-            total = total.plus(amount);
+        for offer in problem.offers {
+            total = total.plus(&offer.total.max(&offer.free));
         }
         let mut queue = Self {
             requests: problem.requests,
+            owners: problem.owners,
             waiting,
-            held,
+            held: problem.owners.iter().map(|owner| owner.held).collect(),
             total,
             heap: BinaryHeap::new(),
         };
@@ -67,6 +61,12 @@ impl<'a> Queue<'a> {
         self.waiting[owner].pop()
     }
 
+    /// Whether the request's owner may hold so much more.
+    pub(super) fn may_hold(&self, request: usize, more: &Resources) -> bool {
+        let owner = self.requests[request].owner;
+        within_quota(&self.owners[owner], &self.held[owner], more)
+    }
+
     /// The request got its resources.
     pub(super) fn placed(&mut self, request: usize, resources: &Resources) {
         let owner = self.requests[request].owner;
@@ -81,14 +81,33 @@ impl<'a> Queue<'a> {
 
     fn offer_turn(&mut self, owner: usize) {
         if !self.waiting[owner].is_empty() {
-            self.heap.push(Reverse((
-                dominant_share(&self.held[owner], &self.total),
-                owner,
-            )));
+            let share = dominant_share(&self.held[owner], &self.total);
+            let weight = u64::from(self.owners[owner].weight.max(1));
+            self.heap.push(Reverse((share / weight, owner)));
         }
     }
 }
 
+/// Whether an owner that holds `held` may hold so much more.
+pub(super) fn within_quota(owner: &Owner, held: &Resources, more: &Resources) -> bool {
+    owner
+        .quota
+        .as_ref()
+        .is_none_or(|quota| held.plus(more).fits_in(quota))
+}
+
+/// Less is sooner, among requests of one owner.
+fn urgency(requests: &[Request], index: usize) -> impl Ord + use<> {
+    let request = &requests[index];
+    (
+        request.deadline.is_none(),
+        request.deadline,
+        request.since,
+        index,
+    )
+}
+
+/// Share of the whole, in billionths, of the resource of which it is largest.
 fn dominant_share(held: &Resources, total: &Resources) -> Share {
     let share = |held: u64, total: u64| match total {
         0 => 0,

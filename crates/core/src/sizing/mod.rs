@@ -22,7 +22,7 @@ pub mod sketch;
 pub mod usage;
 
 pub use ask::{Asked, Auto, Known, Why, ask, grown, most_mem};
-pub use profile::{Learned, Profile, Suggestion};
+pub use profile::{Learned, Profile, Suggestion, stated_for};
 pub use samples::{End, Samples};
 pub use sketch::Sketch;
 pub use usage::Usage;

@@ -17,6 +17,12 @@ const WINDOW: u64 = 256;
 /// Room above the peak that a suggestion leaves, in percent: there is no second try with more.
 const HEADROOM: u64 = 20;
 
+/// What a step should state that uses so much memory at most.
+#[must_use]
+pub fn stated_for(peak: Bytes) -> Bytes {
+    rounded(Bytes(more(peak.0, HEADROOM)))
+}
+
 /// What is known of a step of a workflow.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Profile {
@@ -75,7 +81,7 @@ impl Profile {
             return None;
         }
         let peak = samples.memory.max();
-        let mut mem = rounded(Bytes(more(peak, HEADROOM)));
+        let mut mem = stated_for(Bytes(peak));
         let hungry = samples.starved > 0 && mem <= samples.starved_at;
         if hungry {
             mem = grown(samples.starved_at, Bytes(u64::MAX)).unwrap_or(mem);

@@ -145,6 +145,8 @@ fn a_launch_spec_has_everything_evaluated_and_stays_the_same() {
                 meson_core::expression::Template("${{ params.items }}".to_owned()),
             );
             step.sla = Some(meson_core::units::Duration::from_secs(60));
+            step.preemptible = true;
+            step.spread = Some(meson_core::matching::Spread::Zones);
         });
     let mut world = World::begin(flow.define());
     let spec = launch_spec(&world.plan, &world.records, &at(0, &[]), Attempt(1)).unwrap();
@@ -157,7 +159,12 @@ fn a_launch_spec_has_everything_evaluated_and_stays_the_same() {
         (spec.task.to_string().as_str(), spec.owner.as_str()),
         ("w-1.a.1", "team")
     );
-    assert_eq!(spec.deadline.unwrap().0, 61_000);
+    assert_eq!(
+        spec.deadline.unwrap().0,
+        61_000,
+        "by its sla, from the run's start"
+    );
+    assert!(spec.preemptible && spec.spread == Some(meson_core::matching::Spread::Zones));
     world.now.0 += 5_000;
     world.run_on("a");
     assert_eq!(

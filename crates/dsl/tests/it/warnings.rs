@@ -91,7 +91,7 @@ fn a_step_without_resources_whose_history_needs_more() {
         &with(1000)[0],
         "resources-unstated",
         "its earlier runs used up to 1000m",
-        "\"mem\": \"1250m\"",
+        "\"mem\": \"1280m\"",
     );
 }
 

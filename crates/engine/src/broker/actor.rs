@@ -9,30 +9,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use futures::StreamExt;
 use meson_core::ids::TaskId;
-use meson_mesos::scheduler::{Call, Event};
-use meson_mesos::types::FrameworkId;
-use meson_protocol::api::Reason;
-use tokio::sync::mpsc;
+use meson_mesos::scheduler::Call;
+use meson_protocol::api::{PoolView, Reason};
 
-use super::manager::{Calls, ResourceManager, Session, SessionEnd, SubscribeError};
+use super::manager::ResourceManager;
 use super::messages::{
-    Acknowledge, Adopt, Confirm, Enqueue, Explain, Kill, Signal, Unheard, Waiting,
+    Acknowledge, Adopt, Confirm, Enqueue, Explain, Kill, Look, Signal, Unheard, Waiting,
 };
-use super::state::{Broker, Input, Output, Settings};
+use super::metrics::PoolMetrics;
+use super::session::{ConstraintsNotTaken, Events, Lanes, SessionDown, SessionUp, keep_subscribed};
+use super::settings::Settings;
+use super::state::{Broker, Input, Output};
 use crate::clock::until;
 use crate::pool::BrokerContext;
-
-/// Calls that wait to be sent; beyond it the session is given up, and reconciled anew.
-const CALL_BACKLOG: usize = 4096;
-/// Acknowledgements under way at once; their order does not matter.
-const ACKNOWLEDGEMENTS_AT_ONCE: usize = 16;
-/// Events handed over at once.
-const EVENT_BURST: usize = 256;
-/// From the end of a session to the next attempt, and after being fenced off.
-const AGAIN: Duration = Duration::from_millis(200);
-const AGAIN_WHEN_FENCED: Duration = Duration::from_secs(5);
 
 /// Speaks to one pool's resource manager for everybody.
 pub struct BrokerActor {
@@ -44,14 +34,7 @@ pub struct BrokerActor {
     out: Vec<Output>,
     settling: bool,
     wake: Option<SpawnHandle>,
-}
-
-/// Acknowledgements overtake everything else; the rest keeps its order, so that no KILL arrives
-/// before the ACCEPT that it is about.
-#[derive(Clone)]
-struct Lanes {
-    ordered: mpsc::Sender<Call>,
-    acknowledgements: mpsc::Sender<Call>,
+    metrics: PoolMetrics,
 }
 
 impl BrokerActor {
@@ -63,6 +46,7 @@ impl BrokerActor {
     ) -> Self {
         Self {
             state: Broker::new(settings),
+            metrics: context.metrics.broker.of(&context.pool),
             context,
             manager,
             observers: BTreeMap::new(),
@@ -113,18 +97,20 @@ impl BrokerActor {
                     }
                 }
                 Output::AskWanted(task) => self.ask_wanted(task, ctx),
+                Output::Measured(measured) => self.metrics.observe(measured),
+                Output::Stopped(reason) => {
+                    tracing::error!(pool = %self.context.pool, reason, "launching has stopped: it goes on once it is calm, or by `mesonctl pool release`");
+                }
+                Output::GoesOn => {
+                    tracing::warn!(pool = %self.context.pool, "launching goes on");
+                }
             }
         }
     }
 
     fn call(&mut self, call: Call, ctx: &mut Context<Self>) {
         let Some(lanes) = &self.calls else { return };
-        let lane = if matches!(call, Call::Acknowledge(_)) {
-            &lanes.acknowledgements
-        } else {
-            &lanes.ordered
-        };
-        if lane.try_send(call).is_err() {
+        if !lanes.send(call) {
             tracing::warn!(pool = %self.context.pool, "calls pile up: the session is given up");
             self.calls = None;
             ctx.notify(SessionDown);
@@ -171,162 +157,6 @@ impl Actor for BrokerActor {
     }
 }
 
-/// Subscribes, hands events over, and again when the session ends, for as long as the actor lives.
-async fn keep_subscribed(
-    context: BrokerContext,
-    manager: Arc<dyn ResourceManager>,
-    broker: Addr<BrokerActor>,
-) {
-    let mut replace = false;
-    let mut failures: u32 = 0;
-    loop {
-        let pause = match one_session(&context, &*manager, &broker, &mut replace).await {
-            Ok(SessionEnd::Fenced) => {
-                tracing::warn!(pool = %context.pool, "fenced off by another broker with the same FrameworkID");
-                AGAIN_WHEN_FENCED
-            }
-            Ok(SessionEnd::Removed(reason)) => {
-                tracing::error!(pool = %context.pool, reason, "framework removed; subscribing as a new one");
-                replace = true;
-                AGAIN
-            }
-            Ok(SessionEnd::Lost(reason)) => {
-                tracing::warn!(pool = %context.pool, reason, "session with the resource manager lost");
-                AGAIN
-            }
-            Err(reason) => {
-                tracing::warn!(pool = %context.pool, reason, "cannot subscribe; trying again");
-                // A new leader's first tries may come too early by a moment.
-                failures += 1;
-                (AGAIN * (1 << failures.min(6))).min(AGAIN_WHEN_FENCED)
-            }
-        };
-        if pause == AGAIN {
-            failures = 0;
-        }
-        if broker.send(SessionDown).await.is_err() {
-            return;
-        }
-        tokio::time::sleep(pause).await;
-    }
-}
-
-async fn one_session(
-    context: &BrokerContext,
-    manager: &dyn ResourceManager,
-    broker: &Addr<BrokerActor>,
-    replace: &mut bool,
-) -> Result<SessionEnd, String> {
-    // A linearizable read: a deposed leader's broker does not get past it, so that two brokers
-    // do not take the framework from each other for ever.
-    let known = context
-        .framework_id()
-        .await
-        .map_err(|error| error.to_string())?;
-    let id = known.filter(|_| !*replace).map(FrameworkId::new);
-    let Session {
-        framework,
-        mut events,
-        calls,
-    } = match manager.subscribe(id).await {
-        Ok(session) => session,
-        Err(SubscribeError::Removed(reason)) => return Ok(SessionEnd::Removed(reason)),
-        Err(error) => return Err(error.to_string()),
-    };
-    // Before anything else: a lost FrameworkID orphans tasks.
-    context
-        .set_framework_id(framework.as_str(), *replace)
-        .await
-        .map_err(|error| error.to_string())?;
-    *replace = false;
-    tracing::info!(pool = %context.pool, framework = framework.as_str(), "subscribed");
-    let (lanes, senders) = lanes(calls);
-    broker
-        .send(SessionUp { framework, lanes })
-        .await
-        .map_err(|error| error.to_string())?;
-    let forward = async {
-        let mut bursts = events.by_ref().ready_chunks(EVENT_BURST);
-        while let Some(burst) = bursts.next().await {
-            let mut good = Vec::with_capacity(burst.len());
-            let mut end = None;
-            for event in burst {
-                match event {
-                    Ok(event) => good.push(event),
-                    Err(reason) => {
-                        end = Some(reason);
-                        break;
-                    }
-                }
-            }
-            // Awaited: the resource manager's stream is read as fast as the broker works.
-            if broker.send(Events(good)).await.is_err() {
-                return SessionEnd::Lost("the broker stopped".to_owned());
-            }
-            if let Some(end) = end {
-                return end;
-            }
-        }
-        SessionEnd::Lost("the stream of events ended".to_owned())
-    };
-    tokio::select! {
-        end = forward => Ok(end),
-        reason = senders => Ok(SessionEnd::Lost(reason)),
-    }
-}
-
-/// The two lanes, and the future that empties them until one of them closes.
-fn lanes(calls: Arc<dyn Calls>) -> (Lanes, impl Future<Output = String>) {
-    let (ordered, mut ordered_calls) = mpsc::channel::<Call>(CALL_BACKLOG);
-    let (acknowledgements, acknowledgement_calls) = mpsc::channel::<Call>(CALL_BACKLOG);
-    let acknowledging = Arc::clone(&calls);
-    let senders = async move {
-        let in_order = async {
-            while let Some(call) = ordered_calls.recv().await {
-                if let Err(reason) = calls.call(call).await {
-                    tracing::warn!(reason, "the resource manager did not take a call");
-                }
-            }
-        };
-        let beside = tokio_stream::wrappers::ReceiverStream::new(acknowledgement_calls)
-            .for_each_concurrent(ACKNOWLEDGEMENTS_AT_ONCE, |call| async {
-                if let Err(reason) = acknowledging.call(call).await {
-                    tracing::debug!(
-                        reason,
-                        "an acknowledgement was not taken; the update will come again"
-                    );
-                }
-            });
-        tokio::select! {
-            () = in_order => {}
-            () = beside => {}
-        }
-        "its calls were given up".to_owned()
-    };
-    (
-        Lanes {
-            ordered,
-            acknowledgements,
-        },
-        senders,
-    )
-}
-
-#[derive(Message)]
-#[rtype(result = "()")]
-struct SessionUp {
-    framework: FrameworkId,
-    lanes: Lanes,
-}
-
-#[derive(Message)]
-#[rtype(result = "()")]
-struct SessionDown;
-
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Events(Vec<Event>);
-
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Settle;
@@ -370,6 +200,7 @@ impl Handler<Settle> for BrokerActor {
         let now = self.context.clock.now();
         self.state.settle(now, &mut self.out);
         self.flush(ctx);
+        self.metrics.show(self.state.stats(), &self.state.now());
         if let Some(wake) = self.wake.take() {
             ctx.cancel_future(wake);
         }
@@ -467,13 +298,33 @@ impl Handler<Explain> for BrokerActor {
     type Result = MessageResult<Explain>;
 
     fn handle(&mut self, explain: Explain, _: &mut Context<Self>) -> Self::Result {
-        let waiting: Option<Waiting> = self.state.explain(&explain.task);
+        let now = self.context.clock.now();
+        let waiting: Option<Waiting> = self.state.explain(&explain.task, now);
         MessageResult(waiting.map(|mut waiting| {
             let remarks = self.manager.remarks().into_iter();
-            waiting
-                .reasons
-                .extend(remarks.map(|text| Reason { text, agents: 0 }));
+            let remarks = remarks.map(|text| Reason::new("remark", text));
+            waiting.reasons.extend(remarks);
             waiting
         }))
+    }
+}
+
+impl Handler<ConstraintsNotTaken> for BrokerActor {
+    type Result = ();
+
+    fn handle(&mut self, _: ConstraintsNotTaken, ctx: &mut Context<Self>) {
+        self.input(Input::ConstraintsNotTaken, ctx);
+    }
+}
+
+impl Handler<Look> for BrokerActor {
+    type Result = MessageResult<Look>;
+
+    fn handle(&mut self, look: Look, ctx: &mut Context<Self>) -> Self::Result {
+        if look.release_brake {
+            self.input(Input::ReleaseBrake, ctx);
+        }
+        let view: Option<PoolView> = Some(self.state.view(&self.context.pool));
+        MessageResult(view)
     }
 }

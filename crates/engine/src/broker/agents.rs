@@ -1,22 +1,20 @@
 //! What agents offer, and what our tasks hold there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use meson_core::ids::TaskId;
-use meson_core::matching;
+use meson_core::matching::{self, Outage};
 use meson_core::resources::{MilliCpus, Resources};
-use meson_core::units::{Bytes, Timestamp};
-use meson_mesos::resources::{scalar_total, to_fixed};
-use meson_mesos::types::{Attribute, ExecutorId, Offer, OfferId, Resource};
+use meson_core::units::{Bytes, Duration, Timestamp};
+use meson_mesos::resources::to_fixed;
+use meson_mesos::types::{Attribute, ExecutorId, Offer, OfferId, Resource, Unavailability};
 use serde_json::Value;
 
 /// An agent as far as its offers tell.
 #[derive(Debug)]
 pub(super) struct Agent {
-    hostname: String,
-    region: String,
-    zone: String,
-    attributes: BTreeMap<String, Value>,
+    about: Arc<matching::Agent>,
     /// Offers in hand; an ACCEPT takes all of them together.
     offers: Vec<Offer>,
     /// Since when the oldest of them is in hand.
@@ -24,25 +22,15 @@ pub(super) struct Agent {
     executors: BTreeSet<ExecutorId>,
     /// What our tasks hold there.
     held: Resources,
+    /// What it had when it last offered something: that, and what our tasks held there.
+    total: Resources,
+    outage: Option<Outage>,
+    /// When it last offered something.
+    seen_at: Timestamp,
     /// Placed on the offers in hand; true once confirmed.
     pub(super) placed: BTreeMap<TaskId, bool>,
-}
-
-impl Default for Agent {
-    fn default() -> Self {
-        Self {
-            hostname: String::new(),
-            region: String::new(),
-            zone: String::new(),
-            attributes: BTreeMap::new(),
-            offers: Vec::new(),
-            offered_at: Timestamp::default(),
-            executors: BTreeSet::new(),
-            // The default of resources is what a step gets that asks for nothing.
-            held: Resources::ZERO,
-            placed: BTreeMap::new(),
-        }
-    }
+    /// Tasks that were launched there and do not run yet.
+    pub(super) starting: usize,
 }
 
 /// All agents that we ever heard of in this session.
@@ -54,23 +42,26 @@ impl Agents {
         let agent = self
             .0
             .entry(offer.agent_id.as_str().to_owned())
-            .or_default();
+            .or_insert_with_key(|id| Agent::unknown(id));
         if agent.offers.is_empty() {
             agent.offered_at = now;
         }
+        agent.seen_at = now;
         agent.describe(&offer);
         agent.offers.push(offer);
+        // What is placed is both offered and held.
+        if agent.placed.is_empty() {
+            agent.total = agent.offered().0.plus(&agent.held);
+        }
     }
 
-    /// The offer is void. Returns the tasks that had a place on it.
-    pub(super) fn rescinded(&mut self, offer: &OfferId) -> Vec<(TaskId, bool)> {
-        for agent in self.0.values_mut() {
-            if let Some(index) = agent.offers.iter().position(|have| &have.id == offer) {
-                agent.offers.remove(index);
-                return std::mem::take(&mut agent.placed).into_iter().collect();
-            }
-        }
-        Vec::new()
+    /// The offer is void. Returns the tasks that had a place on it; none if it is not known.
+    pub(super) fn rescinded(&mut self, offer: &OfferId) -> Option<Vec<(TaskId, bool)>> {
+        self.0.values_mut().find_map(|agent| {
+            let index = agent.offers.iter().position(|have| &have.id == offer)?;
+            agent.offers.remove(index);
+            Some(std::mem::take(&mut agent.placed).into_iter().collect())
+        })
     }
 
     /// The session is over: no offer is worth anything. Returns the tasks that had a place.
@@ -84,7 +75,10 @@ impl Agents {
     }
 
     pub(super) fn hold(&mut self, agent: &str, resources: &Resources) {
-        let agent = self.0.entry(agent.to_owned()).or_default();
+        let agent = self
+            .0
+            .entry(agent.to_owned())
+            .or_insert_with_key(|id| Agent::unknown(id));
         agent.held = agent.held.plus(resources);
     }
 
@@ -109,6 +103,27 @@ impl Agents {
             .map_or(Resources::ZERO, |agent| agent.held)
     }
 
+    /// A new session: who is there, offers tell.
+    pub(super) fn forget_all(&mut self) {
+        self.0.clear();
+    }
+
+    pub(super) fn launched(&mut self, agent: &str) {
+        if let Some(agent) = self.0.get_mut(agent) {
+            agent.starting += 1;
+        }
+    }
+
+    pub(super) fn started(&mut self, agent: &str) {
+        if let Some(agent) = self.0.get_mut(agent) {
+            agent.starting = agent.starting.saturating_sub(1);
+        }
+    }
+
+    pub(super) fn hostname(&self, agent: &str) -> Option<&str> {
+        self.0.get(agent).map(|agent| agent.about.hostname())
+    }
+
     pub(super) fn executor_gone(&mut self, agent: &str, executor: &ExecutorId) {
         if let Some(agent) = self.0.get_mut(agent) {
             agent.executors.remove(executor);
@@ -119,75 +134,106 @@ impl Agents {
         self.0.len()
     }
 
-    /// Agents with free offers, as the matching sees them. An agent without the executor must
-    /// have room for it as well. Agents that wait for confirmations are left alone: an offer can be
-    /// accepted only once.
-    pub(super) fn open(&self, executor: &ExecutorId, overhead: &Resources) -> Vec<matching::Offer> {
+    /// All agents, as the matching sees them. An agent without the executor must have room for
+    /// it as well. Agents that wait for confirmations offer nothing: an offer can be accepted only
+    /// once; nor do those that `may` not be used.
+    pub(super) fn open(
+        &self,
+        executor: &ExecutorId,
+        overhead: &Resources,
+        mut may: impl FnMut(&str, &Agent) -> bool,
+    ) -> Vec<matching::Offer> {
         self.0
             .iter()
-            .filter(|(_, agent)| !agent.offers.is_empty() && agent.placed.is_empty())
-            .map(|(id, agent)| agent.as_offer(id, executor, overhead))
+            .map(|(id, agent)| {
+                let open = agent.has_offers() && agent.placed.is_empty() && may(id, agent);
+                agent.as_offer(executor, overhead, open)
+            })
             .collect()
     }
 }
 
 impl Agent {
+    fn unknown(id: &str) -> Self {
+        let about = matching::Agent::new(id, "", "", "", BTreeMap::new());
+        Self {
+            about: Arc::new(about),
+            offers: Vec::new(),
+            offered_at: Timestamp(0),
+            executors: BTreeSet::new(),
+            held: Resources::ZERO,
+            total: Resources::ZERO,
+            outage: None,
+            seen_at: Timestamp(0),
+            placed: BTreeMap::new(),
+            starting: 0,
+        }
+    }
+
     fn describe(&mut self, offer: &Offer) {
-        self.hostname.clone_from(&offer.hostname);
         let fault_domain = offer
             .domain
             .as_ref()
             .and_then(|domain| domain.fault_domain.as_ref());
-        self.region = fault_domain
-            .map(|domain| domain.region.name.clone())
-            .unwrap_or_default();
-        self.zone = fault_domain
-            .map(|domain| domain.zone.name.clone())
-            .unwrap_or_default();
-        self.attributes = offer
-            .attributes
-            .iter()
-            .map(|a| (a.name.clone(), attribute_value(a)))
-            .collect();
-        // An agent that does not say its domain may say it by attributes.
-        for (field, name) in [(&mut self.region, "region"), (&mut self.zone, "zone")] {
-            if field.is_empty()
-                && let Some(Value::String(text)) = self.attributes.get(name)
-            {
-                field.clone_from(text);
-            }
+        let region = fault_domain.map(|domain| domain.region.name.clone());
+        let zone = fault_domain.map(|domain| domain.zone.name.clone());
+        let mut attributes: BTreeMap<String, Value> = BTreeMap::new();
+        for attribute in &offer.attributes {
+            // Of several with one name the first counts, as it does in offer constraints.
+            attributes
+                .entry(attribute.name.clone())
+                .or_insert_with(|| attribute_value(attribute));
         }
+        // An agent that does not say its domain may say it by attributes.
+        let or_attribute = |told: Option<String>, name: &str| match (told, attributes.get(name)) {
+            (Some(told), _) if !told.is_empty() => told,
+            (_, Some(Value::String(text))) => text.clone(),
+            _ => String::new(),
+        };
+        let (region, zone) = (or_attribute(region, "region"), or_attribute(zone, "zone"));
+        let id = offer.agent_id.as_str();
+        let about = matching::Agent::new(id, offer.hostname.as_str(), region, zone, attributes);
+        if *self.about != about {
+            self.about = Arc::new(about);
+        }
+        self.outage = offer.unavailability.as_ref().map(outage);
         self.executors = offer.executor_ids.iter().cloned().collect();
     }
 
-    fn as_offer(&self, id: &str, executor: &ExecutorId, overhead: &Resources) -> matching::Offer {
-        let offered = self
-            .offers
-            .iter()
-            .map(|offer| amounts(&offer.resources))
-            .fold(Resources::ZERO, |a, b| a.plus(&b));
-        let warm = self.is_warm(executor);
-        let free = if warm {
-            offered
-        } else {
-            offered.minus(overhead)
+    /// What the offers in hand hold: what may be kept, and what may be taken away again.
+    fn offered(&self) -> (Resources, Resources) {
+        let sum = |revocable: bool| {
+            self.offers
+                .iter()
+                .flat_map(|offer| &offer.resources)
+                .filter(move |resource| resource.revocable.is_some() == revocable)
         };
-        matching::Offer {
-            agent: id.to_owned(),
-            hostname: self.hostname.clone(),
-            region: self.region.clone(),
-            zone: self.zone.clone(),
-            attributes: self.attributes.clone(),
-            free,
-            revocable: Resources::ZERO,
-            total: free.plus(&self.held),
-            warm,
-            outage: None,
-        }
+        (amounts(sum(false)), amounts(sum(true)))
     }
 
-    pub(super) fn hostname(&self) -> &str {
-        &self.hostname
+    fn as_offer(&self, executor: &ExecutorId, overhead: &Resources, open: bool) -> matching::Offer {
+        let warm = self.is_warm(executor);
+        let (mut free, revocable) = if open {
+            self.offered()
+        } else {
+            (Resources::ZERO, Resources::ZERO)
+        };
+        let mut total = self.total;
+        if !warm {
+            free = free.minus(overhead);
+            total = total.minus(overhead);
+        }
+        matching::Offer {
+            agent: Arc::clone(&self.about),
+            free,
+            revocable,
+            held: self.held,
+            total,
+            offered: open,
+            seen_at: self.seen_at,
+            warm,
+            outage: self.outage,
+        }
     }
 
     pub(super) fn has_offers(&self) -> bool {
@@ -215,22 +261,45 @@ impl Agent {
     }
 }
 
+/// When a machine goes down, in our own units.
+fn outage(unavailability: &Unavailability) -> Outage {
+    let ms = |nanoseconds: i64| u64::try_from(nanoseconds / 1_000_000).unwrap_or(0);
+    let from = Timestamp(ms(unavailability.start.nanoseconds));
+    Outage {
+        from,
+        until: unavailability
+            .duration
+            .map(|duration| from.after(Duration(ms(duration.nanoseconds)))),
+    }
+}
+
 /// The scalars that Meson schedules, out of Mesos's list.
-fn amounts(resources: &[Resource]) -> Resources {
-    let thousandths = |name| u64::try_from(to_fixed(scalar_total(resources, name))).unwrap_or(0);
+fn amounts<'a>(resources: impl Iterator<Item = &'a Resource>) -> Resources {
+    let mut thousandths = [0u64; 4];
+    for resource in resources {
+        let name = ["cpus", "mem", "disk", "gpus"];
+        let Some(index) = name.iter().position(|name| *name == resource.name) else {
+            continue;
+        };
+        if let Some(scalar) = &resource.scalar {
+            let amount = u64::try_from(to_fixed(scalar.value)).unwrap_or(0);
+            thousandths[index] = thousandths[index].saturating_add(amount);
+        }
+    }
+    let [cpus, mem, disk, gpus] = thousandths;
     // Mesos counts memory and disk in mebibytes, with three decimals.
-    let size = |name| Bytes(thousandths(name).saturating_mul(1 << 20) / 1000);
+    let size = |thousandths: u64| Bytes(thousandths.saturating_mul(1 << 20) / 1000);
     Resources {
-        cpus: MilliCpus(thousandths("cpus")),
-        mem: size("mem"),
-        disk: size("disk"),
-        gpus: u32::try_from(thousandths("gpus") / 1000).unwrap_or(u32::MAX),
+        cpus: MilliCpus(cpus),
+        mem: size(mem),
+        disk: size(disk),
+        gpus: u32::try_from(gpus / 1000).unwrap_or(u32::MAX),
         stated: true,
     }
 }
 
 /// `spark:3.5` is the number 3.5 to Mesos, `spark:3.5.1` a text: expressions see what Mesos sees.
-fn attribute_value(attribute: &Attribute) -> Value {
+pub(super) fn attribute_value(attribute: &Attribute) -> Value {
     if let Some(scalar) = &attribute.scalar {
         return serde_json::json!(scalar.value);
     }

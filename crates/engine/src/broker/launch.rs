@@ -26,6 +26,8 @@ pub struct ExecutorTemplate {
 pub(super) struct Launchable {
     pub(super) task: TaskId,
     pub(super) resources: Resources,
+    /// What of that is to be taken from what is revocable.
+    pub(super) revocable: Resources,
     pub(super) owner: String,
     pub(super) payload: Bytes,
 }
@@ -73,7 +75,12 @@ pub(super) fn accept(
             name: task.task.step.clone(),
             task_id: meson_mesos::types::TaskId::new(task.task.to_string()),
             agent_id: AgentId::new(agent),
-            resources: carve(&mut offered, &task.resources),
+            resources: {
+                let firm = task.resources.minus(&task.revocable);
+                let mut resources = carve(&mut offered, &firm, false);
+                resources.extend(carve(&mut offered, &task.revocable, true));
+                resources
+            },
             executor: Some(executor.clone()),
             data: Some(Data(task.payload)),
             labels: Some(labels(&task.task, &task.owner)),
@@ -111,7 +118,7 @@ fn scalars(resources: &Resources) -> impl Iterator<Item = Resource> {
 }
 
 /// Amounts in thousandths, memory and disk of mebibytes, by Mesos's names.
-fn amounts(resources: &Resources) -> [(&'static str, i64); 4] {
+pub(super) fn amounts(resources: &Resources) -> [(&'static str, i64); 4] {
     let mib = |bytes: u64| {
         i64::try_from((u128::from(bytes) * 1000).div_ceil(1 << 20)).unwrap_or(i64::MAX)
     };
@@ -125,11 +132,15 @@ fn amounts(resources: &Resources) -> [(&'static str, i64); 4] {
 
 /// Takes `wanted` out of `offered`, entry by entry: the same name may come reserved and
 /// unreserved, and what is taken keeps the reservation of where it came from.
-fn carve(offered: &mut Vec<Resource>, wanted: &Resources) -> Vec<Resource> {
+/// What is revocable is taken only if it is asked for, and then nothing else.
+fn carve(offered: &mut Vec<Resource>, wanted: &Resources, revocable: bool) -> Vec<Resource> {
     let mut carved = Vec::new();
     for (name, amount) in amounts(wanted) {
         let mut missing = amount;
-        for resource in offered.iter_mut().filter(|resource| resource.name == name) {
+        for resource in offered
+            .iter_mut()
+            .filter(|resource| resource.name == name && resource.revocable.is_some() == revocable)
+        {
             let Some(scalar) = &mut resource.scalar else {
                 continue;
             };
@@ -185,7 +196,7 @@ mod tests {
             Resource::scalar("cpus", 2.0),
             Resource::scalar("mem", 512.0),
         ];
-        let carved = carve(&mut offered, &resources(1500, 256));
+        let carved = carve(&mut offered, &resources(1500, 256), false);
         let amounts: Vec<_> = carved
             .iter()
             .map(|r| (r.role.clone(), to_fixed(r.scalar.unwrap().value)))
@@ -195,6 +206,21 @@ mod tests {
             [(Some("ml".to_owned()), 1000), (None, 500), (None, 256_000)]
         );
         assert_eq!(to_fixed(offered[0].scalar.unwrap().value), 1500);
+    }
+
+    #[test]
+    fn what_is_revocable_is_carved_only_for_who_asks_for_it() {
+        let revocable = Resource {
+            revocable: Some(serde_json::json!({})),
+            ..Resource::scalar("cpus", 4.0)
+        };
+        let mut offered = vec![revocable.clone(), Resource::scalar("cpus", 1.0)];
+        let firm = carve(&mut offered, &resources(2000, 0), false);
+        assert_eq!(to_fixed(firm[0].scalar.unwrap().value), 1000);
+        assert_eq!(firm.len(), 1, "{firm:?}");
+        let lent = carve(&mut offered, &resources(3000, 0), true);
+        assert_eq!(to_fixed(lent[0].scalar.unwrap().value), 3000);
+        assert!(lent.iter().all(|resource| resource.revocable.is_some()));
     }
 
     #[test]

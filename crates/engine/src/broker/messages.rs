@@ -26,7 +26,7 @@ use meson_core::matching::Shape;
 use meson_core::run::FailureClass;
 use meson_core::sizing::Usage;
 use meson_core::units::Timestamp;
-use meson_protocol::api::Reason;
+use meson_protocol::api::{PoolView, Reason, WaitingView};
 use serde::{Deserialize, Serialize};
 
 /// Asks for a place to run. Answered by signals; nothing is launched before [`Confirm`].
@@ -99,6 +99,14 @@ pub struct Explain {
     pub task: TaskId,
 }
 
+/// How do things stand in the pool?
+#[derive(Debug, Clone, Copy, Default, Message)]
+#[rtype(result = "Option<PoolView>")]
+pub struct Look {
+    /// Launching, if it has stopped, goes on: an operator knows better.
+    pub release_brake: bool,
+}
+
 /// Nobody hears the attempt's news any more: whoever heard them is gone, and the broker did not
 /// notice, because somebody stood in between.
 #[derive(Debug, Clone, Message)]
@@ -120,6 +128,8 @@ pub struct Waiting {
     pub reasons: Vec<Reason>,
     /// The smallest changes that would make it fit.
     pub would_fit: Vec<String>,
+    /// The rest of what the broker knows.
+    pub view: WaitingView,
 }
 
 /// What the broker tells a step actor about its attempt.

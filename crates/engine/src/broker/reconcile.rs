@@ -8,8 +8,9 @@ use meson_core::units::{Duration, Timestamp};
 use meson_mesos::scheduler::{Call, Reconcile, ReconcileTask};
 use meson_mesos::types::AgentId;
 
-/// Most tasks of one RECONCILE.
+/// Most tasks that are asked about within [`WINDOW`], and in one RECONCILE.
 const BATCH: usize = 1000;
+const WINDOW: Duration = Duration::from_secs(5);
 /// First and longest time between two questions about the same task.
 const FIRST: Duration = Duration::from_secs(2);
 const LONGEST: Duration = Duration::from_secs(60);
@@ -17,84 +18,146 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// registry says so of live tasks until their agents are back (75 s by default).
 const UNKNOWN_ANSWERS: u32 = 3;
 const UNKNOWN_FOR: Duration = Duration::from_secs(100);
+/// So many questions of one session without an answer: a quarter of an hour, longer than the
+/// ten minutes that a master gives its agents to come back. The task counts as out of sight then.
+const SILENT_QUESTIONS: u32 = 20;
 
 #[derive(Debug)]
 struct Question {
     agent: Option<String>,
+    /// In this session.
     asked: u32,
     next: Timestamp,
     unknown: u32,
     first_unknown: Option<Timestamp>,
 }
 
+impl Question {
+    fn new(agent: Option<String>, asked: u32, next: Timestamp) -> Self {
+        Self {
+            agent,
+            asked,
+            next,
+            unknown: 0,
+            first_unknown: None,
+        }
+    }
+}
+
 /// Open questions.
 #[derive(Debug, Default)]
-pub(super) struct Questions(BTreeMap<TaskId, Question>);
+pub(super) struct Questions {
+    open: BTreeMap<TaskId, Question>,
+    /// When the current window began, and how many were asked about in it.
+    window: Option<(Timestamp, usize)>,
+}
+
+/// What is to be done about open questions.
+#[derive(Debug, Default)]
+pub(super) struct Due {
+    /// Ask this.
+    pub(super) call: Option<Call>,
+    /// These were asked about for long, and nobody says a word.
+    pub(super) silent: Vec<TaskId>,
+}
 
 impl Questions {
     /// Ask about this task, at once.
     pub(super) fn ask(&mut self, task: TaskId, agent: Option<String>, now: Timestamp) {
-        self.0
+        self.open
             .entry(task)
             .and_modify(|question| question.next = now)
-            .or_insert(Question {
-                agent,
-                asked: 0,
-                next: now,
-                unknown: 0,
-                first_unknown: None,
-            });
+            .or_insert(Question::new(agent, 0, now));
+    }
+
+    /// A new session: silence and ignorance of an earlier one say nothing.
+    pub(super) fn begin(&mut self) {
+        self.window = None;
+        for question in self.open.values_mut() {
+            *question = Question::new(question.agent.take(), 0, question.next);
+        }
     }
 
     /// It was answered, or nobody wants to know any more.
     pub(super) fn settled(&mut self, task: &TaskId) {
-        self.0.remove(task);
+        self.open.remove(task);
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
     }
 
     /// The master does not know the task. Returns true once that is to be believed.
     pub(super) fn unknown(&mut self, task: &TaskId, agent: Option<String>, now: Timestamp) -> bool {
-        self.0.entry(task.clone()).or_insert(Question {
-            agent,
-            asked: 1,
-            next: now.after(FIRST),
-            unknown: 0,
-            first_unknown: None,
-        });
-        let Some(question) = self.0.get_mut(task) else {
-            return false;
-        };
+        let question =
+            self.open
+                .entry(task.clone())
+                .or_insert(Question::new(agent, 1, now.after(FIRST)));
         question.unknown += 1;
         let since = *question.first_unknown.get_or_insert(now);
         let believed = question.unknown >= UNKNOWN_ANSWERS && now.since(since) >= UNKNOWN_FOR;
         if believed {
-            self.0.remove(task);
+            self.open.remove(task);
         }
         believed
     }
 
-    /// The next batch, if one is due.
-    pub(super) fn due(&mut self, now: Timestamp) -> Option<Call> {
-        let mut tasks = Vec::new();
-        for (task, question) in self
-            .0
+    /// How many may be asked about now.
+    fn room(&mut self, now: Timestamp) -> usize {
+        match self.window {
+            Some((since, asked)) if now.since(since) < WINDOW => BATCH.saturating_sub(asked),
+            _ => {
+                self.window = None;
+                BATCH
+            }
+        }
+    }
+
+    /// The next batch, if one is due; those that have waited longest first.
+    pub(super) fn due(&mut self, now: Timestamp) -> Due {
+        let mut due = Due::default();
+        let room = self.room(now);
+        if room == 0 {
+            return due;
+        }
+        let mut waiting: Vec<(Timestamp, &TaskId, &mut Question)> = self
+            .open
             .iter_mut()
             .filter(|(_, question)| question.next <= now)
-            .take(BATCH)
-        {
+            .map(|(task, question)| (question.next, task, question))
+            .collect();
+        if waiting.is_empty() {
+            return due;
+        }
+        waiting.sort_by_key(|(next, ..)| *next);
+        waiting.truncate(room);
+        let mut tasks = Vec::with_capacity(waiting.len());
+        for (_, task, question) in waiting {
             let wait = Duration(FIRST.0.saturating_mul(1 << question.asked.min(16))).min(LONGEST);
-            question.asked += 1;
+            question.asked = question.asked.saturating_add(1);
             question.next = now.after(wait);
+            if question.asked == SILENT_QUESTIONS && question.unknown == 0 {
+                due.silent.push(task.clone());
+            }
             tasks.push(ReconcileTask {
                 task_id: meson_mesos::types::TaskId::new(task.to_string()),
                 agent_id: question.agent.as_deref().map(AgentId::new),
             });
         }
-        (!tasks.is_empty()).then_some(Call::Reconcile(Reconcile { tasks }))
+        let (since, asked) = self.window.unwrap_or((now, 0));
+        self.window = Some((since, asked + tasks.len()));
+        due.call = Some(Call::Reconcile(Reconcile { tasks }));
+        due
     }
 
     /// When [`due`](Self::due) is worth calling again.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
-        self.0.values().map(|question| question.next).min()
+        let next = self.open.values().map(|question| question.next).min()?;
+        match self.window {
+            Some((since, asked)) if asked >= BATCH => Some(next.max(since.after(WINDOW))),
+            _ => Some(next),
+        }
     }
 }
 
@@ -106,26 +169,45 @@ mod tests {
         format!("r-1.s.{n}.1").parse().unwrap()
     }
 
-    fn asked(call: Option<Call>) -> usize {
-        match call {
-            Some(Call::Reconcile(reconcile)) => reconcile.tasks.len(),
+    fn asked(due: Due) -> usize {
+        match due.call {
+            Some(Call::Reconcile(reconcile)) => {
+                assert!(reconcile.tasks.iter().all(|task| task.agent_id.is_some()));
+                reconcile.tasks.len()
+            }
             None => 0,
             other => panic!("{other:?}"),
         }
     }
 
-    #[test]
-    fn questions_go_out_in_batches_and_ever_more_seldom_until_answered() {
-        let mut questions = Questions::default();
-        for n in 0..1500 {
-            questions.ask(task(n), Some("a".to_owned()), Timestamp(0));
+    fn ask(questions: &mut Questions, tasks: std::ops::Range<u32>, now: u64) {
+        for n in tasks {
+            questions.ask(task(n), Some("a".to_owned()), Timestamp(now));
         }
+    }
+
+    #[test]
+    fn item_16_reconciliation_goes_in_batches_of_a_thousand_in_five_seconds() {
+        let mut questions = Questions::default();
+        ask(&mut questions, 0..2_500, 0);
         assert_eq!(asked(questions.due(Timestamp(0))), 1000);
-        assert_eq!(asked(questions.due(Timestamp(0))), 500);
-        assert_eq!(asked(questions.due(Timestamp(1_999))), 0);
-        for n in 1..1500 {
+        assert_eq!(asked(questions.due(Timestamp(4_999))), 0);
+        assert_eq!(questions.next_due(), Some(Timestamp(5_000)));
+        assert_eq!(asked(questions.due(Timestamp(5_000))), 1000);
+        for n in 0..2_000 {
             questions.settled(&task(n));
         }
+        assert_eq!(
+            asked(questions.due(Timestamp(10_000))),
+            500,
+            "the remaining set"
+        );
+    }
+
+    #[test]
+    fn item_16_reconciliation_asks_ever_more_seldom_until_answered() {
+        let mut questions = Questions::default();
+        ask(&mut questions, 0..1, 0);
         let mut times = Vec::new();
         while times.len() < 8 {
             let now = questions.next_due().unwrap();
@@ -136,13 +218,32 @@ mod tests {
             .windows(2)
             .map(|pair| (pair[1] - pair[0]) / 1000)
             .collect();
-        assert_eq!(gaps, [4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(gaps, [2, 4, 8, 16, 32, 60, 60]);
         questions.settled(&task(0));
         assert_eq!(questions.next_due(), None);
     }
 
     #[test]
-    fn unknown_is_believed_only_when_it_lasts() {
+    fn item_16_reconciliation_forgets_nobody_however_many_there_are() {
+        let mut questions = Questions::default();
+        ask(&mut questions, 0..5_000, 0);
+        let mut heard = std::collections::BTreeSet::new();
+        for round in 0..5 {
+            let due = questions.due(Timestamp(round * 5_000));
+            let Some(Call::Reconcile(reconcile)) = due.call else {
+                panic!("round {round}")
+            };
+            heard.extend(reconcile.tasks.into_iter().map(|task| task.task_id));
+        }
+        assert_eq!(
+            heard.len(),
+            5_000,
+            "nobody is asked about twice before all were once"
+        );
+    }
+
+    #[test]
+    fn item_17_unknown_is_believed_only_when_it_lasts() {
         let mut questions = Questions::default();
         for second in [0, 1, 2, 99] {
             assert!(
@@ -151,5 +252,21 @@ mod tests {
             );
         }
         assert!(questions.unknown(&task(1), None, Timestamp(100_000)));
+    }
+
+    #[test]
+    fn item_18_silence_is_no_loss_for_longer_than_agents_have_to_come_back() {
+        let mut questions = Questions::default();
+        ask(&mut questions, 0..1, 0);
+        let silent_at = |questions: &mut Questions| loop {
+            let now = questions.next_due().unwrap();
+            if !questions.due(now).silent.is_empty() {
+                return now.0 / 60_000;
+            }
+        };
+        assert_eq!(silent_at(&mut questions), 15, "minutes; agents have ten");
+        questions.begin();
+        let again = silent_at(&mut questions);
+        assert!(again >= 30, "a new session begins to count anew: {again}");
     }
 }

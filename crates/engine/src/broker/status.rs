@@ -2,7 +2,7 @@
 //! (docs/task-state-reasons.md; where the recorded traffic disagrees, that).
 
 use bytes::Bytes;
-use meson_core::run::FailureClass;
+use meson_core::run::{Failure, FailureClass};
 use meson_mesos::types::{StatusReason, StatusSource, TaskState, TaskStatus};
 use meson_protocol::task::Started;
 
@@ -19,6 +19,9 @@ pub(super) enum Meaning {
     Void,
 }
 
+/// The most data of a status that is read: the outputs of a step, with room to spare.
+const MAX_DATA_BYTES: usize = 1 << 20;
+
 /// Interprets `status`. `seen` tells whether the attempt was heard of before from its executor or
 /// agent, `killing` whether we asked for its end.
 pub(super) fn interpret(status: &TaskStatus, seen: bool, killing: bool) -> Meaning {
@@ -27,6 +30,17 @@ pub(super) fn interpret(status: &TaskStatus, seen: bool, killing: bool) -> Meani
         .as_ref()
         .map(|data| data.0.clone())
         .unwrap_or_default();
+    if data.len() > MAX_DATA_BYTES && status.state.is_terminal() {
+        let message = format!(
+            "the update that it ended came with {} bytes of data, at most {MAX_DATA_BYTES} are read",
+            data.len()
+        );
+        return Meaning::State(AttemptState::Failed {
+            class: FailureClass::Platform,
+            message,
+            data: Bytes::new(),
+        });
+    }
     let state = match &status.state {
         TaskState::Staging | TaskState::Starting => AttemptState::Launching,
         TaskState::Running => AttemptState::Running {
@@ -59,24 +73,31 @@ fn started(data: &Bytes) -> Started {
 
 /// The executor's own failures are the step's; what the agent or the master did is the platform's.
 fn failed_class(status: &TaskStatus) -> FailureClass {
+    let by_executor = status.source == Some(StatusSource::Executor);
     match &status.reason {
         Some(StatusReason::MaxCompletionTimeReached) => FailureClass::Timeout,
         Some(StatusReason::ContainerLimitationMemory) => FailureClass::OutOfMemory,
         Some(StatusReason::ContainerLimitation | StatusReason::ContainerLimitationDisk) => {
             FailureClass::Step
         }
+        Some(StatusReason::TaskCheckStatusUpdated | StatusReason::TaskHealthCheckStatusUpdated)
+            if by_executor =>
+        {
+            FailureClass::Step
+        }
         Some(_) => FailureClass::Platform,
-        None if status.source == Some(StatusSource::Executor) => FailureClass::Step,
+        None if by_executor => FailureClass::Step,
         None => FailureClass::Platform,
     }
 }
 
-/// Killed, and not by us: a failed health check is the step's, all else the platform's.
+/// Killed, and not by us: a failed health check is the step's, a limit of its container too, all
+/// else the platform's.
 fn killed_class(status: &TaskStatus) -> FailureClass {
-    if status.healthy == Some(false) {
-        FailureClass::Step
-    } else {
-        FailureClass::Platform
+    match &status.reason {
+        _ if status.healthy == Some(false) => FailureClass::Step,
+        Some(_) => failed_class(status),
+        None => FailureClass::Platform,
     }
 }
 
@@ -86,7 +107,9 @@ fn failed(status: &TaskStatus, class: FailureClass, data: Bytes) -> AttemptState
         message.push_str(&format!(" ({reason})"));
     }
     if let Some(text) = status.message.as_deref().filter(|text| !text.is_empty()) {
-        message.push_str(&format!(": {text}"));
+        let most = text.floor_char_boundary(Failure::MAX_MESSAGE_BYTES);
+        message.push_str(": ");
+        message.push_str(&text[..most]);
     }
     AttemptState::Failed {
         class,
@@ -96,142 +119,5 @@ fn failed(status: &TaskStatus, class: FailureClass, data: Bytes) -> AttemptState
 }
 
 #[cfg(test)]
-mod tests {
-    use meson_mesos::types::{Data, TaskId};
-
-    use super::*;
-
-    fn status(state: TaskState, source: StatusSource, reason: Option<StatusReason>) -> TaskStatus {
-        TaskStatus {
-            source: Some(source),
-            reason,
-            ..TaskStatus::new(TaskId::new("r.s.1"), state)
-        }
-    }
-
-    fn class(status: &TaskStatus) -> FailureClass {
-        match interpret(status, true, false) {
-            Meaning::State(AttemptState::Failed { class, .. }) => class,
-            other => panic!("not a failure: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn each_way_to_fail_costs_its_own_budget() {
-        use {FailureClass as C, StatusReason as R, StatusSource as S, TaskState as T};
-        for (state, source, reason, expected) in [
-            (T::Failed, S::Executor, None, C::Step),
-            (
-                T::Failed,
-                S::Agent,
-                Some(R::ContainerLaunchFailed),
-                C::Platform,
-            ),
-            (
-                T::Failed,
-                S::Agent,
-                Some(R::ExecutorTerminated),
-                C::Platform,
-            ),
-            (
-                T::Failed,
-                S::Agent,
-                Some(R::ExecutorRegistrationTimeout),
-                C::Platform,
-            ),
-            (
-                T::Lost,
-                S::Agent,
-                Some(R::ExecutorReregistrationTimeout),
-                C::Platform,
-            ),
-            (
-                T::Failed,
-                S::Agent,
-                Some(R::ContainerLimitationMemory),
-                C::OutOfMemory,
-            ),
-            (
-                T::Failed,
-                S::Executor,
-                Some(R::MaxCompletionTimeReached),
-                C::Timeout,
-            ),
-            (T::Dropped, S::Master, Some(R::InvalidOffers), C::Platform),
-            (T::Gone, S::Master, Some(R::AgentRemoved), C::Platform),
-            (
-                T::GoneByOperator,
-                S::Master,
-                Some(R::AgentRemovedByOperator),
-                C::Platform,
-            ),
-            (T::Killed, S::Agent, Some(R::AgentDraining), C::Platform),
-        ] {
-            assert_eq!(
-                class(&status(state.clone(), source, reason.clone())),
-                expected,
-                "{state} {reason:?}"
-            );
-        }
-        let unhealthy = TaskStatus {
-            healthy: Some(false),
-            ..status(T::Killed, S::Executor, None)
-        };
-        assert_eq!(class(&unhealthy), C::Step);
-    }
-
-    #[test]
-    fn a_duplicate_ids_error_does_not_bury_the_live_task() {
-        let error = status(
-            TaskState::Error,
-            StatusSource::Master,
-            Some(StatusReason::TaskInvalid),
-        );
-        assert_eq!(interpret(&error, true, false), Meaning::Void);
-        assert_eq!(class_of_unseen(&error), FailureClass::Platform);
-    }
-
-    fn class_of_unseen(status: &TaskStatus) -> FailureClass {
-        match interpret(status, false, false) {
-            Meaning::State(AttemptState::Failed { class, .. }) => class,
-            other => panic!("not a failure: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn a_kill_that_we_asked_for_is_no_failure() {
-        let killed = status(TaskState::Killed, StatusSource::Executor, None);
-        assert_eq!(
-            interpret(&killed, true, true),
-            Meaning::State(AttemptState::Killed)
-        );
-    }
-
-    #[test]
-    fn unknown_is_not_an_end() {
-        let unknown = status(
-            TaskState::Unknown,
-            StatusSource::Master,
-            Some(StatusReason::Reconciliation),
-        );
-        assert_eq!(interpret(&unknown, true, false), Meaning::Unsure);
-    }
-
-    #[test]
-    fn the_drivers_page_comes_with_running_and_foreign_data_does_no_harm() {
-        let mut running = status(TaskState::Running, StatusSource::Executor, None);
-        let page = Started {
-            url: Some("http://a:4040".to_owned()),
-        };
-        running.data = Some(Data(page.encode().unwrap().into()));
-        assert_eq!(
-            interpret(&running, false, false),
-            Meaning::State(AttemptState::Running { url: page.url })
-        );
-        running.data = Some(Data(Bytes::from_static(b"{}")));
-        assert_eq!(
-            interpret(&running, false, false),
-            Meaning::State(AttemptState::Running { url: None })
-        );
-    }
-}
+#[path = "status_tests.rs"]
+mod tests;

@@ -1,12 +1,16 @@
 //! The engine as everybody else sees it: submit runs, look at them, steer them.
 //!
 //! * [`submit`]: new runs, bundles.
-//! * [`query`]: runs, histories, artifacts, explanations. * [`profile`]: what steps used.
-//! * [`cluster`]: the node and its shards; [`replicas`]: its own copies of them.
+//! * [`query`]: runs, histories, artifacts; [`explain`]: why steps do not run; [`profile`]: what
+//!   steps used.
+//! * [`pools`]: what brokers say. * [`cluster`]: the node and its shards; [`replicas`]: its own
+//!   copies of them.
 //!
 //! Every call ends within its deadline, whatever happens to actors meanwhile.
 
 mod cluster;
+mod explain;
+mod pools;
 mod profile;
 mod query;
 mod replicas;

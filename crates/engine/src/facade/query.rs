@@ -6,14 +6,12 @@ use std::time::Duration;
 use futures::future::try_join_all;
 use meson_core::definition::Definition;
 use meson_core::ids::{IterPath, RunId};
-use meson_core::run::StepState;
-use meson_protocol::api::{ArtifactView, Explanation, Page, RunDetail, RunEvent, RunSummary};
+use meson_protocol::api::{ArtifactView, Page, RunDetail, RunEvent, RunSummary};
 
 use super::Engine;
 use crate::calls::{RunFilter, ShardCall, ShardReply};
 use crate::error::EngineError;
 use crate::events::{cursor, read_cursor};
-use crate::explain::Queued;
 use crate::layout::Place;
 use crate::machine::ArtifactEntry;
 use crate::views::IterationPage;
@@ -167,80 +165,6 @@ impl Engine {
         }
     }
 
-    /// Why a step, or one of its iterations, is not running. Without an iteration, one that goes
-    /// on is taken, or the first.
-    ///
-    /// # Errors
-    /// There is no such run, step or iteration, or a shard cannot be reached.
-    pub async fn explain(
-        &self,
-        run: &RunId,
-        step: &str,
-        iteration: Option<&str>,
-    ) -> Result<Explanation, EngineError> {
-        let iteration = iteration
-            .map(|text| read_iteration("explain the step", text))
-            .transpose()?;
-        let call = ShardCall::Step {
-            run: run.clone(),
-            step: step.to_owned(),
-            iteration,
-        };
-        let now = match self.node.call(&Place::run(run), call).await? {
-            ShardReply::Step(now) => *now,
-            other => return Err(other.unexpected("show the step")),
-        };
-        let mut explanation = Explanation {
-            step: now.step,
-            state: now.state.name().to_owned(),
-            summary: now.summary,
-            reasons: Vec::new(),
-            would_fit: Vec::new(),
-        };
-        let Some(Queued { pool, task, asked }) = now.queued else {
-            return Ok(explanation);
-        };
-        let call = ShardCall::Waiting {
-            pool: pool.clone(),
-            task,
-        };
-        let waiting = match self.node.call(&self.node.pool_place(&pool), call).await {
-            Ok(ShardReply::Waiting(waiting)) => waiting,
-            Ok(other) => return Err(other.unexpected("ask the broker")),
-            // What the run knows is an answer too.
-            Err(error) => {
-                explanation.summary = format!(
-                    "{}; the broker of pool {pool} cannot be asked: {error}",
-                    explanation.summary
-                );
-                return Ok(explanation);
-            }
-        };
-        match waiting {
-            Some(waiting) => {
-                explanation.summary = match (waiting.position, waiting.reasons.first()) {
-                    (0, Some(reason)) => format!("it is next in the queue: {}", reason.text),
-                    (0, None) => "it is next in the queue, and waits for an offer".to_owned(),
-                    (n, Some(reason)) => format!("{n} are before it in the queue; {}", reason.text),
-                    (n, None) => format!("{n} are before it in the queue"),
-                };
-                explanation.reasons = waiting.reasons;
-                explanation.would_fit = waiting.would_fit;
-            }
-            None if self.node.brokers().current(&pool).is_none() => {
-                explanation.summary = format!("pool {pool} has no broker now");
-            }
-            None if now.state == StepState::Requested => {
-                explanation.summary = "the broker has just found a place for it".to_owned();
-            }
-            None => {}
-        }
-        if let Some(asked) = asked {
-            explanation.summary.push_str(&format!("; {asked}"));
-        }
-        Ok(explanation)
-    }
-
     /// Artifacts in order of name and id.
     ///
     /// # Errors
@@ -338,7 +262,7 @@ fn view(entry: ArtifactEntry) -> ArtifactView {
     }
 }
 
-fn read_iteration(action: &'static str, text: &str) -> Result<IterPath, EngineError> {
+pub(super) fn read_iteration(action: &'static str, text: &str) -> Result<IterPath, EngineError> {
     text.parse().map_err(|_| EngineError::BadInput {
         action,
         reason: format!("{text:?} is no iteration"),

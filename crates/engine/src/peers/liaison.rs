@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::speak;
 use super::wire::{self, FromBroker, Opening, Request, ToBroker};
 use crate::broker::messages::{
-    Acknowledge, Adopt, Confirm, Enqueue, Explain, Kill, Signal, Unheard, Waiting,
+    Acknowledge, Adopt, Confirm, Enqueue, Explain, Kill, Look, Signal, Unheard, Waiting,
 };
 use crate::node::Node;
 use crate::pool::BrokerLink;
@@ -323,5 +323,14 @@ impl Handler<Explain> for Liaison {
     /// Questions are asked of the broker's own coordinator.
     fn handle(&mut self, _: Explain, _: &mut Context<Self>) -> Self::Result {
         MessageResult(None::<Waiting>)
+    }
+}
+
+impl Handler<Look> for Liaison {
+    type Result = MessageResult<Look>;
+
+    /// So are these.
+    fn handle(&mut self, _: Look, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(None)
     }
 }

@@ -6,7 +6,7 @@
 //!        └──── reports (commit) ───┘  └── requests, confirmations, acknowledgements ──► broker
 //! ```
 //!
-//! * [`state`]: what it decides, as plain values.
+//! * [`state`]: what it decides, as plain values; [`phase`]: where it may be.
 //! * [`words`]: what goes in and what comes out of that.
 //! * [`actor`]: mailbox, timers, broker.
 //! * [`route`]: where it may go, and when it leaves a pool for the next one.
@@ -15,6 +15,7 @@
 
 mod actor;
 mod child_run;
+mod phase;
 mod result;
 mod route;
 mod state;

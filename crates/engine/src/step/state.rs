@@ -22,53 +22,14 @@ use meson_core::ids::{Attempt, Instance, TaskId};
 use meson_core::run::{Failure, FailureClass, Input, Outcome};
 use meson_core::sizing::Usage;
 
+use super::phase::{Known, Pending, Phase, Then};
 use super::result;
 use super::words::{Action, Event};
 use crate::broker::messages::{AttemptState, Signal, Update};
 
-/// How often an attempt of which nobody has said a word is reconciled before it counts as lost.
-pub(crate) const MAX_UNANSWERED: u32 = 3;
-
-/// Where the attempt is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Phase {
-    /// Nobody has it, or it is in the broker's queue.
-    Asking { reported: bool },
-    /// The run is told where it will be; nothing is launched yet.
-    Placing {
-        agent: String,
-        superseded: Option<(String, String)>,
-    },
-    /// It may be running on this agent.
-    Launched {
-        agent: String,
-        heard: bool,
-        unanswered: u32,
-        running: Option<Option<String>>,
-        /// The run knows that the whole pool is out of reach.
-        lost: bool,
-    },
-    /// Its end is reported.
-    Ending,
-    /// Its end is committed.
-    Over,
-}
-
-/// A report under way, and what follows its commit.
-#[derive(Debug, Clone, PartialEq)]
-struct Pending {
-    acknowledge: Option<(String, Vec<u8>)>,
-    then: Then,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Then {
-    Nothing,
-    Placed,
-    /// It waits in this pool from now on.
-    Moved(String),
-    Over,
-}
+/// How often in a row it may be said, after a launch timeout, that the attempt was launched, by
+/// somebody who knows no more than that: then its agent never heard of it.
+pub(crate) const MAX_STAGED: u32 = 10;
 
 /// The state of one live attempt.
 #[derive(Debug, Clone)]
@@ -100,8 +61,7 @@ impl StepState {
             None => Phase::Asking { reported: false },
             Some(agent) => Phase::Launched {
                 agent,
-                heard: false,
-                unanswered: 0,
+                known: Known::Silence { staged: 0 },
                 running: None,
                 lost: false,
             },
@@ -168,7 +128,7 @@ impl StepState {
             Event::ResultOverdue => {
                 if self.awaiting_result && !matches!(self.phase, Phase::Ending) {
                     self.end(
-                        platform("the task ended well, but the update with its outputs never came"),
+                        platform("the task ended, but the update with its result never came"),
                         None,
                         &mut actions,
                     );
@@ -282,7 +242,10 @@ impl StepState {
                 *superseded = (*placing != agent).then_some((agent, host));
             }
             // The broker did not get the confirmation in time, and offers a place once more.
-            Phase::Launched { heard: false, .. } => self.place(agent, host, actions),
+            Phase::Launched {
+                known: Known::Silence { .. },
+                ..
+            } => self.place(agent, host, actions),
             Phase::Launched { .. } | Phase::Ending | Phase::Over => {}
         }
     }
@@ -322,18 +285,24 @@ impl StepState {
             _ => (None, false),
         };
         let (instance, attempt) = (self.instance.clone(), self.attempt());
-        let mut launched = |running, lost| {
+        let before = self.known();
+        let mut launched = |known, running, lost| {
             self.phase = Phase::Launched {
                 agent: at.clone(),
-                heard: true,
-                unanswered: 0,
+                known,
                 running,
                 lost,
             };
         };
         match update.state {
+            AttemptState::Launching if ack.is_none() => {
+                launched(before.staged(), was_running, was_lost);
+                if !self.is_running() {
+                    self.watch_launch(actions);
+                }
+            }
             AttemptState::Launching | AttemptState::Killing => {
-                launched(was_running, was_lost);
+                launched(Known::Below, was_running, was_lost);
                 // It says nothing that is not durable already.
                 actions.extend(ack.map(acknowledge));
                 if !self.is_running() {
@@ -342,7 +311,7 @@ impl StepState {
             }
             AttemptState::Running { url } => {
                 let news = was_lost || was_running.as_ref() != Some(&url);
-                launched(Some(url.clone()), false);
+                launched(Known::Below, Some(url.clone()), false);
                 if news {
                     let input = Input::Running {
                         instance,
@@ -354,9 +323,13 @@ impl StepState {
                     actions.extend(ack.map(acknowledge));
                 }
             }
+            AttemptState::Unreachable if before == Known::Away => {
+                // It is said again whenever somebody asks.
+                actions.extend(ack.map(acknowledge));
+            }
             AttemptState::Unreachable => {
                 // Once it is back it is news that it runs.
-                launched(None, false);
+                launched(Known::Away, None, false);
                 self.report(
                     Input::Unreachable {
                         instance,
@@ -371,7 +344,7 @@ impl StepState {
             AttemptState::Finished { data } if data.is_empty() && ack.is_none() => {
                 // An answer to a reconciliation: outputs come only with the agent's own update,
                 // which it repeats until it is acknowledged (MESOS.md 9, 15).
-                launched(was_running, was_lost);
+                launched(Known::Below, was_running, was_lost);
                 if !std::mem::replace(&mut self.awaiting_result, true) {
                     actions.push(Action::AwaitResult);
                 }
@@ -427,8 +400,7 @@ impl StepState {
                 let agent = std::mem::take(agent);
                 self.phase = Phase::Launched {
                     agent,
-                    heard: false,
-                    unanswered: 0,
+                    known: Known::Silence { staged: 0 },
                     running: None,
                     lost: false,
                 };
@@ -452,8 +424,7 @@ impl StepState {
     fn launch_overdue(&mut self, actions: &mut Vec<Action>) {
         let Phase::Launched {
             agent,
-            heard,
-            unanswered,
+            known,
             running: None,
             ..
         } = &mut self.phase
@@ -464,22 +435,31 @@ impl StepState {
             // Nobody could have answered. The next broker starts the watch again.
             return;
         }
-        if std::mem::replace(heard, false) {
-            *unanswered = 0;
-        }
-        *unanswered += 1;
         let agent = agent.clone();
-        if *unanswered > MAX_UNANSWERED {
+        let staged = match known {
+            Known::Staged { staged } | Known::Silence { staged } => *staged,
+            // Whoever has it says how it ends; what becomes of one out of sight, the run decides.
+            Known::Below | Known::Away => return,
+        };
+        *known = Known::Silence { staged };
+        if staged > MAX_STAGED {
             // It may run all the same; its fencing token is void from here on (D6).
             actions.push(Action::Kill { agent: Some(agent) });
             self.end(
-                platform("it was launched, and nobody has heard of it since"),
+                platform("it was launched, and its agent never heard of it"),
                 None,
                 actions,
             );
         } else {
             actions.push(Action::Adopt { agent });
             self.watch_launch(actions);
+        }
+    }
+
+    fn known(&self) -> Known {
+        match &self.phase {
+            Phase::Launched { known, .. } => *known,
+            _ => Known::Silence { staged: 0 },
         }
     }
 

@@ -7,7 +7,7 @@ use meson_core::sizing::Usage;
 use meson_protocol::task::TaskResult;
 use proptest::prelude::*;
 
-use super::state::{MAX_UNANSWERED, StepState};
+use super::state::{MAX_STAGED, StepState};
 use super::words::{Action, Event};
 use crate::broker::messages::{AttemptState, Signal, Update};
 
@@ -226,20 +226,38 @@ fn back_from_out_of_sight_it_runs_again() {
 }
 
 #[test]
-fn a_launch_that_nobody_hears_of_is_reconciled_and_then_given_up() {
+fn item_14_launch_timeout_reconciles_the_task_and_its_answer_leads_to_a_new_attempt() {
     let mut step = launched();
-    for _ in 0..MAX_UNANSWERED {
-        let actions = step.on(Event::LaunchOverdue);
-        assert_eq!(
-            actions,
-            [
-                Action::Adopt {
-                    agent: "a1".to_owned()
-                },
-                Action::WatchLaunch
-            ]
-        );
+    let actions = step.on(Event::LaunchOverdue);
+    let asked = [
+        Action::Adopt {
+            agent: "a1".to_owned(),
+        },
+        Action::WatchLaunch,
+    ];
+    assert_eq!(actions, asked);
+    let gone = AttemptState::Failed {
+        class: FailureClass::Platform,
+        message: "TASK_GONE".to_owned(),
+        data: Bytes::new(),
+    };
+    let actions = step.on(update(gone, None));
+    let Some(Outcome::Failed(failure)) = outcome(&actions) else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(failure.class, FailureClass::Platform);
+}
+
+#[test]
+fn item_14_launch_timeout_gives_up_what_only_the_master_has_heard_of_for_long() {
+    let mut step = launched();
+    for _ in 0..MAX_STAGED {
+        assert!(outcome(&step.on(Event::LaunchOverdue)).is_none());
+        step.on(update(AttemptState::Launching, None));
+        step.on(update(AttemptState::Launching, None));
     }
+    assert!(outcome(&step.on(Event::LaunchOverdue)).is_none());
+    step.on(update(AttemptState::Launching, None));
     let actions = step.on(Event::LaunchOverdue);
     assert_eq!(
         actions[0],
@@ -254,12 +272,51 @@ fn a_launch_that_nobody_hears_of_is_reconciled_and_then_given_up() {
 }
 
 #[test]
-fn an_answer_to_the_reconciliation_gives_it_time_again() {
+fn item_14_launch_timeout_leaves_alone_what_its_executor_is_preparing() {
     let mut step = launched();
-    for _ in 0..3 * MAX_UNANSWERED {
-        assert!(outcome(&step.on(Event::LaunchOverdue)).is_none());
+    step.on(update(AttemptState::Launching, Some(1)));
+    for _ in 0..10 * MAX_STAGED {
+        assert!(step.on(Event::LaunchOverdue).is_empty());
         step.on(update(AttemptState::Launching, None));
     }
+}
+
+#[test]
+fn item_18_silence_while_agents_reregister_is_no_loss() {
+    let mut step = launched();
+    for _ in 0..100 {
+        let actions = step.on(Event::LaunchOverdue);
+        assert!(outcome(&actions).is_none(), "{actions:?}");
+        assert!(
+            matches!(actions[0], Action::Adopt { .. }),
+            "it is asked about again"
+        );
+    }
+    assert!(matches!(
+        reported(&step.on(running(1))),
+        Some(Input::Running { .. })
+    ));
+}
+
+#[test]
+fn item_12_unreachable_is_reported_once_however_often_it_is_said() {
+    let mut step = launched();
+    let first = step.on(update(AttemptState::Unreachable, None));
+    assert!(matches!(reported(&first), Some(Input::Unreachable { .. })));
+    step.on(Event::Committed);
+    for _ in 0..10 {
+        let again = step.on(update(AttemptState::Unreachable, None));
+        assert!(again.is_empty(), "{again:?}");
+    }
+    assert!(matches!(
+        reported(&step.on(running(1))),
+        Some(Input::Running { .. })
+    ));
+    let gone_again = step.on(update(AttemptState::Unreachable, None));
+    assert!(matches!(
+        reported(&gone_again),
+        Some(Input::Unreachable { .. })
+    ));
 }
 
 #[test]

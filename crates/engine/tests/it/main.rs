@@ -7,5 +7,6 @@ mod pipeline;
 mod regions;
 mod restart;
 mod scripted;
+mod sessions;
 mod steering;
 mod world;

@@ -11,7 +11,7 @@ use meson_core::ids::TaskId;
 use meson_core::run::{Failure, FailureClass};
 use meson_engine::broker::messages::*;
 use meson_engine::pool::{BrokerContext, BrokerFactory};
-use meson_protocol::api::Reason;
+use meson_protocol::api::{PoolView, Reason};
 use meson_protocol::task::{TaskPayload, TaskResult};
 use serde_json::Value;
 use tokio::sync::watch;
@@ -311,6 +311,10 @@ impl Handler<Enqueue> for ScriptedBroker {
         }
         let payload = TaskPayload::decode(&request.payload).unwrap();
         assert_eq!(payload.spec.task, request.task);
+        assert_eq!(payload.spec.deadline, request.deadline);
+        assert_eq!(payload.spec.resources, request.shape.resources);
+        assert_eq!(payload.spec.preemptible, request.shape.preemptible);
+        assert_eq!(payload.spec.spread, request.shape.spread);
         let fate = (self.cluster.script)(&request.task, &payload);
         let task = request.task;
         self.watched.insert(task.clone(), request.observer);
@@ -427,10 +431,20 @@ impl Handler<Explain> for ScriptedBroker {
         self.queue.contains_key(&task).then(|| Waiting {
             position: 0,
             reasons: vec![Reason {
+                code: "mem".to_owned(),
                 text: "mem: wants 64g, at most 8g free".to_owned(),
                 agents: 3,
             }],
             would_fit: vec!["mem = 8g".to_owned()],
+            ..Waiting::default()
         })
+    }
+}
+
+impl Handler<Look> for ScriptedBroker {
+    type Result = Option<PoolView>;
+
+    fn handle(&mut self, _: Look, _: &mut Context<Self>) -> Self::Result {
+        None
     }
 }

@@ -1,6 +1,8 @@
 //! A coordinator's configuration file, read strictly: an unknown key is an error that names it.
 
 mod cluster;
+mod masters;
+mod owners;
 mod pools;
 mod slurm;
 mod snapshots;
@@ -15,6 +17,8 @@ use meson_core::definition::Replication;
 use meson_engine::{Group, Layout};
 
 pub(crate) use self::cluster::Cluster;
+pub(crate) use self::masters::{CredentialFile, MasterNames, PoolEncoding, TlsFiles};
+pub(crate) use self::owners::{OwnerEntry, terms};
 pub(crate) use self::pools::AnyPool;
 pub(crate) use self::slurm::SlurmPool;
 pub(crate) use self::snapshots::Snapshots;
@@ -137,8 +141,17 @@ pub(crate) struct Pool {
     /// The region that it is in: steps that ask for a region get their resources there.
     #[serde(default)]
     pub(crate) region: String,
-    /// Mesos masters, `http://host:5050`.
-    pub(crate) masters: Vec<String>,
+    /// Mesos masters: a list of `http://host:5050`, or `zk://host1:2181,host2:2181/mesos`.
+    pub(crate) masters: MasterNames,
+    /// What is spoken with them.
+    #[serde(default)]
+    pub(crate) encoding: PoolEncoding,
+    /// Who we are for them.
+    #[serde(default)]
+    pub(crate) credential: Option<CredentialFile>,
+    /// Whom to trust over https. With ZooKeeper, masters are spoken to over https if this is given.
+    #[serde(default)]
+    pub(crate) tls: Option<TlsFiles>,
     /// The role in which resources are offered.
     #[serde(default = "any_role")]
     pub(crate) role: String,
@@ -150,9 +163,35 @@ pub(crate) struct Pool {
     /// Keep agents that have GPUs for steps that ask for some.
     #[serde(default = "yes")]
     pub(crate) keep_gpus: bool,
+    /// Take agents that have GPUs.
+    #[serde(default = "yes")]
+    pub(crate) gpus: bool,
+    /// Take what the resource manager lends until it wants it back, for steps that allow it.
+    #[serde(default)]
+    pub(crate) revocable: bool,
+    /// Take agents of other regions than the master's.
+    #[serde(default = "yes")]
+    pub(crate) region_aware: bool,
+    /// Roles of some owners: what is offered to a role goes to its owners' steps only.
+    #[serde(default)]
+    pub(crate) owner_roles: BTreeMap<String, String>,
+    /// Tell the master which agents are of use to those who wait.
+    #[serde(default = "yes")]
+    pub(crate) constrain_offers: bool,
+    /// Steps on an agent that is about to be maintained are moved away so many seconds before.
+    pub(crate) vacate_before_s: Option<u64>,
+    /// How fast steps are started.
+    #[serde(default)]
+    pub(crate) pacing: Pacing,
+    /// When launching stops by itself.
+    #[serde(default)]
+    pub(crate) brake: Brake,
     /// Fill agents one after the other (`pack`), or spread over them (`spread`).
     #[serde(default)]
     pub(crate) packing: Packing,
+    /// What owners may have of it.
+    #[serde(default, rename = "owner")]
+    pub(crate) owners: BTreeMap<String, OwnerEntry>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -161,6 +200,28 @@ pub(crate) enum Packing {
     #[default]
     Pack,
     Spread,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Pacing {
+    /// Steps of one agent that are launched and do not run yet, at most.
+    pub(crate) starting_per_agent: Option<usize>,
+    /// Launches per second, at most.
+    pub(crate) per_second: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Brake {
+    /// More than so many of a hundred steps, or agents, lost at once: nothing is launched any more.
+    pub(crate) percent: Option<u32>,
+    /// At once: within so many seconds.
+    pub(crate) window_s: Option<u64>,
+    /// Losses on fewer agents than these do not count.
+    pub(crate) least_agents: Option<usize>,
+    /// It goes on after so many seconds without a loss.
+    pub(crate) calm_s: Option<u64>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -270,8 +331,9 @@ impl Config {
         self.node.data = place(&self.node.data);
         self.node.secret = self.node.secret.as_deref().map(place);
         for pool in &mut self.pools {
-            if let AnyPool::Slurm(pool) = pool {
-                pool.complete(folder);
+            match pool {
+                AnyPool::Mesos(pool) => pool.complete(place),
+                AnyPool::Slurm(pool) => pool.complete(folder),
             }
         }
         if let Some(cluster) = &mut self.cluster {
@@ -337,25 +399,52 @@ impl Config {
     }
 }
 
+/// What a master takes for a role (`src/common/roles.cpp` in the Mesos repository).
+fn is_role(role: &str) -> bool {
+    role.split('/').all(|part| {
+        !part.is_empty()
+            && part != "."
+            && part != ".."
+            && !part.starts_with('-')
+            && (part != "*" || role == "*")
+            && !part.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\')
+    })
+}
+
 impl Pool {
+    fn complete(&mut self, place: impl Fn(&Path) -> PathBuf) {
+        if let Some(credential) = &mut self.credential {
+            credential.place(&place);
+        }
+        if let Some(tls) = &mut self.tls {
+            tls.place(&place);
+        }
+    }
+
     fn check(&self) -> Result<(), (&'static str, String)> {
-        if self.masters.is_empty() {
+        masters::check(
+            &self.name,
+            &self.masters,
+            self.credential.as_ref(),
+            self.tls.as_ref(),
+        )?;
+        terms(&self.owners)?;
+        if let Some(role) = std::iter::once(&self.role)
+            .chain(self.owner_roles.values())
+            .find(|role| !is_role(role))
+        {
             return Err((
-                "pool.masters",
+                "pool.role",
                 format!(
-                    "pool {:?} has none: write [\"http://host:5050\"]",
-                    self.name
+                    "{role:?} is no role: no blanks, no `-` in front, no empty part between slashes"
                 ),
             ));
         }
-        if let Some(master) = self
-            .masters
-            .iter()
-            .find(|master| !master.starts_with("http://") && !master.starts_with("https://"))
-        {
+        if self.pacing.starting_per_agent == Some(0) || self.pacing.per_second == Some(0) {
             return Err((
-                "pool.masters",
-                format!("{master:?}: write http:// or https:// in front"),
+                "pool.pacing",
+                "with 0 nothing would ever be started: leave it out, or write at least 1"
+                    .to_owned(),
             ));
         }
         if !(self.executor.cpus.is_finite() && self.executor.cpus >= 0.0) {
@@ -466,6 +555,22 @@ mod tests {
             ("[http]", "[spill]\nafter_ms = 5\n[http]", "spill.after_ms"),
             ("http://127.0.0.1:5050", "127.0.0.1:5050", "http://"),
             ("[http]", "[htpp]", "htpp"),
+            ("[[pool]]", "[[pool]]\nrole = \"-x\"", "pool.role"),
+            (
+                "[[pool]]",
+                "[[pool]]\nowner_roles = { ada = \"a//b\" }",
+                "pool.role",
+            ),
+            (
+                "[[pool]]",
+                "[[pool]]\npacing = { per_second = 0 }",
+                "pool.pacing",
+            ),
+            (
+                "[[pool]]",
+                "[[pool]]\nbrake = { percentage = 1 }",
+                "percentage",
+            ),
         ] {
             let error = read(&GOOD.replace(from, to)).unwrap_err();
             assert!(error.contains(expected), "{to}: {error}");

@@ -6,10 +6,10 @@
 //! that have not been acknowledged (`docs/executor-http-api.md`).
 
 use super::backoff::Backoff;
+use super::connection::{HttpClientError, chain, http_client, post};
 use super::duration::{ParseDurationError, parse_duration};
-use super::scheduler::chain;
 use super::stream::{Events, StreamError};
-use super::{HttpClientError, http_client, json_post};
+use crate::encoding::{EncodeError, Encoding};
 use crate::executor::{Call, Envelope, Event, Subscribe, Subscribed, Update};
 use crate::recordio::DEFAULT_MAX_RECORD_BYTES;
 use crate::types::{AgentId, ExecutorId, FrameworkId, TaskInfo};
@@ -18,6 +18,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
+/// An executor's calls are few and small: better that people can read them.
+const ENCODING: Encoding = Encoding::Json;
 const PATH: &str = "/api/v1/executor";
 /// The agent that started us was there a moment ago.
 const FIRST_SUBSCRIPTION: Duration = Duration::from_secs(10);
@@ -165,13 +167,13 @@ pub enum ExecutorError {
         /// Why.
         reason: String,
     },
-    /// The call has no JSON form.
-    #[error("{call}: writing it as JSON: {source}")]
+    /// The call has no such form.
+    #[error("{call}: {source}")]
     Encode {
         /// The call.
         call: String,
         /// Why.
-        source: serde_json::Error,
+        source: EncodeError,
     },
 }
 
@@ -200,7 +202,7 @@ impl ExecutorClient {
                 reason: error.to_string(),
             }
         })?;
-        let http = http_client(Duration::from_secs(5))?;
+        let http = http_client(Duration::from_secs(5), None)?;
         Ok(Self(Arc::new(ClientInner {
             http,
             url,
@@ -311,8 +313,12 @@ impl ExecutorClient {
                 });
             }
         }
-        let mut events =
-            Events::<Event>::new(response, DEFAULT_MAX_RECORD_BYTES, Some(ANSWER_TIMEOUT));
+        let mut events = Events::<Event>::new(
+            response,
+            ENCODING,
+            DEFAULT_MAX_RECORD_BYTES,
+            Some(ANSWER_TIMEOUT),
+        );
         match events.next().await {
             Ok(Event::Subscribed(subscribed)) => {
                 // An agent's heartbeats are half an hour apart: silence says nothing.
@@ -382,11 +388,12 @@ impl ExecutorClient {
             framework_id: Some(environment.framework_id.clone()),
             body: call,
         };
-        serde_json::to_vec(&envelope).map_err(|source| ExecutorError::Encode { call: name, source })
+        let body = ENCODING.encode(&envelope);
+        body.map_err(|source| ExecutorError::Encode { call: name, source })
     }
 
     fn request(&self, body: Vec<u8>) -> reqwest::RequestBuilder {
-        let request = json_post(&self.0.http, self.0.url.clone(), body);
+        let request = post(&self.0.http, self.0.url.clone(), ENCODING, body);
         match &self.0.environment.authentication_token {
             Some(token) => request.bearer_auth(token),
             None => request,

@@ -1,6 +1,8 @@
-//! A stream of events: bytes of a response, cut into records, read as JSON, with an eye
-//! on the time between them.
+//! A stream of events: bytes of a response, cut into records, read in the stream's encoding,
+//! with an eye on the time between them.
 
+use crate::encoding::{DecodeError as EventError, Encoding};
+use crate::protobuf::Protobuf;
 use crate::recordio::{DecodeError, Decoder};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -23,6 +25,13 @@ pub enum StreamError {
     /// throw that one out in turn, without end.
     #[error("another scheduler has taken over this framework: {0}")]
     FailedOver(String),
+    /// The master will not hear more of us for now: we have said too much too fast
+    /// (`docs/framework-rate-limiting.md`).
+    #[error("the master limits our rate, and has ended the event stream: {0}")]
+    RateLimited(String),
+    /// Another master leads by now, whether this one knows it or not.
+    #[error("another master leads: the event stream of master {0} is left")]
+    NotLeading(String),
     /// Nothing was heard for too long.
     #[error("nothing heard on the event stream for {0:?}: the connection is taken for lost")]
     Silent(Duration),
@@ -39,7 +48,7 @@ pub enum StreamError {
     #[error("reading an event: {source}; it begins with {start:?}")]
     Malformed {
         /// Why.
-        source: serde_json::Error,
+        source: EventError,
         /// The first 200 bytes of the record.
         start: String,
     },
@@ -56,6 +65,7 @@ impl StreamError {
 pub(super) struct Events<E> {
     body: BoxStream<'static, reqwest::Result<Bytes>>,
     decoder: Decoder,
+    encoding: Encoding,
     /// The connection is taken for lost after this long without a record.
     patience: Option<Duration>,
     heard: Instant,
@@ -70,13 +80,18 @@ impl<E> std::fmt::Debug for Events<E> {
     }
 }
 
-impl<E: DeserializeOwned> Events<E> {
+impl<E: DeserializeOwned + Protobuf> Events<E> {
+    /// `asked` is the encoding of an answer that does not say its own.
     pub(super) fn new(
         response: reqwest::Response,
+        asked: Encoding,
         max_record_bytes: usize,
         patience: Option<Duration>,
     ) -> Self {
+        let said = response.headers().get(reqwest::header::CONTENT_TYPE);
+        let said = said.and_then(|kind| Encoding::of_media_type(kind.to_str().ok()?));
         Self {
+            encoding: said.unwrap_or(asked),
             body: response.bytes_stream().boxed(),
             decoder: Decoder::new(max_record_bytes),
             patience,
@@ -94,7 +109,8 @@ impl<E: DeserializeOwned> Events<E> {
         loop {
             if let Some(record) = self.decoder.next_record()? {
                 self.heard = Instant::now();
-                return serde_json::from_slice(&record).map_err(|source| StreamError::Malformed {
+                let event = self.encoding.decode(&record);
+                return event.map_err(|source| StreamError::Malformed {
                     source,
                     start: String::from_utf8_lossy(&record[..record.len().min(200)]).into_owned(),
                 });

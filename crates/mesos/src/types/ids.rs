@@ -55,10 +55,46 @@ id! {
     TaskId,
     /// Chosen by the framework, unique on one agent.
     ExecutorId,
-    /// Issued by the agent for each run of an executor.
-    ContainerId,
     /// Chosen by the framework for an offer operation that it wants to hear about.
     OperationId,
+}
+
+/// Issued by the agent for each run of an executor; that of a task of a group lies in its
+/// executor's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ContainerId {
+    /// The text of the id.
+    pub value: String,
+    /// The container that this one is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Box<ContainerId>>,
+}
+
+impl ContainerId {
+    /// The id of a container that is in no other.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self {
+            value: value.into(),
+            parent: None,
+        }
+    }
+
+    /// The text of the id, without its parents.
+    pub fn as_str(&self) -> &str {
+        &self.value
+    }
+}
+
+impl fmt::Display for ContainerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.value)
+    }
+}
+
+impl From<&str> for ContainerId {
+    fn from(value: &str) -> Self {
+        Self::new(value)
+    }
 }
 
 /// Most bytes that an id chosen by a framework may have

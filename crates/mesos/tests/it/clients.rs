@@ -1,12 +1,15 @@
 //! The clients against servers that answer as a master or agent does, good or bad.
+//! In JSON, so that what is sent can be looked at.
 
 use meson_mesos::client::StreamError;
 use meson_mesos::client::executor::{ExecutorClient, ExecutorEnvironment, ExecutorError};
 use meson_mesos::client::scheduler::{
     CallError, EventStream, SchedulerClient, SchedulerOptions, Session, SubscribeError,
 };
+use meson_mesos::encoding::Encoding;
 use meson_mesos::recordio;
 use meson_mesos::scheduler::{Call, Event, Roles};
+use meson_mesos::secret::Credential;
 use meson_mesos::types::FrameworkInfo;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -59,24 +62,44 @@ type Requests = Arc<Mutex<Vec<String>>>;
 
 /// Gives the answers in turn, the last one for ever.
 async fn server(answers: Vec<Answer>) -> (SocketAddr, Requests) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = listener.local_addr().unwrap();
-    let requests = Requests::default();
-    let seen = requests.clone();
-    tokio::spawn(async move {
-        loop {
-            let (socket, _) = listener.accept().await.unwrap();
-            tokio::spawn(serve(socket, answers.clone(), seen.clone()));
-        }
-    });
+    let (addr, requests, _) = counting_server(answers).await;
     (addr, requests)
 }
 
-async fn serve(mut socket: TcpStream, answers: Vec<Answer>, seen: Requests) {
+/// The same; tells for each request as well which connection it came on.
+async fn counting_server(answers: Vec<Answer>) -> (SocketAddr, Requests, Arc<Mutex<Vec<usize>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let requests = Requests::default();
+    let connections = Arc::new(Mutex::new(Vec::new()));
+    let (seen, on) = (requests.clone(), connections.clone());
+    tokio::spawn(async move {
+        for number in 0.. {
+            let (socket, _) = listener.accept().await.unwrap();
+            tokio::spawn(serve(
+                socket,
+                answers.clone(),
+                seen.clone(),
+                number,
+                on.clone(),
+            ));
+        }
+    });
+    (addr, requests, connections)
+}
+
+async fn serve(
+    mut socket: TcpStream,
+    answers: Vec<Answer>,
+    seen: Requests,
+    number: usize,
+    connections: Arc<Mutex<Vec<usize>>>,
+) {
     while let Some(request) = read_request(&mut socket).await {
         let index = {
             let mut seen = seen.lock().unwrap();
             seen.push(request);
+            connections.lock().unwrap().push(number);
             seen.len() - 1
         };
         let answer = answers[index.min(answers.len() - 1)].clone();
@@ -109,6 +132,7 @@ async fn read_request(socket: &mut TcpStream) -> Option<String> {
 
 fn options() -> SchedulerOptions {
     SchedulerOptions {
+        encoding: Encoding::Json,
         first_backoff: Duration::from_millis(2),
         max_backoff: Duration::from_millis(10),
         give_up_after: Some(Duration::from_secs(10)),
@@ -133,7 +157,7 @@ async fn subscribe(addrs: &[SocketAddr]) -> Result<(Session, EventStream), Subsc
 }
 
 #[tokio::test]
-async fn a_starting_master_is_tried_until_it_is_ready() {
+async fn item_05_a_starting_master_is_tried_until_it_is_ready() {
     let (addr, requests) = server(vec![
         plain("404 Not Found", "", ""),
         plain(
@@ -160,7 +184,7 @@ async fn a_starting_master_is_tried_until_it_is_ready() {
 }
 
 #[tokio::test]
-async fn a_redirect_leads_to_the_leading_master() {
+async fn item_05_a_redirect_leads_to_the_leading_master() {
     let (leader, _) = server(vec![stream(&[SUBSCRIBED], false, true)]).await;
     let location = format!("Location: //{leader}/api/v1/scheduler\r\n");
     let (follower, _) = server(vec![plain("307 Temporary Redirect", &location, "")]).await;
@@ -173,7 +197,7 @@ async fn a_redirect_leads_to_the_leading_master() {
 }
 
 #[tokio::test]
-async fn a_dead_master_is_passed_over_for_the_next_of_the_list() {
+async fn item_05_a_dead_master_is_passed_over_for_the_next_of_the_list() {
     let dead = TcpListener::bind("127.0.0.1:0")
         .await
         .unwrap()
@@ -216,7 +240,7 @@ async fn nobody_there_is_told_after_the_time_to_give_up() {
 }
 
 #[tokio::test]
-async fn missed_heartbeats_end_the_stream() {
+async fn item_05_missed_heartbeats_end_the_stream() {
     // 0.02 s between heartbeats, five of them.
     let (addr, _) = server(vec![stream(&[SUBSCRIBED, HEARTBEAT], false, true)]).await;
     let (_session, mut events) = subscribe(&[addr]).await.unwrap();
@@ -229,7 +253,7 @@ async fn missed_heartbeats_end_the_stream() {
 }
 
 #[tokio::test]
-async fn a_replaced_scheduler_learns_that_it_is_fenced() {
+async fn item_04_a_replaced_scheduler_learns_that_it_is_fenced() {
     let failed_over = r#"{"type":"ERROR","error":{"message":"Framework failed over"}}"#;
     let other = "The stream ID 's1' included in this request didn't match the stream ID currently associated with \
                  framework ID f-1";
@@ -254,7 +278,7 @@ async fn a_replaced_scheduler_learns_that_it_is_fenced() {
 }
 
 #[tokio::test]
-async fn a_call_without_a_subscription_is_told_apart_from_a_bad_one() {
+async fn item_04_a_call_without_a_subscription_is_told_apart_from_a_bad_one() {
     for (status, text, expected) in [
         (
             "403 Forbidden",
@@ -303,6 +327,105 @@ async fn a_stream_that_is_cut_or_ends_says_which() {
         events.next().await,
         Some(Err(StreamError::Broken(_)))
     ));
+}
+
+#[tokio::test]
+async fn item_01_calls_share_a_connection_and_never_the_streams() {
+    let (addr, _, connections) = counting_server(vec![
+        stream(&[SUBSCRIBED], false, true),
+        plain("202 Accepted", "", ""),
+    ])
+    .await;
+    let (session, _events) = subscribe(&[addr]).await.unwrap();
+    for _ in 0..10 {
+        session.call(Call::Revive(Roles::default())).await.unwrap();
+    }
+    let connections = connections.lock().unwrap().clone();
+    assert_eq!(connections[1..], [connections[1]; 10], "one for all calls");
+    assert_ne!(connections[0], connections[1]);
+}
+
+#[tokio::test]
+async fn item_28_a_call_that_comes_too_fast_is_made_again_later() {
+    let (addr, requests) = server(vec![
+        stream(&[SUBSCRIBED], false, true),
+        plain(
+            "429 Too Many Requests",
+            "Retry-After: 0.01\r\n",
+            "slow down",
+        ),
+        plain("429 Too Many Requests", "", "slow down"),
+        plain("202 Accepted", "", ""),
+    ])
+    .await;
+    let (session, _events) = subscribe(&[addr]).await.unwrap();
+    session.call(Call::Revive(Roles::default())).await.unwrap();
+    assert_eq!(requests.lock().unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn item_28_a_rate_that_stays_limited_is_an_error_in_the_end() {
+    let (addr, _) = server(vec![
+        stream(&[SUBSCRIBED], false, true),
+        plain("429 Too Many Requests", "", "slow down"),
+    ])
+    .await;
+    let options = SchedulerOptions {
+        call_timeout: Duration::from_millis(50),
+        ..options()
+    };
+    let client = SchedulerClient::new([addr.to_string()], options).unwrap();
+    let (session, _events) = client.subscribe(info(), None).await.unwrap();
+    let error = session.call(Call::Teardown).await.unwrap_err();
+    assert!(matches!(error, CallError::RateLimited { .. }), "{error}");
+    assert!(error.to_string().contains("slow down"), "{error}");
+}
+
+#[tokio::test]
+async fn item_28_a_stream_ended_for_our_rate_says_so() {
+    let exceeded = r#"{"type":"ERROR","error":{"message":"Message mesos.scheduler.Call dropped: capacity(100) exceeded"}}"#;
+    let (addr, _) = server(vec![stream(&[SUBSCRIBED, exceeded], true, true)]).await;
+    let (_session, mut events) = subscribe(&[addr]).await.unwrap();
+    let end = events.next().await.unwrap().unwrap_err();
+    assert!(matches!(end, StreamError::RateLimited(_)), "{end}");
+}
+
+#[tokio::test]
+async fn item_06_who_is_not_let_in_is_told_at_once_and_whether_it_said_who_it_is() {
+    for (status, secret) in [("401 Unauthorized", None), ("403 Forbidden", Some("hush"))] {
+        let (addr, requests) = server(vec![plain(status, "", "no")]).await;
+        let options = SchedulerOptions {
+            credential: secret.map(|secret| Credential {
+                principal: "me".to_owned(),
+                secret: secret.into(),
+            }),
+            ..options()
+        };
+        assert!(!format!("{options:?}").contains("hush"));
+        let client = SchedulerClient::new([addr.to_string()], options).unwrap();
+        let error = client.subscribe(info(), None).await.unwrap_err();
+        let SubscribeError::Unauthorized { authenticated, .. } = error else {
+            panic!("{error}");
+        };
+        assert_eq!(authenticated, secret.is_some());
+        let request = requests.lock().unwrap()[0].to_lowercase();
+        assert_eq!(request.contains("authorization: basic"), secret.is_some());
+    }
+}
+
+#[tokio::test]
+async fn item_05_a_redirect_without_end_or_target_is_tried_again() {
+    let (leader, _) = server(vec![stream(&[SUBSCRIBED], false, true)]).await;
+    let good = format!("Location: //{leader}/api/v1/scheduler\r\n");
+    let (follower, requests) = server(vec![
+        plain("307 Temporary Redirect", "", ""),
+        plain("502 Bad Gateway", "", ""),
+        plain("429 Too Many Requests", "", ""),
+        plain("307 Temporary Redirect", &good, ""),
+    ])
+    .await;
+    subscribe(&[follower]).await.unwrap();
+    assert_eq!(requests.lock().unwrap().len(), 4);
 }
 
 fn environment(addr: SocketAddr, checkpoint: &str) -> ExecutorEnvironment {

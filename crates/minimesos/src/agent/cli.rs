@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use meson_mesos::client::Tls;
 use meson_mesos::types::DomainInfo;
 
 use super::{AgentOptions, ParseError, parse_attributes, parse_resources};
@@ -11,9 +12,13 @@ use super::{AgentOptions, ParseError, parse_attributes, parse_resources};
 /// Runs an agent: starts executors on this machine for a minimesos master.
 #[derive(Debug, Clone, clap::Args)]
 pub struct AgentArgs {
-    /// The master, such as http://127.0.0.1:5050
+    /// The master, such as http://127.0.0.1:5050; several, with commas between them; or
+    /// zk://host1:2181,host2:2181/mesos
     #[arg(long, value_name = "URL")]
     pub master: String,
+    /// The authority of a master that serves over TLS, in PEM
+    #[arg(long, value_name = "FILE")]
+    pub master_ca: Option<PathBuf>,
     /// The address to serve executors on
     #[arg(long, default_value = "127.0.0.1")]
     pub ip: IpAddr,
@@ -66,6 +71,14 @@ pub enum ArgsError {
     /// Resources or attributes.
     #[error(transparent)]
     Parse(#[from] ParseError),
+    /// The authority of the master.
+    #[error("cannot read the authority of the master, {path}: {source}")]
+    Authority {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The domain.
     #[error("cannot parse domain '{0}': write it as region/zone")]
     Domain(String),
@@ -92,6 +105,14 @@ impl AgentArgs {
             })
             .transpose()?;
         let mut options = AgentOptions::new(self.master, self.work_dir);
+        if let Some(path) = self.master_ca {
+            let pem = std::fs::read(&path);
+            let pem = pem.map_err(|source| ArgsError::Authority { path, source })?;
+            options.tls = Some(Tls {
+                authority: Some(pem),
+                identity: None,
+            });
+        }
         options.ip = self.ip;
         options.port = self.port;
         options.hostname = self.hostname;

@@ -44,6 +44,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use actix_web::{App, HttpServer};
+use meson_mesos::client::{Finder, HttpClientError, Masters, MastersError, http_client};
 use meson_mesos::types::{AgentId, AgentInfo, Resource};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
@@ -67,6 +68,9 @@ use store::{Loaded, Store};
 const QUEUE: usize = 4096;
 /// How long an idle connection of an executor is kept: it makes few calls.
 const KEEP_ALIVE: Duration = Duration::from_secs(3600);
+
+/// For a connection to the master to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why an agent does not start, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -93,8 +97,11 @@ pub enum AgentError {
         source: io::Error,
     },
     /// The HTTP client cannot be set up.
-    #[error("cannot set up the HTTP client: {0}")]
-    Client(#[from] reqwest::Error),
+    #[error(transparent)]
+    Client(#[from] HttpClientError),
+    /// The master's address is none.
+    #[error("looking for the master: {0}")]
+    Master(#[from] MastersError),
     /// The agent describes itself otherwise than before, under live executors.
     #[error(
         "incompatible agent info detected: {what} changed while executors of the former run are alive; start it as before, or remove '{path}' to give them up"
@@ -368,6 +375,9 @@ fn describe(
 /// When the work directory is in use or unreadable, or the address is taken.
 pub async fn start(mut options: AgentOptions) -> Result<AgentHandle, AgentError> {
     install_crypto_provider();
+    let masters: Masters = options.master_url.parse()?;
+    let http = http_client(CONNECT_TIMEOUT, options.tls.as_ref())?;
+    let finder = Finder::new(masters, options.tls.is_some(), 0);
     let work_dir = |source| AgentError::WorkDir {
         path: options.work_dir.clone(),
         source,
@@ -413,7 +423,7 @@ pub async fn start(mut options: AgentOptions) -> Result<AgentHandle, AgentError>
     let (agent_id, agent_id_rx) = watch::channel(None);
     let told = told_ip(options.ip).to_string();
     let launcher = Launcher {
-        fetcher: Fetcher::new(options.work_dir.join("cache"))?,
+        fetcher: Fetcher::new(options.work_dir.join("cache")).map_err(HttpClientError::from)?,
         endpoint: SocketAddr::new(told_ip(options.ip), addr.port()).to_string(),
         ip: told.clone(),
         switch_user: options
@@ -458,12 +468,7 @@ pub async fn start(mut options: AgentOptions) -> Result<AgentHandle, AgentError>
     let serving = server.handle();
     tokio::spawn(server);
 
-    // Calls are made one by one; an idle connection may have been closed by a
-    // master that has gone, which is found out by the call.
-    let http = reqwest::Client::builder()
-        .connect_timeout(Duration::from_secs(5))
-        .build()?;
-    let session = tokio::spawn(session::run(http, options.master_url.clone(), master));
+    let session = tokio::spawn(session::run(http, finder, master));
     let runner = Runner {
         state,
         clock,

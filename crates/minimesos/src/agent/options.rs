@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use meson_mesos::client::Tls;
 use meson_mesos::types::{Attribute, DomainInfo, Resource};
 
 use super::state::Timeouts;
@@ -14,8 +15,11 @@ const GC_DELAY: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How an agent is set up. Start from [`AgentOptions::new`].
 #[derive(Debug, Clone)]
 pub struct AgentOptions {
-    /// The master's address, such as `http://127.0.0.1:5050`.
+    /// The master's address, such as `http://127.0.0.1:5050`; several, with commas between
+    /// them; or `zk://host1:2181,host2:2181/mesos`.
     pub master_url: String,
+    /// Whom to trust when the master serves over TLS.
+    pub tls: Option<Tls>,
     /// The address to serve on, and to tell executors.
     pub ip: IpAddr,
     /// The port to serve on. 0 takes a free one at the first start, and the same
@@ -53,6 +57,7 @@ impl AgentOptions {
     pub fn new(master_url: impl Into<String>, work_dir: impl Into<PathBuf>) -> Self {
         Self {
             master_url: master_url.into(),
+            tls: None,
             ip: IpAddr::from([127, 0, 0, 1]),
             port: 0,
             work_dir: work_dir.into(),

@@ -1,11 +1,14 @@
-//! The agent's connection to its master: [`link`](crate::link) over HTTP, opened
-//! again whenever it breaks.
+//! The agent's connection to the master that leads: [`link`](crate::link) over HTTP, opened
+//! again whenever it breaks, or another master leads.
 
 use std::time::Duration;
 
 use futures::StreamExt;
+use meson_mesos::client::{Finder, another_leads};
 use meson_mesos::recordio::Decoder;
 use meson_mesos::types::AgentId;
+use meson_mesos::zookeeper::Detection;
+use reqwest::{StatusCode, Url, header};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
@@ -18,6 +21,9 @@ const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// How long a connection, a call or the master's first word may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Redirects that are followed: two masters that point at each other are not to be followed for
+/// ever.
+const MAX_REDIRECTS: usize = 5;
 /// Calls that may wait for the master before the connection is given up.
 const CALLS: usize = 16_384;
 
@@ -41,8 +47,12 @@ pub(crate) enum FromMaster {
 enum SessionError {
     #[error("cannot reach the master: {0}")]
     Http(#[from] reqwest::Error),
-    #[error("the master answered {0}")]
-    Status(reqwest::StatusCode),
+    #[error("no master is found: {0}")]
+    NoMaster(String),
+    #[error("{0} answered {1}")]
+    Status(String, StatusCode),
+    #[error("another master leads")]
+    NotLeading,
     #[error("the master's answer has no header {STREAM_HEADER}")]
     NoStreamId,
     #[error("the master's stream is damaged: {0}")]
@@ -64,15 +74,12 @@ enum SessionError {
 }
 
 /// Keeps the agent connected until it ends or is refused.
-pub(crate) async fn run(
-    http: reqwest::Client,
-    master_url: String,
-    events: mpsc::Sender<FromMaster>,
-) {
+pub(crate) async fn run(http: reqwest::Client, finder: Finder, events: mpsc::Sender<FromMaster>) {
+    let masters = finder.masters().describe();
     let mut backoff = BACKOFF_MIN;
     loop {
         let mut welcomed = false;
-        let error = match connect(&http, &master_url, &events, &mut welcomed).await {
+        let error = match connect(&http, &finder, &events, &mut welcomed).await {
             Err(error) => error,
             Ok(never) => match never {},
         };
@@ -83,13 +90,13 @@ pub(crate) async fn run(
                 return;
             }
             error if welcomed => {
-                warn!(%error, master = master_url, "connection to the master lost");
+                warn!(%error, masters, "connection to the master lost");
                 backoff = BACKOFF_MIN;
                 if events.send(FromMaster::Disconnected).await.is_err() {
                     return;
                 }
             }
-            error => debug!(%error, master = master_url, "not registered yet"),
+            error => debug!(%error, masters, "not registered yet"),
         }
         tokio::time::sleep(backoff).await;
         backoff = (backoff * 2).min(BACKOFF_MAX);
@@ -99,27 +106,27 @@ pub(crate) async fn run(
 /// One connection, from hello to its end.
 async fn connect(
     http: &reqwest::Client,
-    master_url: &str,
+    finder: &Finder,
     events: &mpsc::Sender<FromMaster>,
     welcomed: &mut bool,
 ) -> Result<std::convert::Infallible, SessionError> {
+    let masters = finder.candidates().await.map_err(SessionError::NoMaster)?;
+    let mut detection = finder.detection();
+    let leader = detection
+        .as_ref()
+        .map(|detection| match &*detection.borrow() {
+            Detection::Leader(leader) => leader.info.id.clone(),
+            _ => String::new(),
+        });
+    let leader = leader.unwrap_or_default();
     let (ask, hello) = oneshot::channel();
     events
         .send(FromMaster::Hello(ask))
         .await
         .map_err(|_| SessionError::Ending)?;
     let hello = hello.await.map_err(|_| SessionError::Ending)?;
-    let base = master_url.trim_end_matches('/');
-    let opening = http
-        .post(format!("{base}{STREAM_PATH}"))
-        .json(&hello)
-        .send();
-    let answer = timeout(CALL_TIMEOUT, opening)
-        .await
-        .map_err(|_| SessionError::Silent(CALL_TIMEOUT))??;
-    if !answer.status().is_success() {
-        return Err(SessionError::Status(answer.status()));
-    }
+    let (base, answer) = open_stream(http, masters, &hello).await?;
+    let master_url = base.as_str();
     let stream_id = answer
         .headers()
         .get(STREAM_HEADER)
@@ -148,6 +155,9 @@ async fn connect(
                     Ok(Some(bytes)) => decoder.push(&bytes?),
                 },
                 error = failed => return Err(error),
+                () = another_leads(detection.as_mut(), &leader) => {
+                    return Err(SessionError::NotLeading);
+                }
             }
         };
         match (message, &calls) {
@@ -166,7 +176,7 @@ async fn connect(
                 patience = Duration::from_millis(master_timeout_ms);
                 let (sender, receiver) = mpsc::channel(CALLS);
                 let (fail, failed) = oneshot::channel();
-                let url = format!("{base}{CALL_PATH}");
+                let url = at(&base, CALL_PATH).to_string();
                 tokio::spawn(make_calls(
                     http.clone(),
                     url,
@@ -195,6 +205,48 @@ async fn connect(
                 .map_err(|_| SessionError::Ending)?,
         }
     }
+}
+
+/// Opens a stream with the first master that takes us, or the one that it points to.
+async fn open_stream(
+    http: &reqwest::Client,
+    masters: Vec<Url>,
+    hello: &Hello,
+) -> Result<(Url, reqwest::Response), SessionError> {
+    let mut error = SessionError::NoMaster("none is named".to_owned());
+    for master in masters {
+        let mut base = master;
+        for _ in 0..MAX_REDIRECTS {
+            let opening = http.post(at(&base, STREAM_PATH)).json(hello).send();
+            let answer = match timeout(CALL_TIMEOUT, opening).await {
+                Ok(Ok(answer)) if answer.status().is_success() => return Ok((base, answer)),
+                Ok(Ok(answer)) => answer,
+                Ok(Err(failed)) => {
+                    error = failed.into();
+                    break;
+                }
+                Err(_) => {
+                    error = SessionError::Silent(CALL_TIMEOUT);
+                    break;
+                }
+            };
+            let location = answer.headers().get(header::LOCATION);
+            let location = location.and_then(|location| base.join(location.to_str().ok()?).ok());
+            error = SessionError::Status(base.to_string(), answer.status());
+            match location {
+                Some(leader) if answer.status() == StatusCode::TEMPORARY_REDIRECT => base = leader,
+                _ => break,
+            }
+        }
+    }
+    Err(error)
+}
+
+/// A path at a master.
+fn at(master: &Url, path: &str) -> Url {
+    let mut url = master.clone();
+    url.set_path(path);
+    url
 }
 
 /// Makes the agent's calls one after the other, until one fails or no more can

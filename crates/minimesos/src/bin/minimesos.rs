@@ -46,12 +46,16 @@ async fn run_master(args: MasterArgs) -> anyhow::Result<()> {
     println!("ready {}", handle.url());
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    let lost = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        why = handle.lost() => Some(why),
+    };
     handle.stop().await;
-    Ok(())
+    match lost {
+        Some(why) => anyhow::bail!("this master leads no more and ends: {why}"),
+        None => Ok(()),
+    }
 }
 
 /// The real ones' flags have underscores (`--work_dir`); both spellings are understood.

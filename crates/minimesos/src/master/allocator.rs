@@ -102,13 +102,18 @@ impl Master {
                         })
                 })?;
         let unavailability = self.maintenance.unavailability(&agent.info);
-        let refinement = self
-            .frameworks
-            .get(&framework_id)?
-            .info
-            .can(&CapabilityType::ReservationRefinement);
+        let framework = &self.frameworks.get(&framework_id)?.info;
+        let refinement = framework.can(&CapabilityType::ReservationRefinement);
+        let several_roles = framework.can(&CapabilityType::MultiRole);
         let executor_ids = executors_of(&agent.executors, &framework_id);
         let info = agent.info.clone();
+        let mut offered = formats::external(&list, refinement, &role);
+        if !several_roles {
+            // Who has one role is not told which.
+            for resource in &mut offered {
+                resource.allocation_info = None;
+            }
+        }
         let offer = Offer {
             id: self.new_offer_id(),
             framework_id,
@@ -116,11 +121,11 @@ impl Master {
             url: Some(agent_url(&info)),
             hostname: info.hostname,
             domain: info.domain,
-            resources: formats::external(&list, refinement, &role),
+            resources: offered,
             attributes: info.attributes,
             executor_ids,
             unavailability,
-            allocation_info: Some(AllocationInfo {
+            allocation_info: several_roles.then(|| AllocationInfo {
                 role: Some(role.clone()),
             }),
         };

@@ -1,6 +1,8 @@
 //! From bytes to a scheduler's call, with the real master's answers to what is wrong
 //! (each text was seen in a recording of it).
 
+use meson_mesos::encoding::Encoding;
+use meson_mesos::protobuf;
 use meson_mesos::scheduler::{Call, Envelope};
 use serde_json::Value as Json;
 
@@ -45,8 +47,53 @@ const OBJECTS: &[&str] = &[
     "decline_inverse_offers",
 ];
 
-/// Decodes and validates a call.
+/// Decodes and validates a call. `principal` is who the caller has proven to be.
+pub(super) fn envelope(
+    encoding: Encoding,
+    body: &[u8],
+    principal: Option<&str>,
+) -> Result<Envelope, Refusal> {
+    let mut envelope = match encoding {
+        Encoding::Json => json(body)?,
+        Encoding::Protobuf => protobuf(body)?,
+    };
+    check(&envelope, principal).map_err(invalid)?;
+    if let (Call::Subscribe(subscribe), Some(principal)) = (&mut envelope.body, principal) {
+        let said = &mut subscribe.framework_info.principal;
+        said.get_or_insert_with(|| principal.to_owned());
+    }
+    Ok(envelope)
+}
+
+/// The same of JSON, of somebody who has proven nothing.
+#[cfg(test)]
 pub(super) fn call(body: &[u8]) -> Result<Envelope, Refusal> {
+    envelope(Encoding::Json, body, None)
+}
+
+fn invalid(why: impl std::fmt::Display) -> Refusal {
+    format!("Failed to validate scheduler::Call: {why}")
+}
+
+fn protobuf(body: &[u8]) -> Result<Envelope, Refusal> {
+    let envelope: Envelope = protobuf::from_slice(body).map_err(|error| {
+        let why = error.to_string();
+        if why.starts_with("Expecting '") {
+            invalid(why)
+        } else {
+            "Failed to parse body into Call protobuf".to_owned()
+        }
+    })?;
+    if matches!(envelope.body, Call::Unknown(_)) {
+        return Err(invalid("Expecting 'type' to be present"));
+    }
+    if envelope.framework_id.is_none() && !matches!(envelope.body, Call::Subscribe(_)) {
+        return Err(invalid("Expecting 'framework_id' to be present"));
+    }
+    Ok(envelope)
+}
+
+fn json(body: &[u8]) -> Result<Envelope, Refusal> {
     let value: Json = serde_json::from_slice(body).map_err(|error| {
         format!(
             "Failed to parse body into JSON: syntax error at line {} near: ",
@@ -54,7 +101,6 @@ pub(super) fn call(body: &[u8]) -> Result<Envelope, Refusal> {
         )
     })?;
     let convert = |why: String| format!("Failed to convert JSON into Call protobuf: {why}");
-    let validate = |why: String| format!("Failed to validate scheduler::Call: {why}");
     let Json::Object(fields) = &value else {
         return Err(convert("Expecting a JSON object".to_owned()));
     };
@@ -76,31 +122,38 @@ pub(super) fn call(body: &[u8]) -> Result<Envelope, Refusal> {
     let kind = fields.get("type").and_then(Json::as_str);
     let is_known = kind.is_some_and(|kind| !matches!(empty_call(kind), Call::Unknown(_)));
     if !is_known {
-        return Err(validate("Expecting 'type' to be present".to_owned()));
+        return Err(invalid("Expecting 'type' to be present"));
     }
     if kind != Some("SUBSCRIBE") && fields.get("framework_id").is_none_or(Json::is_null) {
-        return Err(validate(
-            "Expecting 'framework_id' to be present".to_owned(),
-        ));
+        return Err(invalid("Expecting 'framework_id' to be present"));
     }
-    let envelope: Envelope = serde_json::from_value(value).map_err(|error| {
+    serde_json::from_value(value).map_err(|error| {
         let why = error.to_string();
         if why.starts_with("Expecting '") {
-            validate(why)
+            invalid(why)
         } else {
             convert(why)
         }
-    })?;
-    check(&envelope).map_err(|why| validate(why.to_owned()))?;
-    Ok(envelope)
+    })
 }
 
-fn check(envelope: &Envelope) -> Result<(), &'static str> {
+fn check(envelope: &Envelope, principal: Option<&str>) -> Result<(), String> {
     match &envelope.body {
-        Call::Subscribe(subscribe) if envelope.framework_id != subscribe.framework_info.id => {
-            Err("'framework_id' differs from 'subscribe.framework_info.id'")
+        Call::Subscribe(subscribe) => {
+            let info = &subscribe.framework_info;
+            if envelope.framework_id != info.id {
+                return Err("'framework_id' differs from 'subscribe.framework_info.id'".to_owned());
+            }
+            match (principal, &info.principal) {
+                (Some(proven), Some(said)) if proven != said => Err(format!(
+                    "Authenticated principal '{proven}' does not match principal '{said}' set in `FrameworkInfo`"
+                )),
+                _ => Ok(()),
+            }
         }
-        Call::Acknowledge(acknowledge) if acknowledge.uuid.len() != 16 => Err("Not a valid UUID"),
+        Call::Acknowledge(acknowledge) if acknowledge.uuid.len() != 16 => {
+            Err("Not a valid UUID".to_owned())
+        }
         _ => Ok(()),
     }
 }
@@ -152,6 +205,44 @@ mod tests {
 
     fn refusal(body: &str) -> String {
         call(body.as_bytes()).unwrap_err()
+    }
+
+    #[test]
+    fn protobuf_is_refused_in_the_real_masters_words() {
+        let refusal = |body: &[u8]| envelope(Encoding::Protobuf, body, None).unwrap_err();
+        assert_eq!(
+            refusal(&[0xff; 3]),
+            "Failed to parse body into Call protobuf"
+        );
+        assert_eq!(
+            refusal(&[]),
+            "Failed to validate scheduler::Call: Expecting 'type' to be present"
+        );
+        // KILL, without framework and without its body.
+        let kill = "Failed to validate scheduler::Call: Expecting 'kill' to be present";
+        assert_eq!(refusal(&[0x10, 6]), kill);
+        assert_eq!(
+            refusal(&[0x10, 2]),
+            "Failed to validate scheduler::Call: Expecting 'framework_id' to be present"
+        );
+    }
+
+    #[test]
+    fn item_06_a_framework_is_who_it_has_proven_to_be() {
+        let body = br#"{"type":"SUBSCRIBE","subscribe":{"framework_info":{"user":"u","name":"n","principal":"fw"}}}"#;
+        let why = "Failed to validate scheduler::Call: Authenticated principal 'ops' does not match principal 'fw' set in `FrameworkInfo`";
+        assert_eq!(
+            envelope(Encoding::Json, body, Some("ops")).unwrap_err(),
+            why
+        );
+        assert!(envelope(Encoding::Json, body, Some("fw")).is_ok());
+        let silent =
+            br#"{"type":"SUBSCRIBE","subscribe":{"framework_info":{"user":"u","name":"n"}}}"#;
+        let Call::Subscribe(subscribe) = envelope(Encoding::Json, silent, Some("fw")).unwrap().body
+        else {
+            panic!("SUBSCRIBE");
+        };
+        assert_eq!(subscribe.framework_info.principal.as_deref(), Some("fw"));
     }
 
     #[test]
@@ -216,8 +307,8 @@ mod tests {
 
     #[test]
     fn unknown_fields_are_ignored() {
-        let envelope =
-            call(br#"{"type":"TEARDOWN","framework_id":{"value":"x"},"bogus":1}"#).unwrap();
+        let body = br#"{"type":"TEARDOWN","framework_id":{"value":"x"},"bogus":1}"#;
+        let envelope = call(body).unwrap();
         assert_eq!(envelope.body, Call::Teardown);
     }
 }

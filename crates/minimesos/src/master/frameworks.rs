@@ -4,11 +4,11 @@ use super::constraints::Constraints;
 use super::input::{Moment, Output, Reply, StreamId};
 use super::roles::validate_framework;
 use super::state::{
-    Connection, Framework, MAX_COMPLETED_FRAMEWORKS, MAX_REMOVED_FRAMEWORKS, Master,
+    Connection, Framework, MAX_COMPLETED_FRAMEWORKS, MAX_REMOVED_FRAMEWORKS, Master, Task,
 };
 use crate::link::ToAgent;
 use meson_mesos::scheduler::{Event, Rescind, Subscribe, Subscribed, UpdateFramework};
-use meson_mesos::types::{FrameworkId, FrameworkInfo, OfferId};
+use meson_mesos::types::{FrameworkId, FrameworkInfo, OfferId, TaskState};
 
 impl Framework {
     /// When something is to be done about it.
@@ -221,9 +221,16 @@ impl Master {
             .get(framework_id)
             .map(|f| f.tasks.keys().cloned().collect::<Vec<_>>());
         for task_id in tasks.unwrap_or_default() {
-            self.remove_task(framework_id, &task_id);
+            if let Some(task) = self.remove_task(framework_id, &task_id) {
+                let state = if task.state.is_terminal() {
+                    task.state.clone()
+                } else {
+                    TaskState::Killed
+                };
+                self.remember_task(framework_id, task_id, Task { state, ..task });
+            }
         }
-        let Some(framework) = self.frameworks.remove(framework_id) else {
+        let Some(mut framework) = self.frameworks.remove(framework_id) else {
             return;
         };
         if let Some(stream) = framework.stream() {
@@ -231,7 +238,10 @@ impl Master {
                 stream: stream.clone(),
             });
         }
-        self.completed_frameworks.push_back(framework.info);
+        framework.filters.clear();
+        framework.operations.clear();
+        framework.unreachable_tasks.clear();
+        self.completed_frameworks.push_back(framework);
         if self.completed_frameworks.len() > MAX_COMPLETED_FRAMEWORKS {
             self.completed_frameworks.pop_front();
         }

@@ -2,17 +2,19 @@
 //! ask is in `operator_http`. Texts and statuses are the real one's.
 
 use super::decode;
+use super::front::{Refusal, accepted, content_type, header_text, text};
 use super::input::{Input, Reply, StreamId};
 use super::operator_http;
-use super::server::Shared;
+use super::server::{Shared, Speech};
 use crate::link::{AgentCall, CALL_PATH, Hello, STREAM_HEADER, STREAM_PATH};
 use actix_web::dev::Server;
-use actix_web::http::{StatusCode, header};
+use actix_web::http::StatusCode;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use bytes::Bytes;
 use futures::Stream;
 use meson_mesos::scheduler::{Call, Envelope};
 use meson_mesos::types::FrameworkId;
+use rustls::ServerConfig;
 use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener;
@@ -25,7 +27,11 @@ const MAX_CALL_BYTES: usize = 32 << 20;
 /// The header that names a scheduler's stream.
 const MESOS_STREAM_ID: &str = "Mesos-Stream-Id";
 
-pub(super) fn serve(listener: TcpListener, shared: Shared) -> io::Result<Server> {
+pub(super) fn serve(
+    listener: TcpListener,
+    shared: Shared,
+    tls: Option<ServerConfig>,
+) -> io::Result<Server> {
     let server = HttpServer::new(move || {
         App::new()
             .app_data(web::Data::new(shared.clone()))
@@ -48,8 +54,11 @@ pub(super) fn serve(listener: TcpListener, shared: Shared) -> io::Result<Server>
         .h1_allow_half_closed(false)
         .tcp_nodelay(true)
         .shutdown_timeout(0)
-        .disable_signals()
-        .listen(listener)?;
+        .disable_signals();
+    let server = match tls {
+        None => server.listen(listener)?,
+        Some(tls) => server.listen_rustls_0_23(listener, tls)?,
+    };
     Ok(server.run())
 }
 
@@ -63,102 +72,56 @@ fn post_only(path: &str) -> actix_web::Resource {
     }))
 }
 
-fn text(status: StatusCode, message: impl Into<String>) -> HttpResponse {
-    HttpResponse::build(status)
-        .content_type("text/plain; charset=utf-8")
-        .body(message.into())
-}
-
 fn bad_request(message: impl Into<String>) -> HttpResponse {
     text(StatusCode::BAD_REQUEST, message)
 }
 
-fn header_text<'a>(request: &'a HttpRequest, name: &str) -> Option<&'a str> {
-    request
-        .headers()
-        .get(name)
-        .and_then(|value| value.to_str().ok())
-}
-
-/// What is wrong before the body is looked at, as status and text.
-fn check_headers(request: &HttpRequest) -> Result<(), (StatusCode, &'static str)> {
-    match header_text(request, header::CONTENT_TYPE.as_str()) {
-        None => {
-            return Err((
-                StatusCode::BAD_REQUEST,
-                "Expecting 'Content-Type' to be present",
-            ));
-        }
-        // Exactly this: the real one refuses a charset too.
-        Some("application/json") => {}
-        Some("application/x-protobuf") => {
-            return Err((
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "minimesos speaks application/json only",
-            ));
-        }
-        Some(_) => {
-            let message = "Expecting 'Content-Type' of application/json or application/x-protobuf";
-            return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
-        }
-    }
-    let accepts = |accept: &str| {
-        let kinds = accept
-            .split(',')
-            .map(|kind| kind.split(';').next().unwrap_or_default().trim());
-        kinds
-            .into_iter()
-            .any(|kind| matches!(kind, "application/json" | "application/*" | "*/*"))
-    };
-    match header_text(request, header::ACCEPT.as_str()) {
-        Some(accept) if !accepts(accept) => Err((
-            StatusCode::NOT_ACCEPTABLE,
-            "Expecting 'Accept' to allow 'application/x-protobuf' or 'application/json'",
-        )),
-        _ => Ok(()),
-    }
-}
-
 async fn scheduler(request: HttpRequest, body: Bytes, shared: web::Data<Shared>) -> HttpResponse {
-    if let Err((status, message)) = check_headers(&request) {
-        return text(status, message);
-    }
-    let envelope = match decode::call(&body) {
-        Ok(envelope) => envelope,
-        Err(message) => return bad_request(message),
+    scheduler_call(&request, &body, &shared).unwrap_or_else(HttpResponse::from)
+}
+
+/// In the order in which the real one looks at things.
+fn scheduler_call(
+    request: &HttpRequest,
+    body: &[u8],
+    shared: &Shared,
+) -> Result<HttpResponse, Refusal> {
+    let principal = shared.gate().principal(request)?;
+    shared.gate().leads(request)?;
+    let encoding = content_type(request)?;
+    let envelope = decode::envelope(encoding, body, principal.as_deref()).map_err(bad_request)?;
+    let stream = header_text(request, MESOS_STREAM_ID).map(StreamId::from);
+    let Envelope { framework_id, body } = envelope;
+    let Call::Subscribe(subscribe) = body else {
+        let reply = shared.lock().handle(Input::Call {
+            framework_id: framework_id.unwrap_or_default(),
+            stream,
+            call: Box::new(body),
+        });
+        return Ok(answer(reply));
     };
-    let stream = header_text(&request, MESOS_STREAM_ID).map(StreamId::from);
-    match envelope {
-        Envelope {
-            body: Call::Subscribe(_),
-            ..
-        } if stream.is_some() => {
-            bad_request("Subscribe calls should not include the 'Mesos-Stream-Id' header")
-        }
-        Envelope {
-            framework_id,
-            body: Call::Subscribe(subscribe),
-        } => {
-            let mut core = shared.lock();
-            let (stream, receiver) = core.open();
-            core.handle(Input::Subscribe {
-                stream: stream.clone(),
-                framework_id,
-                subscribe: Box::new(subscribe),
-            });
-            drop(core);
-            stream_response(&shared, MESOS_STREAM_ID, stream, receiver, Peer::Scheduler)
-        }
-        Envelope { framework_id, body } => {
-            let framework_id = framework_id.unwrap_or_default();
-            let reply = shared.lock().handle(Input::Call {
-                framework_id,
-                stream,
-                call: Box::new(body),
-            });
-            answer(reply)
-        }
+    let encoding = accepted(request)?;
+    if stream.is_some() {
+        return Err(
+            bad_request("Subscribe calls should not include the 'Mesos-Stream-Id' header").into(),
+        );
     }
+    let mut core = shared.lock();
+    let (stream, receiver) = core.open(Speech::Scheduler(encoding));
+    core.handle(Input::Subscribe {
+        stream: stream.clone(),
+        framework_id,
+        subscribe: Box::new(subscribe),
+    });
+    drop(core);
+    let speech = Speech::Scheduler(encoding);
+    Ok(stream_response(
+        shared,
+        MESOS_STREAM_ID,
+        stream,
+        receiver,
+        speech,
+    ))
 }
 
 fn answer(reply: Option<Reply>) -> HttpResponse {
@@ -178,22 +141,32 @@ fn answer(reply: Option<Reply>) -> HttpResponse {
     }
 }
 
-async fn agent_stream(body: Bytes, shared: web::Data<Shared>) -> HttpResponse {
+async fn agent_stream(
+    request: HttpRequest,
+    body: Bytes,
+    shared: web::Data<Shared>,
+) -> HttpResponse {
+    if let Err(elsewhere) = shared.gate().leads(&request) {
+        return elsewhere.into();
+    }
     let hello: Hello = match serde_json::from_slice(&body) {
         Ok(hello) => hello,
         Err(error) => return bad_request(format!("not an agent's hello: {error}")),
     };
     let mut core = shared.lock();
-    let (stream, receiver) = core.open();
+    let (stream, receiver) = core.open(Speech::Agent);
     core.handle(Input::AgentHello {
         stream: stream.clone(),
         hello: Box::new(hello),
     });
     drop(core);
-    stream_response(&shared, STREAM_HEADER, stream, receiver, Peer::Agent)
+    stream_response(&shared, STREAM_HEADER, stream, receiver, Speech::Agent)
 }
 
-async fn agent_call(body: Bytes, shared: web::Data<Shared>) -> HttpResponse {
+async fn agent_call(request: HttpRequest, body: Bytes, shared: web::Data<Shared>) -> HttpResponse {
+    if let Err(elsewhere) = shared.gate().leads(&request) {
+        return elsewhere.into();
+    }
     let AgentCall {
         agent_id,
         stream_id,
@@ -211,7 +184,10 @@ async fn agent_call(body: Bytes, shared: web::Data<Shared>) -> HttpResponse {
     answer(reply)
 }
 
-async fn teardown(body: String, shared: web::Data<Shared>) -> HttpResponse {
+async fn teardown(request: HttpRequest, body: String, shared: web::Data<Shared>) -> HttpResponse {
+    if let Err(elsewhere) = shared.gate().leads(&request) {
+        return elsewhere.into();
+    }
     let Some(framework_id) = body.trim().strip_prefix("frameworkId=") else {
         return bad_request("Missing 'frameworkId' query parameter");
     };
@@ -226,30 +202,24 @@ fn stream_response(
     header: &'static str,
     stream: StreamId,
     receiver: mpsc::Receiver<Bytes>,
-    peer: Peer,
+    speech: Speech,
 ) -> HttpResponse {
     HttpResponse::Ok()
-        .content_type("application/json")
+        .content_type(speech.media_type())
         .insert_header((header, stream.0.clone()))
         .streaming(Records {
             receiver,
             stream,
-            peer,
+            speech,
             shared: shared.clone(),
         })
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Peer {
-    Scheduler,
-    Agent,
 }
 
 /// The body of a stream. Dropped when the reader is gone, or all is said.
 struct Records {
     receiver: mpsc::Receiver<Bytes>,
     stream: StreamId,
-    peer: Peer,
+    speech: Speech,
     shared: Shared,
 }
 
@@ -268,9 +238,9 @@ impl Drop for Records {
         let mut core = self.shared.lock();
         if core.forget(&self.stream) {
             let stream = self.stream.clone();
-            core.handle(match self.peer {
-                Peer::Scheduler => Input::SchedulerGone { stream },
-                Peer::Agent => Input::AgentGone { stream },
+            core.handle(match self.speech {
+                Speech::Scheduler(_) => Input::SchedulerGone { stream },
+                Speech::Agent => Input::AgentGone { stream },
             });
         }
     }

@@ -19,6 +19,8 @@
 //! | `summary` | the answer to `/state` |
 //! | `cli` | the command line |
 //! | `decode`, `http`, `operator_http`, `server` | the shell: bytes to calls, streams, timers |
+//! | `front`, `auth`, `tls` | the gate before it: who leads, who asks, in which encoding |
+//! | `election` | several masters, of which one leads |
 //!
 //! A call passes through `http` → `decode` → [`Master::handle`]; its outputs go to the
 //! streams that `server` keeps.
@@ -26,14 +28,17 @@
 mod accept;
 mod agents;
 mod allocator;
+mod auth;
 mod books;
 pub mod cli;
 mod constraints;
 mod decode;
 mod departure;
 mod drain;
+mod election;
 mod formats;
 mod frameworks;
+mod front;
 mod http;
 mod input;
 mod maintenance;
@@ -47,19 +52,23 @@ mod state;
 mod stock;
 mod summary;
 mod tasks;
+mod tls;
 mod validation;
 mod views;
 
 #[cfg(test)]
 mod tests;
 
+pub use auth::{Credentials, CredentialsError};
 pub use drain::{Deactivation, Drain};
+pub use election::{Election, Leadership};
 pub use input::{Input, Moment, Output, Reply, StreamId};
 pub use maintenance::{MachineId, Schedule, Window};
 pub use operator::{OperatorCall, View};
 pub use registry::{Registry, RegistryError, RegistryFile};
 pub use server::{MasterError, MasterHandle, MasterOptions, start};
 pub use state::{Config, Master};
+pub use tls::{ServerTls, TlsError};
 
 use crate::link::FromAgent;
 use meson_mesos::scheduler::Call;

@@ -90,6 +90,9 @@ fn accepts_gzip(text: &str) -> bool {
 }
 
 fn carry_out(request: &HttpRequest, shared: &Shared, call: OperatorCall) -> HttpResponse {
+    if let Err(elsewhere) = shared.gate().leads(request) {
+        return elsewhere.into();
+    }
     let reply = shared.lock().handle(Input::Operator(Box::new(call)));
     match reply {
         Some(Reply::Json(body)) => json_answer(request, body),
@@ -182,6 +185,11 @@ pub(super) fn page(master: &Master, path: &str) -> Option<Json> {
 async fn show(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse {
     let path = request.path();
     let path = path.strip_prefix("/master").unwrap_or(path);
+    // What is asked about the process, and not about the cluster.
+    let own = matches!(path, "/version" | "/health");
+    if !own && let Err(elsewhere) = shared.gate().leads(&request) {
+        return elsewhere.into();
+    }
     let page = page(&shared.lock().master, path);
     match page {
         Some(page) => json_answer(&request, page.to_string()),

@@ -5,22 +5,28 @@
 //! never across an `await`. Records go to bounded channels, one per stream; a reader that
 //! falls so far behind that its channel is full loses its stream.
 
+use super::auth::Credentials;
+use super::election::{Election, Leadership, contend};
+use super::front::Gate;
 use super::http;
 use super::input::{Input, Moment, Output, Reply, StreamId};
 use super::registry::{RegistryError, RegistryFile};
 use super::state::{Config, Master};
+use super::tls::{ServerTls, TlsError};
+use crate::link::ToAgent;
 use actix_web::dev::ServerHandle;
 use bytes::Bytes;
+use meson_mesos::encoding::{EncodeError, Encoding};
 use meson_mesos::recordio;
+use meson_mesos::scheduler::Event;
 use meson_mesos::types::{Address, Capability, CapabilityType, DomainInfo, MasterInfo};
-use serde::Serialize;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 /// Records that may wait for a slow reader of a stream.
@@ -55,6 +61,12 @@ pub struct MasterOptions {
     pub agent_reregister_timeout: Duration,
     /// Offers are taken back after this.
     pub offer_timeout: Option<Duration>,
+    /// How it is decided which of several masters leads.
+    pub election: Election,
+    /// Whom frameworks have to prove to be.
+    pub credentials: Option<Credentials>,
+    /// Serve over TLS.
+    pub tls: Option<ServerTls>,
 }
 
 impl MasterOptions {
@@ -73,6 +85,9 @@ impl MasterOptions {
             max_agent_ping_timeouts: defaults.max_agent_ping_timeouts,
             agent_reregister_timeout: defaults.agent_reregister_timeout,
             offer_timeout: defaults.offer_timeout,
+            election: Election::default(),
+            credentials: None,
+            tls: None,
         }
     }
 }
@@ -91,6 +106,9 @@ pub enum MasterError {
     /// The registry cannot be read.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// Certificates and keys cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// A running master.
@@ -98,20 +116,45 @@ pub enum MasterError {
 pub struct MasterHandle {
     /// Where it serves.
     pub addr: SocketAddr,
+    scheme: &'static str,
+    leadership: watch::Receiver<Leadership>,
     server: ServerHandle,
     running: tokio::task::JoinHandle<io::Result<()>>,
     timer: tokio::task::JoinHandle<()>,
+    contender: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl MasterHandle {
     /// The address as schedulers and agents want it.
     pub fn url(&self) -> String {
-        format!("http://{}", self.addr)
+        format!("{}://{}", self.scheme, self.addr)
     }
 
-    /// Stops serving at once, as a killed master does: streams just break.
+    /// Who leads, now and from now on.
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.clone()
+    }
+
+    /// Waits until this master has led and leads no more, and says why. Then it is of no use.
+    pub async fn lost(&self) -> String {
+        let mut leadership = self.leadership.clone();
+        let lost = leadership.wait_for(|now| matches!(now, Leadership::Lost(_)));
+        if let Ok(lost) = lost.await
+            && let Leadership::Lost(why) = &*lost
+        {
+            return why.clone();
+        }
+        // Nobody can tell any more.
+        std::future::pending().await
+    }
+
+    /// Stops serving at once, as a killed master does: streams just break, and other masters
+    /// learn of it when ZooKeeper has not heard of this one for a while.
     pub async fn stop(self) {
         self.timer.abort();
+        if let Some(contender) = &self.contender {
+            contender.abort();
+        }
         self.server.stop(false).await;
         if let Err(error) = self.running.await {
             tracing::warn!(%error, "mesos master ended badly");
@@ -147,6 +190,8 @@ pub async fn start(options: MasterOptions) -> Result<MasterHandle, MasterError> 
         .map(RegistryFile::load)
         .transpose()?
         .unwrap_or_default();
+    let tls = options.tls.as_ref().map(ServerTls::load).transpose()?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
     let clock = Clock {
         wall: options.wall_clock,
         start: Instant::now(),
@@ -159,24 +204,49 @@ pub async fn start(options: MasterOptions) -> Result<MasterHandle, MasterError> 
         offer_timeout: options.offer_timeout,
         ..Config::new(master_info(&options, addr))
     };
-    let master = Master::new(config, known, clock.now());
-    tracing::info!(%addr, id = %master.info().id, "mesos master starts");
+    let master = Master::new(config.clone(), known, clock.now());
+    let info = master.info().clone();
+    tracing::info!(%addr, id = %info.id, "mesos master starts");
     let core = Core {
         master,
+        config,
         clock,
         streams: HashMap::new(),
         registry,
     };
-    let shared = Shared(Arc::new(Mutex::new(core)));
-    let server = http::serve(listener, shared.clone()).map_err(bind)?;
+    let (sender, leadership) = watch::channel(options.election.begin());
+    let shared = Shared {
+        core: Arc::new(Mutex::new(core)),
+        gate: Arc::new(Gate {
+            leadership: leadership.clone(),
+            credentials: options.credentials,
+        }),
+    };
+    let server = http::serve(listener, shared.clone(), tls).map_err(bind)?;
     let handle = server.handle();
     let running = actix_rt::spawn(server);
-    let timer = actix_rt::spawn(run_timer(shared));
+    let timer = actix_rt::spawn(run_timer(shared.clone()));
+    let contender = match options.election {
+        Election::ZooKeeper {
+            url,
+            session_timeout,
+        } => Some(actix_rt::spawn(contend(
+            url,
+            session_timeout,
+            info,
+            shared,
+            sender,
+        ))),
+        Election::Alone | Election::Elsewhere(_) => None,
+    };
     Ok(MasterHandle {
         addr,
+        scheme,
+        leadership,
         server: handle,
         running,
         timer,
+        contender,
     })
 }
 
@@ -211,9 +281,13 @@ fn master_info(options: &MasterOptions, addr: SocketAddr) -> MasterInfo {
 
 async fn run_timer(shared: Shared) {
     loop {
+        let leads = *shared.gate.leadership.borrow() == Leadership::Leading;
         let due = {
             let mut core = shared.lock();
-            core.handle(Input::Tick);
+            // Who follows has nobody to say anything to, and no right to touch the registry.
+            if leads {
+                core.handle(Input::Tick);
+            }
             core.clock.instant(core.master.next_tick())
         };
         // Inputs may have made something due earlier than what was known here.
@@ -243,13 +317,21 @@ impl Clock {
 
 /// The master with its streams, for all threads of the server.
 #[derive(Clone, Debug)]
-pub(super) struct Shared(Arc<Mutex<Core>>);
+pub(super) struct Shared {
+    core: Arc<Mutex<Core>>,
+    gate: Arc<Gate>,
+}
 
 impl Shared {
+    /// What every request has to pass.
+    pub(super) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
     /// For one input or question. Never held across an `await`.
     pub(super) fn lock(&self) -> MutexGuard<'_, Core> {
         // A panic in the pure master leaves its state as good as any other input does.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -257,18 +339,63 @@ impl Shared {
 #[derive(Debug)]
 pub(super) struct Core {
     pub(super) master: Master,
+    config: Config,
     clock: Clock,
-    streams: HashMap<StreamId, mpsc::Sender<Bytes>>,
+    streams: HashMap<StreamId, Stream>,
     registry: Option<RegistryFile>,
+}
+
+/// An open stream.
+#[derive(Debug)]
+struct Stream {
+    records: mpsc::Sender<Bytes>,
+    speech: Speech,
+}
+
+/// What is spoken on a stream.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Speech {
+    /// The scheduler API.
+    Scheduler(Encoding),
+    /// The agents' link.
+    Agent,
+}
+
+impl Speech {
+    pub(super) fn media_type(self) -> &'static str {
+        match self {
+            Self::Scheduler(encoding) => encoding.media_type(),
+            Self::Agent => Encoding::Json.media_type(),
+        }
+    }
 }
 
 impl Core {
     /// Opens a stream, before the input that uses it goes in.
-    pub(super) fn open(&mut self) -> (StreamId, mpsc::Receiver<Bytes>) {
+    pub(super) fn open(&mut self, speech: Speech) -> (StreamId, mpsc::Receiver<Bytes>) {
         let stream = StreamId(uuid::Uuid::new_v4().to_string());
-        let (sender, receiver) = mpsc::channel(STREAM_CAPACITY);
-        self.streams.insert(stream.clone(), sender);
+        let (records, receiver) = mpsc::channel(STREAM_CAPACITY);
+        self.streams
+            .insert(stream.clone(), Stream { records, speech });
         (stream, receiver)
+    }
+
+    /// This master leads from now on: it knows what the registry says, which another one may
+    /// have written meanwhile, and nothing else.
+    pub(super) fn take_over(&mut self) {
+        let known = match self.registry.as_ref().map(RegistryFile::load).transpose() {
+            Ok(known) => known.unwrap_or_default(),
+            Err(error) => {
+                tracing::error!(%error, "mesos master takes over without a registry");
+                Default::default()
+            }
+        };
+        self.master = Master::new(self.config.clone(), known, self.clock.now());
+    }
+
+    /// This master leads no more: nobody hears it any longer.
+    pub(super) fn abdicate(&mut self) {
+        self.streams.clear();
     }
 
     /// A reader is gone. Says whether the stream was open still.
@@ -286,12 +413,12 @@ impl Core {
                     Output::Reply(answer) => reply = reply.or(Some(answer)),
                     Output::SaveRegistry => self.save_registry(),
                     Output::ToScheduler { stream, event } => {
-                        if !self.send(&stream, &event) {
+                        if !self.send_event(&stream, &event) {
                             inputs.push(Input::SchedulerGone { stream });
                         }
                     }
                     Output::ToAgent { stream, message } => {
-                        if !self.send(&stream, &message) {
+                        if !self.send_message(&stream, &message) {
                             inputs.push(Input::AgentGone { stream });
                         }
                     }
@@ -311,19 +438,32 @@ impl Core {
         }
     }
 
+    fn send_event(&mut self, stream: &StreamId, event: &Event) -> bool {
+        let encoding = match self.streams.get(stream).map(|stream| stream.speech) {
+            Some(Speech::Scheduler(encoding)) => encoding,
+            _ => return false,
+        };
+        let record = encoding.encode(event).map(|bytes| recordio::encode(&bytes));
+        self.send(stream, record)
+    }
+
+    fn send_message(&mut self, stream: &StreamId, message: &ToAgent) -> bool {
+        self.send(stream, recordio::encode_json(message).map_err(Into::into))
+    }
+
     /// Queues a record. Says whether the stream is fit for more.
-    fn send<T: Serialize>(&mut self, stream: &StreamId, value: &T) -> bool {
-        let Some(sender) = self.streams.get(stream) else {
+    fn send(&mut self, stream: &StreamId, record: Result<Bytes, EncodeError>) -> bool {
+        let Some(Stream { records, .. }) = self.streams.get(stream) else {
             return false;
         };
-        let record = match recordio::encode_json(value) {
+        let record = match record {
             Ok(record) => record,
             Err(error) => {
-                tracing::error!(%error, %stream, "a record has no JSON form, dropped");
+                tracing::error!(%error, %stream, "a record that cannot be written is dropped");
                 return true;
             }
         };
-        if sender.try_send(record).is_ok() {
+        if records.try_send(record).is_ok() {
             return true;
         }
         tracing::warn!(%stream, capacity = STREAM_CAPACITY, "reader is too slow or gone, stream cut");

@@ -68,7 +68,7 @@ pub struct Master {
     /// Oldest first.
     pub(super) removed_frameworks: VecDeque<FrameworkId>,
     /// The latest of them.
-    pub(super) completed_frameworks: VecDeque<FrameworkInfo>,
+    pub(super) completed_frameworks: VecDeque<Framework>,
     pub(super) agents: BTreeMap<AgentId, Agent>,
     /// Since when.
     pub(super) unreachable: BTreeMap<AgentId, Moment>,

@@ -34,7 +34,8 @@ impl Master {
             })).collect::<Vec<_>>(),
             "frameworks": self.frameworks.iter()
                 .map(|(id, framework)| self.framework(id, framework)).collect::<Vec<_>>(),
-            "completed_frameworks": self.completed_frameworks.iter().map(described).collect::<Vec<_>>(),
+            "completed_frameworks": self.completed_frameworks.iter()
+                .map(|framework| described(&framework.info)).collect::<Vec<_>>(),
             "orphan_tasks": [],
             "unregistered_frameworks": [],
         })

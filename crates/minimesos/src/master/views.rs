@@ -96,7 +96,7 @@ impl Master {
         let completed: Vec<Json> = self
             .completed_frameworks
             .iter()
-            .map(|info| json!({ "framework_info": info, "active": false, "connected": false, "recovered": false }))
+            .map(|framework| json!({ "framework_info": framework.info, "active": false, "connected": false, "recovered": false }))
             .collect();
         json!({ "frameworks": frameworks, "completed_frameworks": completed })
     }
@@ -181,6 +181,12 @@ impl Master {
             }
             for (id, task) in &framework.completed {
                 completed.push(view_task(framework_id, framework, id, task));
+            }
+        }
+        for framework in &self.completed_frameworks {
+            let id = framework.info.id.clone().unwrap_or_default();
+            for (task_id, task) in &framework.completed {
+                completed.push(view_task(&id, framework, task_id, task));
             }
         }
         json!({ "tasks": tasks, "unreachable_tasks": unreachable, "completed_tasks": completed })

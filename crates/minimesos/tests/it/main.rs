@@ -4,6 +4,9 @@
 
 mod agent;
 mod bad_input;
+mod failover;
+mod front;
 mod master;
 mod operators;
 mod support;
+mod zookeeper;

@@ -113,9 +113,10 @@ async fn requests_that_are_no_calls_are_answered_as_the_real_master_does() {
             "POST",
             "/api/v1/scheduler",
             "application/json",
+            // Only a SUBSCRIBE has an answer that Accept is about.
             "text/html",
-            406,
-            "Expecting 'Accept' to allow 'application/x-protobuf' or 'application/json'",
+            400,
+            "Failed to validate scheduler::Call: Expecting 'framework_id' to be present",
         ),
         (
             "POST",

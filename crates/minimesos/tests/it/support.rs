@@ -32,18 +32,24 @@ pub(crate) async fn master() -> minimesos::master::MasterHandle {
 }
 
 /// The same on a port.
+pub(crate) async fn master_on(port: u16) -> minimesos::master::MasterHandle {
+    let mut options = master_options();
+    options.port = port;
+    minimesos::master::start(options).await.unwrap()
+}
+
+/// How such a master is set up.
 #[expect(
     clippy::disallowed_methods,
     reason = "somebody has to tell the master the time"
 )]
-pub(crate) async fn master_on(port: u16) -> minimesos::master::MasterHandle {
+pub(crate) fn master_options() -> minimesos::master::MasterOptions {
     // Without a provider of cryptography no HTTP client can be made.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let mut options = minimesos::master::MasterOptions::new(now.unwrap());
-    options.port = port;
     options.allocation_interval = Duration::from_millis(50);
-    minimesos::master::start(options).await.unwrap()
+    options
 }
 
 /// An agent in a process of its own.

@@ -2,41 +2,96 @@
 
 use bytes::Bytes;
 use meson_core::ids::TaskId;
-use meson_core::resources::Resources;
 use meson_core::run::FailureClass;
 use meson_core::units::Timestamp;
-use meson_mesos::scheduler::{self, Event};
-use meson_mesos::types::{StatusReason, TaskState, TaskStatus};
+use meson_mesos::scheduler::{self, Call, Event, InverseOfferAnswer};
+use meson_mesos::types::{Offer, StatusReason, TaskState, TaskStatus};
 use meson_protocol::task::ExecutorMessage;
 
 use super::super::messages::AttemptState;
+use super::super::stats::Measured;
 use super::super::status::{Meaning, interpret};
-use super::{Broker, News, Output, Stage, Task, acknowledge_status, foreign_acknowledge};
+use super::task::Task;
+use super::{Broker, MOST_TASKS, News, Output, acknowledge_status};
 
 impl Broker {
     pub(super) fn event(&mut self, event: Event, now: Timestamp, out: &mut Vec<Output>) {
         match event {
             Event::Offers(offers) => {
-                self.revive_again = false;
                 for offer in offers.offers {
-                    self.stats.offers += 1;
-                    self.agents.offered(offer, now);
+                    self.offered(offer, now, out);
                 }
             }
             Event::Rescind(rescind) => {
-                for (task, confirmed) in self.agents.rescinded(&rescind.offer_id) {
+                let displaced: Vec<_> = self
+                    .desks
+                    .values_mut()
+                    .filter_map(|desk| desk.agents.rescinded(&rescind.offer_id))
+                    .flatten()
+                    .collect();
+                self.stats.rescinded += 1;
+                for (task, confirmed) in displaced {
                     self.displace(task, confirmed, out);
                 }
             }
+            Event::InverseOffers(asked) => {
+                let ids = asked.inverse_offers.iter().map(|offer| offer.id.clone());
+                let inverse_offer_ids: Vec<_> = ids.collect();
+                for offer in &asked.inverse_offers {
+                    self.leaving.asked(offer);
+                }
+                if inverse_offer_ids.is_empty() {
+                    return;
+                }
+                self.stats.inverse_offers += inverse_offer_ids.len() as u64;
+                let filters = None;
+                out.push(Output::Call(Call::AcceptInverseOffers(
+                    InverseOfferAnswer {
+                        inverse_offer_ids,
+                        filters,
+                    },
+                )));
+            }
+            Event::RescindInverseOffer(rescind) => {
+                self.leaving.rescinded(&rescind.inverse_offer_id);
+            }
             Event::Update(update) => self.update(update.status, now, out),
             Event::Message(message) => self.message(&message, out),
-            Event::Failure(failure) => {
-                if let (Some(agent), Some(executor)) = (&failure.agent_id, &failure.executor_id) {
-                    self.agents.executor_gone(agent.as_str(), executor);
+            Event::Failure(failure) => match (&failure.agent_id, &failure.executor_id) {
+                // Good ends are told in the same words; the tasks have their own.
+                (Some(agent), Some(executor)) => {
+                    for desk in self.desks.values_mut() {
+                        desk.agents.executor_gone(agent.as_str(), executor);
+                    }
                 }
-            }
-            // Inverse offers are declined by silence: tasks may stay until the machine goes down.
+                (Some(agent), None) => self.brake.lost_agent(agent.as_str(), now),
+                (None, _) => {}
+            },
             _ => {}
+        }
+    }
+
+    fn offered(&mut self, offer: Offer, now: Timestamp, out: &mut Vec<Output>) {
+        self.stats.offers += 1;
+        let agent = offer.agent_id.as_str();
+        self.brake.agent_is_back(agent);
+        self.leaving.offered(agent, offer.unavailability.is_some());
+        // Without allocation info there is one role only.
+        let role = offer.allocation_info.as_ref();
+        let role = role.and_then(|info| info.role.as_deref());
+        let role = role.unwrap_or(&self.settings.role);
+        match self.desks.get_mut(role) {
+            Some(desk) => {
+                desk.appetite.fed(now);
+                desk.agents.offered(offer, now);
+            }
+            None => {
+                tracing::warn!(role, "an offer for a role that is not ours");
+                out.push(Output::Call(Call::Decline(scheduler::Decline {
+                    offer_ids: vec![offer.id],
+                    filters: None,
+                })));
+            }
         }
     }
 
@@ -77,50 +132,101 @@ impl Broker {
         let Ok(task) = status.task_id.as_str().parse::<TaskId>() else {
             // Not ours: somebody shares the framework, or an executor lies.
             tracing::warn!(task = status.task_id.as_str(), state = %status.state, "update of a task that no run can know");
-            out.extend(foreign_acknowledge(&status).map(Output::Call));
+            out.extend(acknowledge_status(&status).map(Output::Call));
             return;
         };
-        let agent = status
-            .agent_id
-            .as_ref()
-            .map(|agent| agent.as_str().to_owned());
-        let from_below = status.uuid.is_some();
+        let uuid = status.uuid.as_ref().map(|uuid| &uuid.0[..]);
+        if uuid.is_some_and(|uuid| self.recent.contains(&task, uuid)) {
+            // It was durable when it was acknowledged; that word was lost, or too late.
+            self.stats.repeated += 1;
+            out.extend(acknowledge_status(&status).map(Output::Call));
+            return;
+        }
+        let known = self.tasks.contains_key(&task);
+        if !known && !self.is_worth_knowing(&status) {
+            return;
+        }
+        if self.withdraw(&task) {
+            // Told of what still waits: it was launched before, whoever asks for it again.
+            let launched = Task::elsewhere(None);
+            let claimed = true;
+            self.tasks.insert(
+                task.clone(),
+                Task {
+                    claimed,
+                    ..launched
+                },
+            );
+        }
+        match self.tasks.get(&task) {
+            Some(known) if known.claimed => self.heard(task, status, now, out),
+            _ => self.unclaimed(task, status, now, out),
+        }
+    }
+
+    /// Whether an update of a task that nobody has asked for is to be kept: it runs, or waits to be
+    /// acknowledged. That there is no such task concerns nobody.
+    fn is_worth_knowing(&self, status: &TaskStatus) -> bool {
+        let lives = matches!(
+            status.state,
+            TaskState::Staging | TaskState::Starting | TaskState::Running | TaskState::Killing
+        );
+        (status.uuid.is_some() || lives) && self.tasks.len() < MOST_TASKS
+    }
+
+    /// An update of a task whose step actor has not come yet, or is gone.
+    fn unclaimed(
+        &mut self,
+        task: TaskId,
+        status: TaskStatus,
+        now: Timestamp,
+        out: &mut Vec<Output>,
+    ) {
         let grace = now.after(self.settings.orphan_grace);
-        // Told of what still waits: it was launched before, whoever asks for it again.
-        let asked_for = self.withdraw(&task);
+        let agent = status.agent_id.as_ref();
+        let agent = agent.map(|agent| agent.as_str().to_owned());
         let known = self.tasks.entry(task.clone()).or_insert_with(|| Task {
-            agent: agent.clone(),
-            resources: Resources::ZERO,
-            owner: String::new(),
-            stage: Stage::Launched,
-            claimed: asked_for,
-            seen: false,
-            killing: false,
-            next: (!asked_for).then_some(grace),
-            progress: 0,
-            unheard: Vec::new(),
+            next: Some(grace),
+            ..Task::elsewhere(None)
         });
+        if known.agent.is_none() {
+            known.agent = agent;
+        }
+        if !known.killing {
+            known.keep(status);
+            return;
+        }
+        // An orphan on its way out.
+        out.extend(acknowledge_status(&status).map(Output::Call));
+        match status.state {
+            TaskState::Unknown | TaskState::GoneByOperator => {
+                self.forget(&task);
+            }
+            state if state.is_terminal() => {
+                self.forget(&task);
+            }
+            TaskState::Running | TaskState::Starting => known.lives_on(now),
+            TaskState::Unreachable => known.away = true,
+            _ => {}
+        }
+    }
+
+    /// An update of a task whose step actor hears it.
+    fn heard(&mut self, task: TaskId, status: TaskStatus, now: Timestamp, out: &mut Vec<Output>) {
+        let agent = status.agent_id.as_ref();
+        let agent = agent.map(|agent| agent.as_str().to_owned());
+        let Some(known) = self.tasks.get_mut(&task) else {
+            return;
+        };
         if known.agent.is_none() {
             known.agent.clone_from(&agent);
         }
-        if !known.claimed {
-            if known.killing {
-                // An orphan on its way out.
-                out.extend(acknowledge_status(&task, &status).map(Output::Call));
-                if status.state.is_terminal() {
-                    self.forget(&task);
-                }
-            } else if known.unheard.len() < 8 {
-                known.unheard.push(status);
-            }
-            return;
-        }
-        let meaning = interpret(&status, known.seen, known.killing);
-        known.seen |= from_below;
+        let meaning = interpret(&status, known.seen, known.killing && !known.moving);
+        known.seen |= status.uuid.is_some();
         let state = match meaning {
             Meaning::Void => return,
             Meaning::Unsure => {
-                if self.questions.unknown(&task, agent, now) {
+                if self.questions.unknown(&task, agent.clone(), now) {
                     AttemptState::Failed {
                         class: FailureClass::Platform,
                         message: "no agent knows the task any more".to_owned(),
@@ -137,23 +243,104 @@ impl Broker {
                 state
             }
         };
-        // That a task has ended is told by a reconciliation without what it left behind: the update
-        // that carries its result is still to come, and comes again until it is acknowledged.
+        // That a task has ended is told by a reconciliation without what it left behind, and without
+        // whose fault it was: the update that carries its result is still to come, and comes again
+        // until it is acknowledged.
         let result_to_come = status.reason == Some(StatusReason::Reconciliation)
             && matches!(
                 status.state,
                 TaskState::Finished | TaskState::Failed | TaskState::Killed
             );
+        let state = match state {
+            AttemptState::Failed { .. } if result_to_come => {
+                let data = Bytes::new();
+                AttemptState::Finished { data }
+            }
+            state => state,
+        };
+        self.weigh(&task, &status, &state, now, out);
         let ended = status.state.is_terminal() || matches!(state, AttemptState::Failed { .. });
+        self.learn(&task, &state, now);
         if ended && !result_to_come {
-            self.forget(&task);
-            self.hungry |= !self.queue.is_empty();
+            let role = self.forget(&task).map(|known| known.owner);
+            if let Some(desk) = role.and_then(|owner| self.desk_of(&owner))
+                && !desk.queue.is_empty()
+            {
+                desk.appetite.grow();
+            }
         }
-        if from_below {
+        if status.uuid.is_some() {
             self.unacknowledged.insert(task.clone(), status.clone());
         }
         let uuid = status.uuid.map(|uuid| uuid.0.to_vec());
-        let agent = status.agent_id.map(|agent| agent.as_str().to_owned());
         out.push(Output::Signal(task, News::State { agent, uuid, state }));
+    }
+
+    /// Draws what else follows from a state: times, losses, kills that were lost on the way.
+    fn weigh(
+        &mut self,
+        task: &TaskId,
+        status: &TaskStatus,
+        state: &AttemptState,
+        now: Timestamp,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(known) = self.tasks.get_mut(task) else {
+            return;
+        };
+        match (&status.state, state) {
+            (
+                TaskState::Unreachable
+                | TaskState::Lost
+                | TaskState::Gone
+                | TaskState::GoneByOperator,
+                _,
+            ) => {
+                let agent = known.agent.clone().unwrap_or_default();
+                self.brake.lost_task(task, &agent, now);
+            }
+            (_, AttemptState::Running { .. } | AttemptState::Launching) => {
+                self.brake.task_is_back(task);
+                known.lives_on(now);
+            }
+            _ => {}
+        }
+        known.away = matches!(state, AttemptState::Unreachable);
+        if matches!(state, AttemptState::Launching) {
+            return;
+        }
+        if let Some(launched_at) = known.launched_at.take() {
+            self.starting = self.starting.saturating_sub(1);
+            let role = self.settings.role_of(&known.owner);
+            if let (Some(desk), Some(agent)) = (self.desks.get_mut(role), &known.agent) {
+                desk.started(agent);
+            }
+            if matches!(state, AttemptState::Running { .. }) {
+                let took = now.since(launched_at);
+                out.push(Output::Measured(Measured::LaunchToRunning(took)));
+            }
+        }
+    }
+
+    /// How long a step's tasks take, and where they were lost, is of use to its others.
+    fn learn(&mut self, task: &TaskId, state: &AttemptState, now: Timestamp) {
+        let Some(known) = self.tasks.get(task) else {
+            return;
+        };
+        let role = self.settings.role_of(&known.owner);
+        let Some(desk) = self.desks.get_mut(role) else {
+            return;
+        };
+        match (state, &known.agent) {
+            (AttemptState::Finished { .. }, _) => desk.queue.finished(task, now),
+            (
+                AttemptState::Failed {
+                    class: FailureClass::Platform,
+                    ..
+                },
+                Some(agent),
+            ) => desk.queue.failed_there(task, agent, now),
+            _ => {}
+        }
     }
 }

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use meson_core::matching::Shape;
 use meson_core::resources::MilliCpus;
 use meson_core::units::Bytes as Size;
-use meson_mesos::scheduler::{Offers, Rescind, Update};
+use meson_mesos::scheduler::{Event, Offers, Rescind, Update};
 use meson_mesos::types::{CommandInfo, Offer, OfferId, Resource, StatusReason, TaskState};
 use proptest::prelude::*;
 
+use super::super::launch::ExecutorTemplate;
 use super::*;
 
 const AGENTS: [&str; 3] = ["a", "b", "c"];
@@ -105,8 +107,11 @@ impl World {
             command: CommandInfo::shell("meson-executor"),
             resources: Resources::ZERO,
         };
+        let mut settings = Settings::new("*", executor);
+        // Tasks are lost all the time here.
+        settings.brake.percent = 101;
         Self {
-            broker: Broker::new(Settings::new("*", executor)),
+            broker: Broker::new(settings),
             now: Timestamp(1_000_000),
             offers: 0,
         }
@@ -197,22 +202,23 @@ impl World {
 
     fn books_agree(&self) {
         let broker = &self.broker;
-        for task in broker.queue.tasks() {
+        let desk = &broker.desks["*"];
+        for task in desk.queue.tasks() {
             assert!(
                 !broker.tasks.contains_key(task),
                 "{task} waits and has a place"
             );
         }
-        let waiting: BTreeSet<_> = broker.queue.tasks().cloned().collect();
+        let waiting: BTreeSet<_> = desk.queue.tasks().cloned().collect();
         let payloads: BTreeSet<_> = broker.payloads.keys().cloned().collect();
         assert_eq!(waiting, payloads, "a payload is kept while its task waits");
-        for (id, agent) in &broker.agents.0 {
+        for (id, agent) in &desk.agents.0 {
             let of_agent = || {
                 let tasks = broker.tasks.iter();
                 tasks.filter(|(_, task)| task.agent.as_deref() == Some(id.as_str()))
             };
             let placed: BTreeSet<_> = of_agent()
-                .filter(|(_, task)| matches!(task.stage, Stage::Placed { .. }))
+                .filter(|(_, task)| !task.is_launched())
                 .map(|(name, _)| name.clone())
                 .collect();
             let held_for: BTreeSet<_> = agent.placed.keys().cloned().collect();
@@ -226,7 +232,7 @@ impl World {
             );
             let held = of_agent().fold(Resources::ZERO, |sum, (_, task)| sum.plus(&task.resources));
             assert_eq!(
-                broker.agents.held(id),
+                desk.agents.held(id),
                 held,
                 "what our tasks hold on agent {id}"
             );
@@ -246,7 +252,8 @@ proptest! {
         // All is well again: a session, and room for everybody.
         world.go(Step::Disconnected);
         world.go(Step::Subscribed);
-        let mut waiting: BTreeSet<TaskId> = world.broker.queue.tasks().cloned().collect();
+        let mut waiting: BTreeSet<TaskId> =
+            world.broker.desks["*"].queue.tasks().cloned().collect();
         for agent in 0..AGENTS.len() {
             let out = world.go(Step::Offer { agent, cpus: 64 });
             for output in out {

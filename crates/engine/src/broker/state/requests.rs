@@ -3,26 +3,58 @@
 use bytes::Bytes;
 use meson_core::ids::TaskId;
 use meson_core::resources::Resources;
-use meson_core::run::FailureClass;
 use meson_core::units::Timestamp;
 use meson_mesos::types::FrameworkId;
 
-use super::super::messages::AttemptState;
 use super::super::queue::Entry;
-use super::{Broker, News, Output, Stage, Task, acknowledge_status};
+use super::task::{Stage, Task, lost};
+use super::{Broker, News, Output, acknowledge_status};
 
 impl Broker {
-    pub(super) fn subscribed(&mut self, framework: FrameworkId, now: Timestamp) {
+    pub(super) fn subscribed(
+        &mut self,
+        framework: FrameworkId,
+        now: Timestamp,
+        out: &mut Vec<Output>,
+    ) {
+        // Offers of an earlier session died with it, silently.
+        self.displace_all(out);
         self.connected = true;
-        self.executor = Some(self.settings.executor.info(&framework, &self.settings.role));
+        for desk in self.desks.values_mut() {
+            desk.begin(&framework, &self.settings.executor);
+        }
         self.framework = Some(framework);
-        self.suppressed = false;
-        self.hungry = false;
+        self.told.begin();
+        self.leaving.begin();
+        self.questions.begin();
         self.next_implicit = now;
-        // What runs is asked about explicitly, whatever the implicit answers will say.
-        for (task, state) in &self.tasks {
-            if matches!(state.stage, Stage::Launched) {
-                self.questions.ask(task.clone(), state.agent.clone(), now);
+        self.next_explicit = self.soon(self.settings.explicit_every, now);
+        self.count_held_again();
+        self.ask_about_all(now);
+        // Said to nobody while there was no session.
+        for task in self.tasks.values_mut().filter(|task| task.killing) {
+            task.next = Some(now);
+        }
+    }
+
+    /// What runs is asked about explicitly, whatever the implicit answers will say.
+    pub(super) fn ask_about_all(&mut self, now: Timestamp) {
+        for (task, state) in self.tasks.iter().filter(|(_, task)| task.is_launched()) {
+            self.questions.ask(task.clone(), state.agent.clone(), now);
+        }
+    }
+
+    /// Agents are forgotten with a session; what our tasks hold on them is not.
+    fn count_held_again(&mut self) {
+        for task in self.tasks.values() {
+            let desk = self.desks.get_mut(self.settings.role_of(&task.owner));
+            if let (Some(desk), Some(agent)) = (desk, &task.agent)
+                && task.resources != Resources::ZERO
+            {
+                desk.agents.hold(agent, &task.resources);
+                if task.launched_at.is_some() {
+                    desk.agents.launched(agent);
+                }
             }
         }
     }
@@ -30,26 +62,22 @@ impl Broker {
     /// Offers are void: who had a place and was not confirmed waits again; who was confirmed is
     /// on record as placed there, and must not be launched elsewhere under the same id.
     pub(super) fn displace_all(&mut self, out: &mut Vec<Output>) {
-        for (task, confirmed) in self.agents.clear_offers() {
+        let displaced: Vec<_> = self
+            .desks
+            .values_mut()
+            .flat_map(|desk| desk.agents.clear_offers())
+            .collect();
+        for (task, confirmed) in displaced {
             self.displace(task, confirmed, out);
         }
     }
 
     pub(super) fn displace(&mut self, task: TaskId, confirmed: bool, out: &mut Vec<Output>) {
         if confirmed {
-            let state = AttemptState::Failed {
-                class: FailureClass::Platform,
-                message: "the offer was withdrawn before the task was launched".to_owned(),
-                data: Bytes::new(),
-            };
             self.forget(&task);
-            out.push(Output::Signal(
+            out.push(lost(
                 task,
-                News::State {
-                    agent: None,
-                    uuid: None,
-                    state,
-                },
+                "the offer was withdrawn before the task was launched",
             ));
         } else {
             self.requeue(task, out);
@@ -60,19 +88,22 @@ impl Broker {
     /// hears does not: its step actor is gone, or went to another pool, and if anybody does hear, he
     /// asks again.
     pub(super) fn requeue(&mut self, task: TaskId, out: &mut Vec<Output>) {
-        if let Some(Task {
+        let Some(Task {
             stage: Stage::Placed { entry, payload, .. },
             claimed,
             ..
         }) = self.forget(&task)
-        {
-            if !claimed {
-                out.push(Output::Signal(task, News::Withdrawn));
-                return;
+        else {
+            return;
+        };
+        let desk = self.desks.get_mut(self.settings.role_of(&entry.owner));
+        match desk.filter(|_| claimed) {
+            Some(desk) => {
+                self.payloads.insert(task.clone(), payload);
+                desk.queue.add(task, *entry);
+                desk.appetite.grow();
             }
-            self.payloads.insert(task.clone(), payload);
-            self.queue.add(task, *entry);
-            self.hungry = true;
+            None => out.push(Output::Signal(task, News::Withdrawn)),
         }
     }
 
@@ -86,8 +117,16 @@ impl Broker {
                 self.held.remove(&state.owner);
             }
         }
-        if let Some(agent) = &state.agent {
-            self.agents.release(agent, task, &state.resources);
+        let mut desk = self.desks.get_mut(self.settings.role_of(&state.owner));
+        if let Some(desk) = &mut desk {
+            desk.queue.released(task);
+        }
+        if let (Some(agent), Some(desk)) = (&state.agent, desk) {
+            desk.agents.release(agent, task, &state.resources);
+            if state.launched_at.is_some() {
+                self.starting = self.starting.saturating_sub(1);
+                desk.started(agent);
+            }
         }
         Some(state)
     }
@@ -97,66 +136,66 @@ impl Broker {
         task: TaskId,
         entry: Entry,
         payload: Bytes,
+        now: Timestamp,
         out: &mut Vec<Output>,
     ) {
         if let Some(known) = self.tasks.get_mut(&task) {
             // Asked again by a new incarnation of its step actor.
             known.claimed = true;
+            if !known.killing {
+                known.next = None;
+            }
             if let (Stage::Placed { .. }, Some(agent)) = (&known.stage, &known.agent) {
-                let host = self
-                    .agents
-                    .0
-                    .get(agent)
-                    .map(|agent| agent.hostname().to_owned())
-                    .unwrap_or_default();
-                out.push(Output::Signal(
-                    task,
-                    News::Placed {
-                        agent: agent.clone(),
-                        host,
-                    },
-                ));
+                let desk = self.desks.get(self.settings.role_of(&known.owner));
+                let host = desk.and_then(|desk| desk.agents.hostname(agent));
+                let agent = agent.clone();
+                let host = host.unwrap_or_default().to_owned();
+                out.push(Output::Signal(task, News::Placed { agent, host }));
+            } else {
+                // Somebody launched it: it is heard of as soon as it is asked about.
+                let agent = known.agent.clone();
+                self.questions.ask(task, agent, now);
             }
             return;
         }
-        self.payloads.insert(task.clone(), payload);
-        if self.queue.add(task.clone(), entry) {
-            self.hungry = true;
+        let Some(desk) = self.desk_of(&entry.owner) else {
+            return;
+        };
+        if desk.queue.add(task.clone(), entry) {
+            desk.appetite.grow();
         }
+        self.payloads.insert(task.clone(), payload);
         out.push(Output::Signal(task, News::Queued));
     }
 
     pub(super) fn confirm(&mut self, task: TaskId, out: &mut Vec<Output>) {
-        let place = self
-            .tasks
-            .get(&task)
-            .and_then(|known| known.agent.as_ref())
-            .and_then(|agent| self.agents.0.get_mut(agent))
-            .and_then(|agent| agent.placed.get_mut(&task));
-        match place {
-            Some(confirmed) => *confirmed = true,
-            None if self
-                .tasks
-                .get(&task)
-                .is_some_and(|known| matches!(known.stage, Stage::Launched)) => {}
-            None => {
-                // Too late: the hold is over. The placement is on record, so this attempt is done for.
-                self.withdraw(&task);
-                let state = AttemptState::Failed {
-                    class: FailureClass::Platform,
-                    message: "the placement was confirmed too late: its offer is gone".to_owned(),
-                    data: Bytes::new(),
-                };
-                out.push(Output::Signal(
-                    task,
-                    News::State {
-                        agent: None,
-                        uuid: None,
-                        state,
-                    },
-                ));
+        if let Some(known) = self.tasks.get(&task) {
+            let desk = self.desks.get_mut(self.settings.role_of(&known.owner));
+            let agent = known.agent.as_ref();
+            let place = desk
+                .zip(agent)
+                .and_then(|(desk, agent)| desk.agents.0.get_mut(agent))
+                .and_then(|agent| agent.placed.get_mut(&task));
+            match place {
+                Some(confirmed) => *confirmed = true,
+                None if known.is_launched() => {}
+                None => {
+                    self.forget(&task);
+                    out.push(too_late(task));
+                }
             }
+            return;
         }
+        // The hold is over. The placement is on record, so this attempt is done for.
+        self.withdraw(&task);
+        out.push(too_late(task));
+    }
+
+    /// Takes a request out of the queue: whether it was there.
+    pub(super) fn withdraw(&mut self, task: &TaskId) -> bool {
+        self.payloads.remove(task);
+        let mut desks = self.desks.values_mut();
+        desks.any(|desk| desk.queue.remove(task).is_some())
     }
 
     pub(super) fn adopt(
@@ -169,33 +208,21 @@ impl Broker {
         // It waits here for a place although it is on record as placed: an attempt is launched where it
         // is on record, or nowhere.
         self.withdraw(&task);
-        if let Some(Task {
-            stage: Stage::Placed { .. },
-            agent: Some(place),
-            ..
-        }) = self.tasks.get(&task)
-        {
-            if *place == agent {
+        if let Some(known) = self.tasks.get(&task).filter(|known| !known.is_launched()) {
+            if known.agent.as_ref() == Some(&agent) {
                 // Its step actor was lost between having the placement committed and saying so.
-                self.confirm(task, out);
-                return;
+                return self.confirm(task, out);
             }
             self.forget(&task);
         }
-        let known = self.tasks.entry(task.clone()).or_insert_with(|| Task {
-            agent: Some(agent.clone()),
-            resources: Resources::ZERO,
-            owner: String::new(),
-            stage: Stage::Launched,
-            claimed: true,
-            seen: false,
-            killing: false,
-            next: None,
-            progress: 0,
-            unheard: Vec::new(),
-        });
+        let known = self
+            .tasks
+            .entry(task.clone())
+            .or_insert_with(|| Task::elsewhere(Some(agent.clone())));
         known.claimed = true;
-        known.next = None;
+        if !known.killing {
+            known.next = None;
+        }
         let unheard = std::mem::take(&mut known.unheard);
         // What was told to its last hearer comes first; it may not have become durable.
         let told = self.unacknowledged.remove(&task);
@@ -216,39 +243,27 @@ impl Broker {
             out.push(Output::Signal(task, News::Withdrawn));
             return;
         }
-        if let Some(Task {
-            stage: Stage::Placed { .. },
-            ..
-        }) = self.tasks.get(&task)
-        {
-            self.forget(&task);
-            out.push(Output::Signal(task, News::Withdrawn));
-            return;
-        }
         match self.tasks.get_mut(&task) {
+            Some(known) if !known.is_launched() => {
+                self.forget(&task);
+                out.push(Output::Signal(task, News::Withdrawn));
+            }
             Some(known) => {
-                known.killing = true;
                 known.claimed = true;
-                known.next = Some(now);
+                known.moving = false;
+                known.kill(now);
             }
             None => match agent {
                 Some(agent) => {
                     self.adopt(task.clone(), agent, now, out);
                     if let Some(known) = self.tasks.get_mut(&task) {
-                        known.killing = true;
-                        known.next = Some(now);
+                        known.kill(now);
                     }
                 }
                 // Never placed, and not in the queue: it never ran.
                 None => out.push(Output::Signal(task, News::Withdrawn)),
             },
         }
-    }
-
-    /// Takes a request out of the queue: whether it was there.
-    pub(super) fn withdraw(&mut self, task: &TaskId) -> bool {
-        self.payloads.remove(task);
-        self.queue.remove(task).is_some()
     }
 
     /// Another step actor may come for it, or have come meanwhile. What is not launched waits no
@@ -260,19 +275,19 @@ impl Broker {
         let Some(known) = self.tasks.get_mut(task) else {
             return;
         };
-        match &known.stage {
-            Stage::Launched => {
-                known.claimed = false;
-                if !known.killing {
-                    known.next = Some(now.after(self.settings.orphan_grace));
-                }
+        if known.is_launched() {
+            known.claimed = false;
+            if !known.killing {
+                known.next = Some(now.after(self.settings.orphan_grace));
             }
-            // On record as placed there: it is launched, and asked about then.
-            Stage::Placed { .. } if self.agents.is_confirmed(known.agent.as_deref(), task) => {}
-            Stage::Placed { .. } => {
-                self.forget(task);
-                out.push(Output::Signal(task.clone(), News::Withdrawn));
-            }
+            return;
+        }
+        let desk = self.desks.get(self.settings.role_of(&known.owner));
+        let agent = known.agent.as_deref();
+        // On record as placed there: it is launched, and asked about then.
+        if !desk.is_some_and(|desk| desk.agents.is_confirmed(agent, task)) {
+            self.forget(task);
+            out.push(Output::Signal(task.clone(), News::Withdrawn));
         }
     }
 
@@ -286,7 +301,9 @@ impl Broker {
         let Some(known) = self.tasks.get_mut(task).filter(|known| !known.claimed) else {
             return;
         };
-        known.next = Some(now.after(self.settings.orphan_grace));
+        if !known.killing {
+            known.next = Some(now.after(self.settings.orphan_grace));
+        }
         if wanted != Some(false) {
             return;
         }
@@ -295,14 +312,20 @@ impl Broker {
         statuses.extend(self.unacknowledged.remove(task));
         let ended = statuses.iter().any(|status| status.state.is_terminal());
         for status in statuses {
-            out.extend(acknowledge_status(task, &status).map(Output::Call));
+            out.extend(acknowledge_status(&status).map(Output::Call));
         }
         if ended {
             self.forget(task);
-        } else {
-            known.killing = true;
-            known.next = Some(now);
+        } else if !known.killing {
+            known.kill(now);
             self.stats.orphans_killed += 1;
         }
     }
+}
+
+fn too_late(task: TaskId) -> Output {
+    lost(
+        task,
+        "the placement was confirmed too late: its offer is gone",
+    )
 }

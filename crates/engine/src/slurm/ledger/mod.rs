@@ -117,6 +117,7 @@ impl Ledger {
         }
         let mut task = Task::of(&info, self.executor_mib);
         task.submission = Submission::UnderWay { tries: 1 };
+        task.wanted = true;
         self.tasks.insert(name.clone(), task);
         acts.push(Act::Submit {
             task: name,
@@ -317,6 +318,7 @@ impl Ledger {
                 }
                 continue;
             }
+            task.wanted |= !names.is_empty();
             if task.said.is_empty() {
                 let mut status = task.status(name, task.state());
                 status.reason = Some(StatusReason::Reconciliation);

@@ -48,6 +48,8 @@ pub(super) struct Task {
     pub(super) said: BTreeMap<u64, TaskStatus>,
     /// The newest message that may get lost.
     pub(super) progress: Vec<u8>,
+    /// The broker launched it in this session, or asked about it by name: somebody waits for it.
+    pub(super) wanted: bool,
     /// The end is acknowledged.
     pub(super) closed: bool,
     /// As the last list of jobs has it, or as was heard at its submission.
@@ -258,6 +260,11 @@ impl Task {
                     info: None,
                 });
             }
+            return;
+        }
+        // What was written by somebody who is gone may be given up by now: the broker asks for it by
+        // name, or has it killed.
+        if gone && self.job.is_none() && !self.wanted && self.killed.is_none() {
             return;
         }
         let lost = gone && self.job.is_none() && self.killed.is_none() && !refused;

@@ -24,6 +24,8 @@ mod limits;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
+mod replay;
+#[cfg(test)]
 mod tests;
 mod updates;
 mod words;
@@ -31,7 +33,8 @@ mod words;
 pub(super) use updates::duration_text;
 pub use words::Timeouts;
 pub(crate) use words::{
-    Answer, Exit, Forward, Input, LaunchFailure, Output, RequestId, Settings, Time,
+    Answer, Exit, Forward, Input, Inventory, LaunchFailure, Output, Recovered, RequestId, Settings,
+    Time,
 };
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -160,28 +163,6 @@ enum Stage {
     Running,
     /// Waits for its executors to end.
     Leaving,
-}
-
-/// All that a task's run needs, found again after a restart.
-#[derive(Debug)]
-pub(crate) struct Recovered {
-    /// The framework.
-    pub(crate) framework: FrameworkRecord,
-    /// Its runs; whether each still has a living process.
-    pub(crate) runs: Vec<(RunRecord, bool)>,
-    /// Its tasks.
-    pub(crate) tasks: Vec<TaskRecord>,
-}
-
-/// What an agent tells its master of one framework when it registers.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Inventory {
-    /// The framework.
-    pub(crate) framework: Arc<FrameworkRecord>,
-    /// Its executors, those of command tasks included.
-    pub(crate) executors: Vec<RunRecord>,
-    /// Its tasks.
-    pub(crate) tasks: Vec<TaskRecord>,
 }
 
 /// The agent.

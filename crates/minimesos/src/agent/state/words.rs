@@ -225,3 +225,25 @@ pub(crate) enum Output {
     /// Forget a task.
     RemoveTask(FrameworkId, TaskId),
 }
+
+/// All that a task's run needs, found again after a restart.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    /// The framework.
+    pub(crate) framework: FrameworkRecord,
+    /// Its runs; whether each still has a living process.
+    pub(crate) runs: Vec<(RunRecord, bool)>,
+    /// Its tasks.
+    pub(crate) tasks: Vec<TaskRecord>,
+}
+
+/// What an agent tells its master of one framework when it registers.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Inventory {
+    /// The framework.
+    pub(crate) framework: Arc<FrameworkRecord>,
+    /// Its executors, those of command tasks included.
+    pub(crate) executors: Vec<RunRecord>,
+    /// Its tasks.
+    pub(crate) tasks: Vec<TaskRecord>,
+}

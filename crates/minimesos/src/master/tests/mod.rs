@@ -3,8 +3,10 @@
 mod agents;
 mod conservation;
 mod frameworks;
+mod fuzz;
 mod launches;
 mod offers;
+mod operators;
 mod replay;
 mod tasks;
 

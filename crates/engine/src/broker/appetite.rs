@@ -1,0 +1,167 @@
+//! When offers are wanted: SUPPRESS while nobody waits, REVIVE when somebody newly does.
+//!
+//! Both are said at most once on the wire, and may be lost or overtaken by a DECLINE. So a
+//! REVIVE that no offer follows is said once more, and a SUPPRESS again if offers come in spite of it;
+//! neither is ever said periodically (docs/scheduler-http-api.md).
+
+use meson_core::units::{Duration, Timestamp};
+
+/// A REVIVE that no offer followed is said once more after so long.
+const REVIVE_AGAIN: Duration = Duration::from_secs(1);
+/// Offers that come so long after a SUPPRESS say that it was lost.
+const SUPPRESS_AGAIN: Duration = Duration::from_secs(2);
+
+/// What the resource manager was told about our appetite, for one role.
+#[derive(Debug, Default)]
+pub(super) struct Appetite {
+    suppressed_at: Option<Timestamp>,
+    /// There is a reason to ask for offers again.
+    hungry: bool,
+    revived_at: Option<Timestamp>,
+    /// No offer has followed the last REVIVE yet.
+    unanswered: bool,
+}
+
+/// To be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// Offers, whatever was refused.
+    Revive,
+    /// None.
+    Suppress,
+}
+
+impl Appetite {
+    /// A new session: offers come by themselves.
+    pub(super) fn begin(&mut self) {
+        *self = Self {
+            revived_at: self.revived_at,
+            ..Self::default()
+        };
+    }
+
+    /// There is a new reason to want offers.
+    pub(super) fn grow(&mut self) {
+        self.hungry = true;
+    }
+
+    /// Offers came.
+    pub(super) fn fed(&mut self, now: Timestamp) {
+        self.unanswered = false;
+        if self
+            .suppressed_at
+            .is_some_and(|at| now.since(at) >= SUPPRESS_AGAIN)
+        {
+            self.suppressed_at = None;
+        }
+    }
+
+    pub(super) fn is_suppressed(&self) -> bool {
+        self.suppressed_at.is_some()
+    }
+
+    /// What to say now. `wants`: somebody waits; `idle`: no offer is in hand.
+    pub(super) fn wish(
+        &mut self,
+        wants: bool,
+        idle: bool,
+        every: Duration,
+        now: Timestamp,
+    ) -> Option<Wish> {
+        if !wants {
+            self.hungry = false;
+            self.unanswered = false;
+            if !idle || self.suppressed_at.is_some() {
+                return None;
+            }
+            self.suppressed_at = Some(now);
+            return Some(Wish::Suppress);
+        }
+        let since = self.revived_at.map(|at| now.since(at));
+        let hungry = self.hungry && since.is_none_or(|since| since >= every);
+        let again = self.unanswered && since.is_some_and(|since| since >= REVIVE_AGAIN);
+        if !hungry && !again {
+            return None;
+        }
+        self.unanswered = self.hungry;
+        self.hungry = false;
+        self.suppressed_at = None;
+        self.revived_at = Some(now);
+        Some(Wish::Revive)
+    }
+
+    /// When [`wish`](Self::wish) may have something to say by itself.
+    pub(super) fn next(&self, every: Duration) -> Option<Timestamp> {
+        let at = |wait| self.revived_at.map_or(Timestamp(0), |at| at.after(wait));
+        let hungry = self.hungry.then(|| at(every));
+        let again = self.unanswered.then(|| at(REVIVE_AGAIN));
+        hungry.into_iter().chain(again).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVERY: Duration = Duration(50);
+
+    #[test]
+    fn item_21_revive_is_limited_in_rate_and_repeated_once() {
+        let mut appetite = Appetite::default();
+        let mut said = Vec::new();
+        for ms in 0..100 {
+            appetite.grow();
+            if appetite.wish(true, true, EVERY, Timestamp(ms)).is_some() {
+                said.push(ms);
+            }
+        }
+        assert_eq!(said, [0, 50], "new work every millisecond");
+        let later: Vec<u64> = (100..60_000)
+            .filter(|ms| appetite.wish(true, true, EVERY, Timestamp(*ms)).is_some())
+            .collect();
+        assert_eq!(
+            later,
+            [100, 1_100],
+            "what was still to be said, and once more"
+        );
+    }
+
+    #[test]
+    fn item_21_revive_that_was_answered_is_not_repeated() {
+        let mut appetite = Appetite::default();
+        appetite.grow();
+        assert_eq!(
+            appetite.wish(true, true, EVERY, Timestamp(0)),
+            Some(Wish::Revive)
+        );
+        appetite.fed(Timestamp(5));
+        assert_eq!(appetite.next(EVERY), None);
+        assert_eq!(appetite.wish(true, true, EVERY, Timestamp(5_000)), None);
+    }
+
+    #[test]
+    fn item_21_suppress_is_said_once_and_again_only_if_offers_come_all_the_same() {
+        let mut appetite = Appetite::default();
+        assert_eq!(
+            appetite.wish(false, true, EVERY, Timestamp(0)),
+            Some(Wish::Suppress)
+        );
+        assert_eq!(appetite.wish(false, true, EVERY, Timestamp(1_000)), None);
+        appetite.fed(Timestamp(1_500));
+        assert_eq!(
+            appetite.wish(false, true, EVERY, Timestamp(1_500)),
+            None,
+            "it was on its way"
+        );
+        appetite.fed(Timestamp(10_000));
+        assert_eq!(
+            appetite.wish(false, false, EVERY, Timestamp(10_000)),
+            None,
+            "offers in hand"
+        );
+        assert_eq!(
+            appetite.wish(false, true, EVERY, Timestamp(10_300)),
+            Some(Wish::Suppress)
+        );
+    }
+}

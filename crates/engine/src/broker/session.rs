@@ -1,0 +1,217 @@
+//! Sessions with the resource manager: subscribes, hands events to the broker, sends its calls,
+//! and again when a session ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use futures::StreamExt;
+use meson_mesos::scheduler::{Call, Event};
+use meson_mesos::types::FrameworkId;
+use tokio::sync::mpsc;
+
+use super::actor::BrokerActor;
+use super::manager::{Calls, ResourceManager, Session, SessionEnd, SubscribeError};
+use crate::pool::BrokerContext;
+
+/// Calls that wait to be sent; beyond it the session is given up, and reconciled anew.
+const CALL_BACKLOG: usize = 4096;
+/// Acknowledgements under way at once; their order does not matter.
+const ACKNOWLEDGEMENTS_AT_ONCE: usize = 16;
+/// Events handed over at once.
+const EVENT_BURST: usize = 256;
+/// From the end of a session to the next attempt, and after being fenced off.
+const AGAIN: Duration = Duration::from_millis(200);
+const AGAIN_WHEN_FENCED: Duration = Duration::from_secs(5);
+
+/// Acknowledgements overtake everything else; the rest keeps its order, so that no KILL arrives
+/// before the ACCEPT that it is about.
+#[derive(Clone)]
+pub(super) struct Lanes {
+    ordered: mpsc::Sender<Call>,
+    acknowledgements: mpsc::Sender<Call>,
+}
+
+impl Lanes {
+    /// Sends a call. False: they pile up, and the session is of no use.
+    #[must_use]
+    pub(super) fn send(&self, call: Call) -> bool {
+        let lane = if matches!(call, Call::Acknowledge(_)) {
+            &self.acknowledgements
+        } else {
+            &self.ordered
+        };
+        lane.try_send(call).is_ok()
+    }
+}
+
+/// A session began.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct SessionUp {
+    pub(super) framework: FrameworkId,
+    pub(super) lanes: Lanes,
+}
+
+/// It ended.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct SessionDown;
+
+/// The resource manager said this.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Events(pub(super) Vec<Event>);
+
+/// The resource manager did not take what it was told about which offers are of use.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct ConstraintsNotTaken;
+
+/// Subscribes, hands events over, and again when the session ends, for as long as the actor lives.
+pub(super) async fn keep_subscribed(
+    context: BrokerContext,
+    manager: Arc<dyn ResourceManager>,
+    broker: Addr<BrokerActor>,
+) {
+    let mut replace = false;
+    let mut failures: u32 = 0;
+    loop {
+        let pause = match one_session(&context, &*manager, &broker, &mut replace).await {
+            Ok(SessionEnd::Fenced) => {
+                tracing::warn!(pool = %context.pool, "fenced off by another broker with the same FrameworkID");
+                AGAIN_WHEN_FENCED
+            }
+            Ok(SessionEnd::Removed(reason)) => {
+                tracing::error!(pool = %context.pool, reason, "framework removed; subscribing as a new one");
+                replace = true;
+                AGAIN
+            }
+            Ok(SessionEnd::Lost(reason)) => {
+                tracing::warn!(pool = %context.pool, reason, "session with the resource manager lost");
+                AGAIN
+            }
+            Err(reason) => {
+                tracing::warn!(pool = %context.pool, reason, "cannot subscribe; trying again");
+                // A new leader's first tries may come too early by a moment.
+                failures += 1;
+                (AGAIN * (1 << failures.min(6))).min(AGAIN_WHEN_FENCED)
+            }
+        };
+        if pause == AGAIN {
+            failures = 0;
+        }
+        if broker.send(SessionDown).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+async fn one_session(
+    context: &BrokerContext,
+    manager: &dyn ResourceManager,
+    broker: &Addr<BrokerActor>,
+    replace: &mut bool,
+) -> Result<SessionEnd, String> {
+    // A linearizable read: a deposed leader's broker does not get past it, so that two brokers
+    // do not take the framework from each other for ever.
+    let known = context
+        .framework_id()
+        .await
+        .map_err(|error| error.to_string())?;
+    let id = known.filter(|_| !*replace).map(FrameworkId::new);
+    let Session {
+        framework,
+        mut events,
+        calls,
+    } = match manager.subscribe(id).await {
+        Ok(session) => session,
+        Err(SubscribeError::Removed(reason)) => return Ok(SessionEnd::Removed(reason)),
+        Err(error) => return Err(error.to_string()),
+    };
+    // Before anything else: a lost FrameworkID orphans tasks.
+    context
+        .set_framework_id(framework.as_str(), *replace)
+        .await
+        .map_err(|error| error.to_string())?;
+    *replace = false;
+    tracing::info!(pool = %context.pool, framework = framework.as_str(), "subscribed");
+    let (lanes, senders) = lanes(calls, broker.clone());
+    broker
+        .send(SessionUp { framework, lanes })
+        .await
+        .map_err(|error| error.to_string())?;
+    let forward = async {
+        let mut bursts = events.by_ref().ready_chunks(EVENT_BURST);
+        while let Some(burst) = bursts.next().await {
+            let mut good = Vec::with_capacity(burst.len());
+            let mut end = None;
+            for event in burst {
+                match event {
+                    Ok(event) => good.push(event),
+                    Err(reason) => {
+                        end = Some(reason);
+                        break;
+                    }
+                }
+            }
+            // Awaited: the resource manager's stream is read as fast as the broker works.
+            if broker.send(Events(good)).await.is_err() {
+                return SessionEnd::Lost("the broker stopped".to_owned());
+            }
+            if let Some(end) = end {
+                return end;
+            }
+        }
+        SessionEnd::Lost("the stream of events ended".to_owned())
+    };
+    tokio::select! {
+        end = forward => Ok(end),
+        reason = senders => Ok(SessionEnd::Lost(reason)),
+    }
+}
+
+/// The two lanes, and the future that empties them until one of them closes.
+fn lanes(
+    calls: Arc<dyn Calls>,
+    broker: Addr<BrokerActor>,
+) -> (Lanes, impl Future<Output = String>) {
+    let (ordered, mut ordered_calls) = mpsc::channel::<Call>(CALL_BACKLOG);
+    let (acknowledgements, acknowledgement_calls) = mpsc::channel::<Call>(CALL_BACKLOG);
+    let acknowledging = Arc::clone(&calls);
+    let senders = async move {
+        let in_order = async {
+            while let Some(call) = ordered_calls.recv().await {
+                let constraints = matches!(call, Call::UpdateFramework(_));
+                if let Err(reason) = calls.call(call).await {
+                    tracing::warn!(reason, "the resource manager did not take a call");
+                    if constraints {
+                        broker.do_send(ConstraintsNotTaken);
+                    }
+                }
+            }
+        };
+        let beside = tokio_stream::wrappers::ReceiverStream::new(acknowledgement_calls)
+            .for_each_concurrent(ACKNOWLEDGEMENTS_AT_ONCE, |call| async {
+                if let Err(reason) = acknowledging.call(call).await {
+                    tracing::debug!(
+                        reason,
+                        "an acknowledgement was not taken; the update will come again"
+                    );
+                }
+            });
+        tokio::select! {
+            () = in_order => {}
+            () = beside => {}
+        }
+        "its calls were given up".to_owned()
+    };
+    (
+        Lanes {
+            ordered,
+            acknowledgements,
+        },
+        senders,
+    )
+}

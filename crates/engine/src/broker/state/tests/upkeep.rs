@@ -1,0 +1,299 @@
+//! The brake, pacing, constraints and maintenance.
+
+use meson_core::expression::Expression;
+use meson_mesos::scheduler::{Failure, InverseOffers};
+use meson_mesos::types::{InverseOffer, TimeInfo, Unavailability};
+
+use super::*;
+
+/// `n` tasks that run, four on each agent.
+fn running(n: u32) -> World {
+    let mut world = World::with(|settings| settings.pacing.per_second = 100_000);
+    for n in 1..=n {
+        world.enqueue(n, 1);
+    }
+    for agent in 0..n.div_ceil(4) {
+        let out = world.offer(&format!("o{agent}"), &format!("a{agent}"), 4);
+        for task in placed(&out) {
+            world.tell(Input::Confirm(task));
+        }
+    }
+    assert_eq!(world.broker.live(), n as usize);
+    world
+}
+
+fn lose_agents(world: &mut World, agents: std::ops::Range<u32>) -> Vec<Output> {
+    let mut out = Vec::new();
+    for agent in agents {
+        out.extend(world.tell(Input::Event(Event::Failure(Failure {
+            agent_id: Some(AgentId::new(format!("a{agent}"))),
+            executor_id: None,
+            status: None,
+        }))));
+    }
+    out
+}
+
+#[test]
+fn item_29_brake_stops_launching_says_so_and_goes_on_after_calm() {
+    let mut world = running(40);
+    assert!(
+        !lose_agents(&mut world, 0..2)
+            .iter()
+            .any(|out| matches!(out, Output::Stopped(_)))
+    );
+    let out = lose_agents(&mut world, 2..3);
+    let said = out.iter().find_map(|out| match out {
+        Output::Stopped(reason) => Some(reason.clone()),
+        _ => None,
+    });
+    assert!(said.expect("it says so").contains("3 of 10 agents"));
+    world.enqueue(100, 1);
+    let out = world.offer("later", "b", 4);
+    assert!(placed(&out).is_empty(), "{out:?}");
+    assert_eq!(world.broker.stats().declined[Declined::Brake as usize], 1);
+    let why = world
+        .broker
+        .explain(&task(100), world.now)
+        .expect("it waits");
+    assert!(
+        why.reasons[0].text.contains("launching has stopped"),
+        "{why:?}"
+    );
+    let view = world.broker.view("default");
+    assert!(
+        view.brake
+            .is_some_and(|brake| brake.reason.contains("3 of 10"))
+    );
+
+    let out = world.wait(60_000);
+    assert!(out.contains(&Output::GoesOn), "{out:?}");
+    assert_eq!(count(&out, is_revive), 1, "offers are wanted again");
+    assert_eq!(placed(&world.offer("at-last", "b", 4)), [task(100)]);
+}
+
+#[test]
+fn item_29_brake_is_released_by_an_operator() {
+    let mut world = running(40);
+    lose_agents(&mut world, 0..5);
+    assert!(world.broker.now().braked);
+    let out = world.tell(Input::ReleaseBrake);
+    assert!(out.contains(&Output::GoesOn), "{out:?}");
+    world.enqueue(100, 1);
+    assert_eq!(placed(&world.offer("o", "b", 4)), [task(100)]);
+    assert!(
+        !world.tell(Input::ReleaseBrake).contains(&Output::GoesOn),
+        "it was released"
+    );
+}
+
+#[test]
+fn item_29_brake_counts_tasks_that_are_out_of_sight_and_not_those_that_failed_by_themselves() {
+    let mut world = running(40);
+    for n in 1..=20 {
+        let failed = world.update(n, TaskState::Failed, Some(b"9"));
+        assert!(!failed.iter().any(|out| matches!(out, Output::Stopped(_))));
+    }
+    let mut stopped = false;
+    for n in 21..=40 {
+        let lost = TaskStatus {
+            agent_id: None,
+            ..made_up(n, TaskState::Unreachable, StatusReason::AgentRemoved)
+        };
+        stopped |= world
+            .status(lost)
+            .iter()
+            .any(|out| matches!(out, Output::Stopped(_)));
+    }
+    assert!(stopped);
+}
+
+#[test]
+fn item_39_at_most_so_many_tasks_are_started_on_one_agent_at_a_time() {
+    let mut world = World::with(|settings| settings.pacing.starting_per_agent = 2);
+    for n in 1..=5 {
+        world.enqueue(n, 1);
+    }
+    let out = world.offer("o1", "a", 8);
+    assert_eq!(placed(&out).len(), 2);
+    assert_eq!(launched(&world.confirm([1, 2])).len(), 2);
+    let why = world.broker.explain(&task(3), world.now).expect("it waits");
+    assert!(why.reasons[0].text.contains("are being started"), "{why:?}");
+    assert!(
+        placed(&world.offer("o2", "a", 6)).is_empty(),
+        "both are still being started"
+    );
+    assert_eq!(world.broker.stats().declined[Declined::Paced as usize], 1);
+    world.wait(1_000);
+    let out = world.update(1, TaskState::Running, Some(b"1"));
+    assert!(
+        out.contains(&Output::Measured(Measured::LaunchToRunning(Duration(
+            1_000
+        )))),
+        "{out:?}"
+    );
+    let out = world.wait(50);
+    assert_eq!(count(&out, is_revive), 1, "there is room for one more");
+    assert_eq!(placed(&world.offer("o3", "a", 6)), [task(3)]);
+}
+
+#[test]
+fn item_39_at_most_so_many_tasks_are_launched_a_second() {
+    let mut world = World::with(|settings| settings.pacing.per_second = 10);
+    for n in 1..=30 {
+        world.enqueue(n, 1);
+    }
+    let mut launches = Vec::new();
+    let (mut offers, began) = (0, world.now);
+    while world.broker.queued() > 0 {
+        offers += 1;
+        let out = world.offer(&format!("o{offers}"), &format!("a{offers}"), 100);
+        for task in placed(&out) {
+            launches.push(world.now.since(began).0);
+            world.tell(Input::Confirm(task));
+        }
+        let wait = world.broker.wake_at().expect("it goes on by itself");
+        world.wait(wait.since(world.now).0.max(1));
+    }
+    assert_eq!(
+        launches.iter().filter(|at| **at == 0).count(),
+        10,
+        "a second's worth at once"
+    );
+    let last = launches.last().expect("launches");
+    assert!((1_900..3_000).contains(last), "{launches:?}");
+}
+
+#[test]
+fn item_22_what_is_of_use_is_told_once_somebody_has_waited_and_taken_back_for_newcomers() {
+    let mut world = World::new();
+    let picky = |n: u32, require: Option<&str>| Input::Enqueue {
+        task: task(n),
+        shape: Shape {
+            require: require.map(|source| Expression(source.to_owned())),
+            ..shape(1)
+        },
+        owner: "ada".to_owned(),
+        deadline: None,
+        payload: Bytes::new(),
+    };
+    let told = |out: &[Output]| {
+        calls(out).into_iter().find_map(|call| match call {
+            Call::UpdateFramework(update) => Some(update.offer_constraints.clone()),
+            _ => None,
+        })
+    };
+    let out = world.tell(picky(1, Some("attributes.disk == 'ssd'")));
+    assert_eq!(told(&out), None, "most find a place at once");
+    let constraints = told(&world.wait(2_000))
+        .expect("told")
+        .expect("constraints");
+    assert!(constraints.to_string().contains("ssd"), "{constraints}");
+    assert_eq!(told(&world.wait(60_000)), None, "nothing has changed");
+    let out = world.tell(picky(2, None));
+    assert_eq!(told(&out), Some(None), "taken back");
+    let (update, revive) = (
+        calls(&out)
+            .iter()
+            .position(|call| matches!(call, Call::UpdateFramework(_))),
+        calls(&out).iter().position(|call| is_revive(call)),
+    );
+    assert!(update < revive, "before offers are asked for: {out:?}");
+}
+
+#[test]
+fn item_22_constraints_that_were_not_taken_are_taken_back() {
+    let mut world = World::new();
+    world.enqueue(1, 4);
+    let update = |out: Vec<Output>| {
+        calls(&out).into_iter().find_map(|call| match call {
+            Call::UpdateFramework(update) => Some(update.framework_info.offer_filters.clone()),
+            _ => None,
+        })
+    };
+    assert!(update(world.wait(2_000)).expect("told").is_some());
+    world.tell(Input::ConstraintsNotTaken);
+    assert_eq!(update(world.wait(1_000)), Some(None));
+}
+
+fn inverse(agent: &str, start_s: u64) -> Input {
+    Input::Event(Event::InverseOffers(InverseOffers {
+        inverse_offers: vec![InverseOffer {
+            id: OfferId::new("i1"),
+            agent_id: Some(AgentId::new(agent)),
+            unavailability: Unavailability {
+                start: TimeInfo {
+                    nanoseconds: i64::try_from(start_s).expect("small") * 1_000_000_000,
+                },
+                duration: None,
+            },
+            ..InverseOffer::default()
+        }],
+    }))
+}
+
+#[test]
+fn item_27_inverse_offers_are_accepted_and_nothing_is_placed_there_any_more() {
+    let mut world = World::launched(1);
+    let out = world.tell(inverse("a", 2_000));
+    assert_eq!(
+        count(&out, |call| matches!(call, Call::AcceptInverseOffers(_))),
+        1
+    );
+    assert_eq!(count(&out, is_kill), 0, "what runs there runs on");
+    world.enqueue(2, 1);
+    let mut again = offer("o2", "a", 4);
+    again.unavailability = Some(Unavailability::default());
+    let offers = Offers {
+        offers: vec![again],
+    };
+    assert!(placed(&world.tell(Input::Event(Event::Offers(offers)))).is_empty());
+    assert_eq!(world.broker.stats().declined[Declined::Leaving as usize], 1);
+    assert_eq!(placed(&world.offer("o3", "b", 4)), [task(2)]);
+}
+
+#[test]
+fn item_27_tasks_are_moved_away_in_time_at_the_platforms_cost_if_that_is_wanted() {
+    let mut world = World::with(|settings| settings.vacate = Some(Duration::from_secs(60)));
+    world.enqueue(1, 1);
+    world.offer("o1", "a", 4);
+    world.confirm([1]);
+    world.update(1, TaskState::Running, Some(b"1"));
+    let begins = world.now.0 / 1_000 + 600;
+    assert_eq!(count(&world.tell(inverse("a", begins)), is_kill), 0);
+    let wakes = world.broker.wake_at().expect("it wakes by itself");
+    assert!(wakes.0 <= (begins - 60) * 1_000);
+    assert_eq!(count(&world.wait(539_000), is_kill), 0);
+    assert_eq!(count(&world.wait(1_000), is_kill), 1);
+    let out = world.update(1, TaskState::Killed, Some(b"2"));
+    assert_eq!(
+        failure(&out),
+        Some(FailureClass::Platform),
+        "nobody asked for its end"
+    );
+}
+
+#[test]
+fn item_37_what_happens_is_counted_and_measured() {
+    let mut world = World::new();
+    world.enqueue(1, 1);
+    world.wait(40);
+    world.offer("o1", "a", 4);
+    world.wait(7);
+    let out = world.confirm([1]);
+    for measured in [
+        Measured::RequestToLaunch(Duration(47)),
+        Measured::OfferToLaunch(Duration(7)),
+        Measured::Held(Duration(7)),
+    ] {
+        assert!(
+            out.contains(&Output::Measured(measured)),
+            "{measured:?}: {out:?}"
+        );
+    }
+    world.update(1, TaskState::Finished, Some(b"1"));
+    let (stats, now) = (world.broker.stats().clone(), world.broker.now());
+    assert_eq!((stats.offers, stats.accepted, stats.launched), (1, 1, 1));
+    assert_eq!((now.unacknowledged, now.starting, now.live), (1, 0, 0));
+    assert!(stats.revives >= 1 && stats.reconciles >= 1);
+}

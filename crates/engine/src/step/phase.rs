@@ -1,0 +1,66 @@
+//! Where an attempt may be.
+
+/// Where the attempt is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Nobody has it, or it is in the broker's queue.
+    Asking { reported: bool },
+    /// The run is told where it will be; nothing is launched yet.
+    Placing {
+        agent: String,
+        superseded: Option<(String, String)>,
+    },
+    /// It may be running on this agent.
+    Launched {
+        agent: String,
+        known: Known,
+        running: Option<Option<String>>,
+        /// The run knows that the whole pool is out of reach.
+        lost: bool,
+    },
+    /// Its end is reported.
+    Ending,
+    /// Its end is committed.
+    Over,
+}
+
+/// What was heard of a launched attempt that does not run yet. Silence says nothing: a master that
+/// has restarted is silent until the agents are back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    /// Nothing since the last launch timeout.
+    Silence { staged: u32 },
+    /// That it was launched, made up by the master.
+    Staged { staged: u32 },
+    /// The agent or executor has it: they will say how it ends.
+    Below,
+    /// Its agent is out of sight, and the run was told.
+    Away,
+}
+
+impl Known {
+    /// The master says that it was launched; counted once for each time that it is asked.
+    pub(super) fn staged(self) -> Self {
+        match self {
+            Self::Silence { staged } => Self::Staged { staged: staged + 1 },
+            Self::Away => Self::Staged { staged: 1 },
+            known => known,
+        }
+    }
+}
+
+/// A report under way, and what follows its commit.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Pending {
+    pub(super) acknowledge: Option<(String, Vec<u8>)>,
+    pub(super) then: Then,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Then {
+    Nothing,
+    Placed,
+    /// It waits in this pool from now on.
+    Moved(String),
+    Over,
+}

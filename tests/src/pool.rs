@@ -1,0 +1,253 @@
+//! A pool of real processes: a Mesos master, its agents, and a coordinator that uses them, each of
+//! which can be killed, frozen and started again by itself.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::bail;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::{binaries, processes, text, wait_for};
+
+/// Long enough for a loaded machine.
+const READY: Duration = Duration::from_secs(60);
+
+/// What each agent says that it has.
+pub const AGENT_CPUS: u32 = 13;
+
+/// A master, agents and a coordinator, in a folder of their own.
+pub struct Pool {
+    folder: tempfile::TempDir,
+    master: u16,
+    http: u16,
+    running: BTreeMap<String, Child>,
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").port()
+}
+
+impl Pool {
+    /// Starts a master, so many agents and a coordinator, and waits until they know each other.
+    /// `settings` goes into the coordinator's `[[pool]]`.
+    pub fn start(agents: usize, settings: &str) -> Self {
+        let mut pool = Self {
+            folder: tempfile::tempdir().expect("a folder"),
+            master: free_port(),
+            http: free_port(),
+            running: BTreeMap::new(),
+        };
+        let config = format!(
+            r#"
+            [node]
+            id = 1
+            cluster = "pool"
+            data = "coordinator"
+            [http]
+            listen = "127.0.0.1:{}"
+            [store]
+            url = "file://{}/store"
+            [[pool]]
+            masters = ["http://127.0.0.1:{}"]
+            executor = {{ command = {:?}, memory = "measure" }}
+            {settings}
+            "#,
+            pool.http,
+            pool.path().display(),
+            pool.master,
+            binaries().join("meson-executor"),
+        );
+        std::fs::create_dir_all(pool.path().join("store")).expect("a folder");
+        std::fs::write(pool.path().join("node.toml"), config).expect("a file");
+        pool.start_master();
+        for agent in 1..=agents {
+            pool.start_agent(agent);
+        }
+        pool.start_coordinator();
+        wait_for(&format!("a session\n{}", pool.logs()), READY, || {
+            (pool.view()?["connected"] == true).then_some(())
+        });
+        pool
+    }
+
+    /// Where everything is.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn spawn(&mut self, name: &str, program: &str, arguments: &[String]) {
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.path().join(format!("{name}.log")))
+            .expect("a log file");
+        let child = Command::new(binaries().join(program))
+            .args(arguments)
+            .current_dir(self.path())
+            .env("RUST_LOG", "info")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log file"))
+            .stderr(log)
+            .spawn()
+            .expect("it is built: cargo build --workspace --bins");
+        self.running.insert(name.to_owned(), child);
+    }
+
+    /// Starts the master, with its registry if it has one already.
+    pub fn start_master(&mut self) {
+        let arguments = [
+            "master".to_owned(),
+            format!("--port={}", self.master),
+            format!("--work_dir={}/master", self.path().display()),
+            "--agent_ping_timeout=1secs".to_owned(),
+            "--max_agent_ping_timeouts=3".to_owned(),
+            "--agent_reregister_timeout=60secs".to_owned(),
+            "--allocation_interval=200ms".to_owned(),
+        ];
+        self.spawn("master", "minimesos", &arguments);
+    }
+
+    /// Starts an agent, with what it remembers.
+    pub fn start_agent(&mut self, agent: usize) {
+        let arguments = [
+            "agent".to_owned(),
+            format!("--master=http://127.0.0.1:{}", self.master),
+            format!("--work_dir={}", self.agent(agent).display()),
+            format!("--hostname=agent-{agent}"),
+            format!("--resources=cpus:{AGENT_CPUS};mem:100000;disk:100000"),
+            // A loaded machine is no dead executor.
+            "--executor_reregistration_timeout=20".to_owned(),
+        ];
+        self.spawn(&format!("agent-{agent}"), "minimesos", &arguments);
+    }
+
+    fn agent(&self, agent: usize) -> PathBuf {
+        self.path().join(format!("agents/{agent}"))
+    }
+
+    /// Starts the coordinator on the data that there is.
+    pub fn start_coordinator(&mut self) {
+        let config = self.path().join("node.toml").display().to_string();
+        let arguments = ["start".to_owned(), "--config".to_owned(), config];
+        self.spawn("coordinator", "mesond", &arguments);
+    }
+
+    /// kill −9 of one of `master`, `coordinator`, `agent-N`, and nothing else.
+    pub fn kill(&mut self, name: &str) {
+        let mut process = self.running.remove(name).expect("it runs");
+        process.kill().expect("it ran");
+        process.wait().expect("it ends");
+    }
+
+    /// Freezes an agent, or lets it go on; its executors run all the while.
+    pub fn freeze(&self, agent: usize, on: bool) {
+        let process = self
+            .running
+            .get(&format!("agent-{agent}"))
+            .expect("it runs");
+        let signal = if on { Signal::SIGSTOP } else { Signal::SIGCONT };
+        kill(Pid::from_raw(process.id().cast_signed()), signal).expect("it runs");
+    }
+
+    /// kill −9 of an agent and of all that runs there, as when a machine burns.
+    pub fn burn(&mut self, agent: usize) {
+        self.kill(&format!("agent-{agent}"));
+        let folder = self.agent(agent).display().to_string();
+        for (pid, _) in processes()
+            .into_iter()
+            .filter(|(_, line)| line.contains(&folder))
+        {
+            // It may end by itself meanwhile.
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+    }
+
+    /// Processes of executors and steps on all agents.
+    pub fn left(&self, part: &str) -> Vec<Pid> {
+        let folder = self.path().join("agents").display().to_string();
+        let all = processes().into_iter();
+        all.filter(|(_, line)| line.contains(part) && line.contains(&folder))
+            .map(|(pid, _)| pid)
+            .collect()
+    }
+
+    /// The command line, about this coordinator.
+    pub fn mesonctl(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let output = Command::new(binaries().join("mesonctl"))
+            .args(arguments)
+            .env("MESON_URL", format!("http://127.0.0.1:{}", self.http))
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .output()?;
+        if !output.status.success() {
+            bail!(
+                "mesonctl {arguments:?}: {}\n{}",
+                output.status,
+                text(&output)
+            );
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// A command's JSON, if it succeeds.
+    pub fn json(&self, arguments: &[&str]) -> Option<Value> {
+        let mut all = arguments.to_vec();
+        all.push("--json");
+        serde_json::from_str(&self.mesonctl(&all).ok()?).ok()
+    }
+
+    /// What the API answers to a GET.
+    pub fn get(&self, path: &str) -> Option<Value> {
+        use std::io::{Read, Write};
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.http)).ok()?;
+        stream.set_read_timeout(Some(READY)).ok()?;
+        // The older version of the protocol: the answer ends with the connection.
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let (_, body) = answer.split_once("\r\n\r\n")?;
+        serde_json::from_str(body).ok()
+    }
+
+    /// What the broker says, if it can be asked.
+    pub fn view(&self) -> Option<Value> {
+        self.json(&["pool"])?.get(0).cloned()
+    }
+
+    /// What everybody logged last.
+    pub fn logs(&self) -> String {
+        let mut all = String::new();
+        for name in self
+            .running
+            .keys()
+            .map(String::as_str)
+            .chain(["coordinator"])
+        {
+            let log = std::fs::read_to_string(self.path().join(format!("{name}.log")));
+            let lines: Vec<_> = log.as_deref().unwrap_or_default().lines().collect();
+            let from = lines.len().saturating_sub(25);
+            all.push_str(&format!("--- {name}\n{}\n", lines[from..].join("\n")));
+        }
+        all
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        for process in self.running.values_mut() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+        for pid in self.left("") {
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+        if std::thread::panicking() {
+            eprintln!("{}", self.logs());
+        }
+    }
+}
