@@ -16,7 +16,7 @@
 //! * [`settings`]: how a pool is used; [`stats`] and [`metrics`]: what is counted and measured.
 //! * [`manager`]: the trait behind which a resource manager stands; `mesos`: Mesos behind it
 //!   (Slurm has a [module](crate::slurm) of its own).
-//! * [`start`]: how a broker begins. * [`actor`]: mailbox, timers; [`session`]: the conversation with the resource manager.
+//! * [`mod@start`]: how a broker begins. * [`actor`]: mailbox, timers; [`session`]: the conversation with the resource manager.
 //!
 //! All of it is soft state: only the FrameworkID is replicated. After a broker is lost, the next
 //! one subscribes with the same id and the step actors ask again. CHECKLIST.md, beside this file,
