@@ -121,7 +121,7 @@ impl Pool {
             format!("--hostname=agent-{agent}"),
             format!("--resources=cpus:{AGENT_CPUS};mem:100000;disk:100000"),
             // A loaded machine is no dead executor.
-            "--executor_reregistration_timeout=20".to_owned(),
+            "--executor_reregistration_timeout=90".to_owned(),
         ];
         self.spawn(&format!("agent-{agent}"), "minimesos", &arguments);
     }
@@ -203,15 +203,29 @@ impl Pool {
 
     /// What the API answers to a GET.
     pub fn get(&self, path: &str) -> Option<Value> {
-        use std::io::{Read, Write};
-        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.http)).ok()?;
-        stream.set_read_timeout(Some(READY)).ok()?;
-        // The older version of the protocol: the answer ends with the connection.
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        let (_, body) = answer.split_once("\r\n\r\n")?;
-        serde_json::from_str(body).ok()
+        serde_json::from_str(&http(self.http, "GET", path, "")?).ok()
+    }
+
+    /// The id by which the master knows an agent.
+    pub fn agent_id(&self, agent: usize) -> String {
+        let name = format!("agent-{agent}");
+        let state = http(self.master, "GET", "/state", "").expect("the master answers");
+        let state: Value = serde_json::from_str(&state).expect("JSON");
+        let agents = state["slaves"].as_array().expect("agents");
+        let ours = agents.iter().find(|one| one["hostname"] == name);
+        let id = ours.and_then(|one| one["id"].as_str());
+        id.unwrap_or_else(|| panic!("{name} is not in {agents:#?}"))
+            .to_owned()
+    }
+
+    /// An operator says that an agent will never be back.
+    pub fn mark_gone(&self, id: &str) {
+        let call = serde_json::json!({
+            "type": "MARK_AGENT_GONE",
+            "mark_agent_gone": { "agent_id": { "value": id } },
+        });
+        let answer = http(self.master, "POST", "/api/v1", &call.to_string());
+        assert!(answer.is_some(), "the master does not answer");
     }
 
     /// What the broker says, if it can be asked.
@@ -235,6 +249,26 @@ impl Pool {
         }
         all
     }
+}
+
+/// The body of an answer that says that all is well.
+fn http(port: u16, method: &str, path: &str, body: &str) -> Option<String> {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(READY)).ok()?;
+    // The older version of the protocol: the answer ends with the connection.
+    write!(
+        stream,
+        "{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?;
+    status.starts_with('2').then(|| body.to_owned())
 }
 
 impl Drop for Pool {

@@ -251,32 +251,23 @@ fn failures_of_executors_that_ended_well_are_no_news() {
 }
 
 #[test]
-fn item_15_a_failure_told_by_reconciliation_costs_nobody_until_its_update_says_whose_it_is() {
-    let mut world = World::launched(1);
-    let out = world.status(made_up(1, TaskState::Failed, StatusReason::Reconciliation));
-    let data = Bytes::new();
-    assert_eq!(
-        states(&out),
-        [&AttemptState::Finished { data }],
-        "its result is awaited"
-    );
-    assert_eq!(world.broker.live(), 1);
-    let out = world.update(1, TaskState::Failed, Some(b"2"));
-    assert_eq!(failure(&out), Some(FailureClass::Step));
-    assert_eq!(world.broker.live(), 0);
-}
-
-#[test]
-fn item_15_an_end_that_is_told_when_an_agent_comes_back_waits_for_its_result() {
-    let mut world = World::launched(1);
-    let out = world.status(made_up(
-        1,
-        TaskState::Failed,
+fn item_15_a_failure_that_the_master_tells_costs_nobody_until_its_update_says_whose_it_is() {
+    // An answer to a question, and what is said by itself when an agent is back.
+    for reason in [
+        StatusReason::Reconciliation,
         StatusReason::AgentReregistered,
-    ));
-    assert_eq!(failure(&out), None, "nobody knows yet whose fault it was");
-    assert_eq!(world.broker.live(), 1);
-    let out = world.update(1, TaskState::Failed, Some(b"2"));
-    assert_eq!(failure(&out), Some(FailureClass::Step));
-    assert_eq!(world.broker.live(), 0);
+    ] {
+        let mut world = World::launched(1);
+        let out = world.status(made_up(1, TaskState::Failed, reason));
+        let data = Bytes::new();
+        assert_eq!(
+            states(&out),
+            [&AttemptState::Finished { data }],
+            "its result is awaited"
+        );
+        assert_eq!(world.broker.live(), 1);
+        let out = world.update(1, TaskState::Failed, Some(b"2"));
+        assert_eq!(failure(&out), Some(FailureClass::Step));
+        assert_eq!(world.broker.live(), 0);
+    }
 }
