@@ -138,7 +138,7 @@ messages! {
         3 data: bytes;
     }
     CALL_REQUEST {
-        1 requests: many message CALL_REQUEST;
+        1 requests: many message REQUEST;
     }
     CALL_SUPPRESS {
         1 roles: many string;
