@@ -243,10 +243,15 @@ impl Broker {
                 state
             }
         };
-        // That a task has ended is told by a reconciliation without what it left behind, and without
-        // whose fault it was: the update that carries its result is still to come, and comes again
-        // until it is acknowledged.
-        let result_to_come = status.reason == Some(StatusReason::Reconciliation)
+        // That a task has ended is told by a reconciliation, and by a master to whom its agent has come
+        // back, without what it left behind and without whose fault it was: the update that carries its
+        // result is still to come, and comes again until it is acknowledged.
+        let second_hand = matches!(
+            status.reason,
+            Some(StatusReason::Reconciliation | StatusReason::AgentReregistered)
+        );
+        let result_to_come = second_hand
+            && status.uuid.is_none()
             && matches!(
                 status.state,
                 TaskState::Finished | TaskState::Failed | TaskState::Killed

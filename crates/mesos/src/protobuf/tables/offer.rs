@@ -3,10 +3,6 @@
 use super::*;
 
 messages! {
-    REQUEST {
-        1 agent_id: message AGENT_ID;
-        2 resources: many message RESOURCE;
-    }
     OFFER {
         1 id: message OFFER_ID;
         2 framework_id: message FRAMEWORK_ID;

@@ -138,7 +138,11 @@ messages! {
         3 data: bytes;
     }
     CALL_REQUEST {
-        1 requests: many message REQUEST;
+        1 requests: many message RESOURCE_REQUEST;
+    }
+    RESOURCE_REQUEST {
+        1 agent_id: message AGENT_ID;
+        2 resources: many message RESOURCE;
     }
     CALL_SUPPRESS {
         1 roles: many string;

@@ -265,3 +265,18 @@ fn item_15_a_failure_told_by_reconciliation_costs_nobody_until_its_update_says_w
     assert_eq!(failure(&out), Some(FailureClass::Step));
     assert_eq!(world.broker.live(), 0);
 }
+
+#[test]
+fn item_15_an_end_that_is_told_when_an_agent_comes_back_waits_for_its_result() {
+    let mut world = World::launched(1);
+    let out = world.status(made_up(
+        1,
+        TaskState::Failed,
+        StatusReason::AgentReregistered,
+    ));
+    assert_eq!(failure(&out), None, "nobody knows yet whose fault it was");
+    assert_eq!(world.broker.live(), 1);
+    let out = world.update(1, TaskState::Failed, Some(b"2"));
+    assert_eq!(failure(&out), Some(FailureClass::Step));
+    assert_eq!(world.broker.live(), 0);
+}
