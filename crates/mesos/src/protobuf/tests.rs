@@ -144,13 +144,18 @@ fn survives<T: Protobuf + Serialize + DeserializeOwned>(place: &str, original: &
     let Ok(value) = serde_json::from_value::<T>(original.clone()) else {
         return false;
     };
+    // What operators' streams say, and a call that the recordings make up.
+    let named = original["type"].as_str().unwrap_or_default();
+    let Some(Kind::Enum(types)) = T::MESSAGE.field("type").map(|field| field.kind) else {
+        panic!("{} has a type", T::MESSAGE.name);
+    };
+    if types.entries.iter().all(|entry| entry.name != named) {
+        return false;
+    }
     let bytes = to_vec(&value).unwrap_or_else(|error| panic!("{place}: {error}"));
     let back: T = from_slice(&bytes).unwrap_or_else(|error| panic!("{place}: {error}"));
-    // What the recordings make up to see what happens.
-    let said = json!(value)
-        .to_string()
-        .replace("FROBNICATE", "UNKNOWN")
-        .replace("NO_SUCH_CALL", "UNKNOWN");
+    // A capability that the recordings make up.
+    let said = json!(value).to_string().replace("FROBNICATE", "UNKNOWN");
     let said: Json = serde_json::from_str(&said).unwrap();
     assert_eq!(numbers(&json!(back)), numbers(&said), "{place}");
     true
