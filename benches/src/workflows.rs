@@ -1,12 +1,9 @@
 //! The workflows that are measured: of steps that do nothing.
 
-use std::collections::BTreeMap;
-
 use meson_core::definition::{
-    Definition, FORMAT, Items, Node, NodeKind, Replication, Step, StepKind, Unreachable,
+    Definition, FORMAT, Items, Node, NodeKind, Replication, Step, StepKind,
 };
 use meson_core::ids::NodeId;
-use meson_core::resources::Resources;
 
 /// One no-op after the other.
 pub(crate) fn chain(steps: u32) -> Definition {
@@ -62,26 +59,7 @@ fn definition(name: &str, nodes: Vec<Node>) -> Definition {
 
 fn noop(name: String) -> NodeKind {
     NodeKind::Step(Box::new(Step {
-        name,
-        title: String::new(),
-        kind: StepKind::Noop,
-        flavour: String::new(),
-        env: BTreeMap::new(),
-        inputs: BTreeMap::new(),
-        outputs: Vec::new(),
-        produces: Vec::new(),
-        resources: Resources::DEFAULT,
-        auto: None,
-        require: None,
-        prefer: None,
         retries: 0,
-        timeout: None,
-        unreachable: Unreachable::default(),
-        sla: None,
-        preemptible: false,
-        spread: None,
-        regions: Vec::new(),
-        pool: String::new(),
-        owner: String::new(),
+        ..Step::new(name, StepKind::Noop)
     }))
 }

@@ -238,6 +238,36 @@ pub struct Step {
     pub owner: String,
 }
 
+impl Step {
+    /// A step of this name and kind, with the defaults of everything else.
+    #[must_use]
+    pub fn new(name: impl Into<String>, kind: StepKind) -> Self {
+        Self {
+            name: name.into(),
+            title: String::new(),
+            kind,
+            flavour: String::new(),
+            env: BTreeMap::new(),
+            inputs: BTreeMap::new(),
+            outputs: Vec::new(),
+            produces: Vec::new(),
+            resources: Resources::DEFAULT,
+            auto: None,
+            require: None,
+            prefer: None,
+            preemptible: false,
+            spread: None,
+            retries: DEFAULT_RETRIES,
+            timeout: None,
+            unreachable: Unreachable::default(),
+            sla: None,
+            regions: Vec::new(),
+            pool: String::new(),
+            owner: String::new(),
+        }
+    }
+}
+
 /// Retries of a step's own failures when it does not say.
 pub const DEFAULT_RETRIES: u32 = 2;
 

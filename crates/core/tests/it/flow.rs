@@ -1,14 +1,11 @@
 //! Builds definitions out of a few words.
 
-use std::collections::BTreeMap;
-
 use meson_core::definition::{
     Command, Definition, FORMAT, Items, Join, Node, NodeKind, Param, ParamType, Produces,
-    Replication, Step, StepKind, Unreachable,
+    Replication, Step, StepKind,
 };
 use meson_core::expression::{Expression, Template};
 use meson_core::ids::NodeId;
-use meson_core::resources::Resources;
 use meson_core::sizing::Auto;
 use meson_core::units::{Bytes, Duration};
 use serde_json::{Value, json};
@@ -37,28 +34,11 @@ pub(crate) enum Flow {
 }
 
 pub(crate) fn step(name: &str) -> Flow {
+    let kind = StepKind::Command(Command::Shell(Template("true".to_owned())));
     Flow::Step(Box::new(Step {
-        name: name.to_owned(),
-        title: String::new(),
-        kind: StepKind::Command(Command::Shell(Template("true".to_owned()))),
-        flavour: String::new(),
-        env: BTreeMap::new(),
-        inputs: BTreeMap::new(),
         outputs: vec!["out".to_owned()],
-        produces: Vec::new(),
-        resources: Resources::DEFAULT,
-        auto: None,
-        require: None,
-        prefer: None,
         retries: 0,
-        timeout: None,
-        unreachable: Unreachable::default(),
-        sla: None,
-        preemptible: false,
-        spread: None,
-        regions: Vec::new(),
-        pool: String::new(),
-        owner: String::new(),
+        ..Step::new(name, kind)
     }))
 }
 

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use meson_core::definition::{
-    Command, DEFAULT_RETRIES, Definition, FORMAT, Items, Join, Node, NodeKind, Param, Produces,
-    Replication, Step, StepKind, Unreachable,
+    Command, Definition, FORMAT, Items, Join, Node, NodeKind, Param, Produces, Replication, Step,
+    StepKind,
 };
 use meson_core::expression::{Expression, Template};
 use meson_core::ids::NodeId;
-use meson_core::resources::Resources;
 
 /// A node and what is below it.
 pub(crate) enum Flow {
@@ -22,35 +21,9 @@ pub(crate) enum Flow {
     },
 }
 
-fn step_of(name: &str, kind: StepKind) -> Step {
-    Step {
-        name: name.to_owned(),
-        title: String::new(),
-        kind,
-        flavour: String::new(),
-        env: BTreeMap::new(),
-        inputs: BTreeMap::new(),
-        outputs: Vec::new(),
-        produces: Vec::new(),
-        resources: Resources::DEFAULT,
-        auto: None,
-        require: None,
-        prefer: None,
-        retries: DEFAULT_RETRIES,
-        timeout: None,
-        unreachable: Unreachable::default(),
-        sla: None,
-        preemptible: false,
-        spread: None,
-        regions: Vec::new(),
-        pool: String::new(),
-        owner: String::new(),
-    }
-}
-
 /// A step that a broker has to place.
 pub(crate) fn task(name: &str) -> Step {
-    step_of(
+    Step::new(
         name,
         StepKind::Command(Command::Shell(Template("true".to_owned()))),
     )
@@ -58,13 +31,13 @@ pub(crate) fn task(name: &str) -> Step {
 
 /// A step that is done as soon as it is ready.
 pub(crate) fn noop(name: &str) -> Step {
-    step_of(name, StepKind::Noop)
+    Step::new(name, StepKind::Noop)
 }
 
 /// A step that is a run of another workflow.
 pub(crate) fn child(name: &str, definition: Definition) -> Step {
     let definition = Box::new(definition);
-    step_of(
+    Step::new(
         name,
         StepKind::Workflow {
             definition,
