@@ -62,6 +62,7 @@ fn live_attempt(
         step: step.clone(),
         path: instance.path.clone(),
         attempt: record.attempt,
+        rank: 0,
     };
     let Progress {
         percent,

@@ -190,6 +190,7 @@ fn recovery_asks_for_all_that_must_be_going_on() {
         pool: "us".to_owned(),
         agent: "s7".to_owned(),
         host: "h".to_owned(),
+        mates: Vec::new(),
     };
     world.feed(agent);
     world.fail("b", FailureClass::Step);

@@ -8,6 +8,8 @@ use meson_core::units::{Duration, Timestamp};
 
 /// A REVIVE that no offer followed is said once more after so long.
 const REVIVE_AGAIN: Duration = Duration::from_secs(1);
+/// Offers that come so soon after the first one that answered a REVIVE are part of its answer.
+const ANSWER: Duration = Duration(250);
 /// Offers that come so long after a SUPPRESS say that it was lost.
 const SUPPRESS_AGAIN: Duration = Duration::from_secs(2);
 
@@ -20,6 +22,8 @@ pub(super) struct Appetite {
     revived_at: Option<Timestamp>,
     /// No offer has followed the last REVIVE yet.
     unanswered: bool,
+    /// When the first offer followed it.
+    answered_at: Option<Timestamp>,
 }
 
 /// To be told.
@@ -47,12 +51,23 @@ impl Appetite {
 
     /// Offers came.
     pub(super) fn fed(&mut self, now: Timestamp) {
-        self.unanswered = false;
+        if std::mem::take(&mut self.unanswered) {
+            self.answered_at = Some(now);
+        }
         if self
             .suppressed_at
             .is_some_and(|at| now.since(at) >= SUPPRESS_AGAIN)
         {
             self.suppressed_at = None;
+        }
+    }
+
+    /// Offers came while somebody waits for several agents at once. What was refused of others is
+    /// wanted beside them, unless they answer a REVIVE, which brings all that there is.
+    pub(super) fn gather(&mut self, now: Timestamp) {
+        let answered = self.answered_at.is_some_and(|at| now.since(at) < ANSWER);
+        if !self.unanswered && !answered {
+            self.hungry = true;
         }
     }
 

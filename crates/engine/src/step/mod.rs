@@ -20,6 +20,8 @@ mod result;
 mod route;
 mod state;
 #[cfg(test)]
+mod gang_tests;
+#[cfg(test)]
 mod state_tests;
 mod words;
 

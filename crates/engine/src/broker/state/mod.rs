@@ -4,11 +4,13 @@
 //! * [`words`]: what goes in and comes out; [`task`]: an attempt that has left the queue;
 //!   [`desk`]: what belongs to one role.
 //! * [`requests`]: what step actors ask for; [`events`]: what the resource manager says.
+//! * [`gang`]: the tasks of one attempt, placed together and launched together.
 //! * [`settle`]: what follows: places, launches, returns; [`upkeep`]: what is asked, said and
 //!   killed again, the brake, maintenance.
 
 mod desk;
 mod events;
+mod gang;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
