@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{MAX_GANG, MAX_REGIONS, MAX_RETRIES, MAX_ROUNDS, MAX_SIZE, NAME_RULE, Problems, validate_nested};
+use super::{
+    MAX_GANG, MAX_REGIONS, MAX_RETRIES, MAX_ROUNDS, MAX_SIZE, NAME_RULE, Problems, validate_nested,
+};
 use crate::definition::{Command, Definition, Items, NodeKind, Step, StepKind};
 use crate::expression::Template;
 use crate::ids::{NodeId, is_name};
@@ -287,7 +289,8 @@ fn gang(step: &Step, add: &mut impl FnMut(&str, &str, String, &str)) {
     let tasks = step.gang.tasks;
     if tasks == 0 || tasks > MAX_GANG {
         let message = format!("a gang of {tasks} tasks, 1 to {MAX_GANG} are allowed");
-        let remedy = "more of them are better the iterations of a for_each, which need not all run at once";
+        let remedy =
+            "more of them are better the iterations of a for_each, which need not all run at once";
         add("gang", "bad_number", message, remedy);
     }
     let why = match &step.kind {

@@ -21,11 +21,12 @@ pub(super) fn gang(args: &Arguments<'_>) -> Result<Gang, Fault> {
     };
     match value.downcast_ref::<GangValue>() {
         Some(GangValue(gang)) => Ok(gang.clone()),
-        None => Err(
-            Fault::new("type", format!("`gang` is gang(…), not {}", describe(value)))
-                .help("write gang = gang(tasks = 4)")
-                .arg("gang"),
-        ),
+        None => Err(Fault::new(
+            "type",
+            format!("`gang` is gang(…), not {}", describe(value)),
+        )
+        .help("write gang = gang(tasks = 4)")
+        .arg("gang")),
     }
 }
 
@@ -40,10 +41,12 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
         args.required("tasks")?;
         let tasks = args.count("tasks", 1)?.unwrap_or(1);
         if tasks == 1 {
-            return Err(Fault::new("value", "a gang of one task is an ordinary step")
-                .help("leave `gang` out, or ask for two tasks or more")
-                .arg("tasks")
-                .into());
+            return Err(
+                Fault::new("value", "a gang of one task is an ordinary step")
+                    .help("leave `gang` out, or ask for two tasks or more")
+                    .arg("tasks")
+                    .into(),
+            );
         }
         if tasks > MAX_GANG {
             return Err(Fault::new(

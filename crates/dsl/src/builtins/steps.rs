@@ -189,9 +189,11 @@ fn refuse_gang(gang: &Gang, kind: &StepKind) -> Result<(), Fault> {
     if gang.is_single() {
         return Ok(());
     }
-    Err(Fault::new("arguments", format!("this step cannot be a gang: {why}"))
-        .help(help)
-        .arg("gang"))
+    Err(
+        Fault::new("arguments", format!("this step cannot be a gang: {why}"))
+            .help(help)
+            .arg("gang"),
+    )
 }
 
 /// `"wait"`, or a duration.

@@ -33,13 +33,7 @@ fn gang(launched_on: Vec<Seat>) -> StepState {
         node: NodeId(1),
         path: IterPath::default(),
     };
-    StepState::new(
-        task(),
-        instance,
-        "eu".to_owned(),
-        TASKS,
-        launched_on,
-    )
+    StepState::new(task(), instance, "eu".to_owned(), TASKS, launched_on)
 }
 
 fn placed() -> Event {
@@ -184,7 +178,10 @@ fn one_that_is_done_before_the_last_has_begun_counts_as_running() {
 #[test]
 fn a_gang_has_succeeded_when_all_of_it_has_with_the_outputs_of_the_first() {
     let mut step = up();
-    assert!(step.on(finished(0)).is_empty(), "kept by its agent until then");
+    assert!(
+        step.on(finished(0)).is_empty(),
+        "kept by its agent until then"
+    );
     assert!(step.on(finished(2)).is_empty());
     assert!(step.on(finished(2)).is_empty(), "it comes again meanwhile");
     let actions = step.on(finished(1));
@@ -244,14 +241,21 @@ fn a_gang_that_is_not_wanted_is_killed_whole() {
     );
     step.on(killed(1));
     step.on(killed(0));
-    assert_eq!(ended(&step.on(killed(2))).map(|end| end.0), Some(&Outcome::Killed));
+    assert_eq!(
+        ended(&step.on(killed(2))).map(|end| end.0),
+        Some(&Outcome::Killed)
+    );
 }
 
 #[test]
 fn a_task_that_was_placed_and_never_launched_counts_as_killed() {
     let mut step = launched();
     step.on(failed(0, FailureClass::Platform));
-    let withdrawn = |rank| Event::Signal(Signal::Withdrawn { task: task().member(rank) });
+    let withdrawn = |rank| {
+        Event::Signal(Signal::Withdrawn {
+            task: task().member(rank),
+        })
+    };
     assert!(ended(&step.on(withdrawn(1))).is_none());
     assert!(ended(&step.on(withdrawn(2))).is_some());
 }
@@ -374,9 +378,15 @@ impl Seen {
                     }
                 }
                 Action::Enqueue => prop_assert!(!self.placed, "placed, then enqueued"),
-                Action::Kill { rank, agent: Some(_) } => *self.killed.entry(*rank).or_default() += 1,
+                Action::Kill {
+                    rank,
+                    agent: Some(_),
+                } => *self.killed.entry(*rank).or_default() += 1,
                 Action::Acknowledge { uuid, .. } if uuid == &[9] => {
-                    prop_assert!(self.end_committed, "an end is acknowledged once it is durable");
+                    prop_assert!(
+                        self.end_committed,
+                        "an end is acknowledged once it is durable"
+                    );
                 }
                 Action::Stop => prop_assert!(self.end_committed),
                 _ => {}

@@ -15,12 +15,12 @@
 
 mod actor;
 mod child_run;
+#[cfg(test)]
+mod gang_tests;
 mod phase;
 mod result;
 mod route;
 mod state;
-#[cfg(test)]
-mod gang_tests;
 #[cfg(test)]
 mod state_tests;
 mod words;

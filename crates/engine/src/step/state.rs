@@ -337,7 +337,9 @@ impl StepState {
             Phase::Placing { .. } if self.pending.iter().any(|p| p.then == Then::Placed) => return,
             Phase::Placing { seats, .. } => {
                 let seats = (0..).zip(seats);
-                seats.map(|(rank, seat)| (rank, seat.agent.clone())).collect()
+                seats
+                    .map(|(rank, seat)| (rank, seat.agent.clone()))
+                    .collect()
             }
             Phase::Launched { members, .. } => (0..)
                 .zip(members)

@@ -367,7 +367,13 @@ fn an_attempt_in_the_queue_is_withdrawn_when_it_is_not_wanted() {
     step.on(Event::BrokerUp);
     assert_eq!(
         step.on(Event::Kill),
-        [Action::Kill { rank: 0, agent: None }, Action::WatchKill]
+        [
+            Action::Kill {
+                rank: 0,
+                agent: None
+            },
+            Action::WatchKill
+        ]
     );
     let actions = step.on(Event::Signal(Signal::Withdrawn { task: task() }));
     assert_eq!(outcome(&actions), Some(&Outcome::Killed));
@@ -459,7 +465,13 @@ fn an_attempt_that_waits_in_a_lost_pool_moves_once_that_is_committed() {
     );
     assert_eq!(
         step.on(Event::Committed),
-        [Action::Kill { rank: 0, agent: None }, moves()],
+        [
+            Action::Kill {
+                rank: 0,
+                agent: None
+            },
+            moves()
+        ],
         "what the old one may have in its queue it need not keep"
     );
     assert_eq!(step.on(Event::BrokerUp), [Action::Enqueue]);

@@ -28,11 +28,7 @@ pub(super) fn mates<'a>(
 
 /// Whether a task that has a place may be launched: its placement is confirmed, and those of all
 /// the others of its attempt are, or they are launched already.
-pub(super) fn is_confirmed(
-    tasks: &BTreeMap<TaskId, Task>,
-    agents: &Agents,
-    task: &TaskId,
-) -> bool {
+pub(super) fn is_confirmed(tasks: &BTreeMap<TaskId, Task>, agents: &Agents, task: &TaskId) -> bool {
     let Some(Task {
         stage: Stage::Placed { entry, .. },
         agent,
@@ -44,9 +40,8 @@ pub(super) fn is_confirmed(
     if !entry.is_gang() {
         return agents.is_confirmed(agent.as_deref(), task);
     }
-    let confirmed = mates(tasks, task).filter(|(id, mate)| {
-        mate.is_launched() || agents.is_confirmed(mate.agent.as_deref(), id)
-    });
+    let confirmed = mates(tasks, task)
+        .filter(|(id, mate)| mate.is_launched() || agents.is_confirmed(mate.agent.as_deref(), id));
     confirmed.count() == entry.shape.gang.tasks as usize
 }
 
@@ -110,7 +105,9 @@ impl Broker {
         let members = self.members(&task);
         if members.is_empty() {
             // The hold is over. The placement is on record, so this attempt is done for.
-            let tasks = self.withdraw(&task).map_or(1, |entry| entry.shape.gang.tasks);
+            let tasks = self
+                .withdraw(&task)
+                .map_or(1, |entry| entry.shape.gang.tasks);
             out.extend((0..tasks).map(|rank| too_late(task.member(rank))));
             return;
         }

@@ -10,9 +10,9 @@
 
 mod desk;
 mod events;
-mod gang;
 #[cfg(test)]
 mod fuzz;
+mod gang;
 #[cfg(test)]
 mod properties;
 mod requests;

@@ -172,11 +172,19 @@ impl World {
                 payload: payload(),
             },
             Step::Confirm { task } => Input::Confirm(name(task)),
-            Step::Adopt { task, rank, agent: at } => Input::Adopt {
+            Step::Adopt {
+                task,
+                rank,
+                agent: at,
+            } => Input::Adopt {
                 task: name(task).member(rank),
                 agent: agent(at),
             },
-            Step::Kill { task, rank, agent: at } => Input::Kill {
+            Step::Kill {
+                task,
+                rank,
+                agent: at,
+            } => Input::Kill {
                 task: name(task).member(rank),
                 agent: at.map(agent),
             },

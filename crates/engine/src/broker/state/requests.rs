@@ -7,7 +7,7 @@ use meson_core::units::Timestamp;
 use meson_mesos::types::FrameworkId;
 
 use super::super::queue::Entry;
-use super::task::Task;
+use super::task::{Task, lost};
 use super::{Broker, News, Output, acknowledge_status};
 
 impl Broker {
@@ -142,7 +142,16 @@ impl Broker {
                 // Its step actor was lost between having the placement committed and saying so.
                 return self.confirm_one(task, out);
             }
-            self.forget(&task);
+            // Its mates, if it has some, are not launched without it.
+            for mate in self.unlaunched(&task) {
+                self.forget(&mate);
+                if mate != task {
+                    out.push(lost(
+                        mate,
+                        "the gang was not launched where it is on record",
+                    ));
+                }
+            }
         }
         let known = self
             .tasks

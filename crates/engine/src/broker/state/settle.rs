@@ -246,7 +246,10 @@ impl Broker {
 
 /// Agents on which there are placements, all of them confirmed.
 fn ready(tasks: &BTreeMap<TaskId, Task>, agents: &Agents) -> BTreeSet<String> {
-    let with_places = agents.0.iter().filter(|(_, agent)| !agent.placed.is_empty());
+    let with_places = agents
+        .0
+        .iter()
+        .filter(|(_, agent)| !agent.placed.is_empty());
     let all_confirmed = with_places.filter(|(_, agent)| {
         // Those of one attempt stand next to each other, and go together.
         let mut before: Option<&TaskId> = None;

@@ -97,7 +97,9 @@ pub(super) fn verdict(members: &mut [Member]) -> Option<(Outcome, Option<Usage>,
         return None;
     }
     let outcome = outcome(members)?;
-    let used = members.iter().filter_map(|member| member.end.as_ref()?.usage);
+    let used = members
+        .iter()
+        .filter_map(|member| member.end.as_ref()?.usage);
     let usage = used.reduce(Usage::most);
     for member in members {
         acknowledge.extend(member.end.take().and_then(|end| end.acknowledge));

@@ -223,8 +223,7 @@ impl StepState {
         };
         let member = members.get(rank as usize);
         if member.is_some_and(|member| member.awaiting_result) {
-            let outcome =
-                platform("the task ended, but the update with its result never came");
+            let outcome = platform("the task ended, but the update with its result never came");
             self.member_ended(rank, outcome, None, None, actions);
         }
     }

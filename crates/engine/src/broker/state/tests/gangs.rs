@@ -32,7 +32,9 @@ impl World {
     }
 
     fn offers(&mut self, offers: &[(&str, &str, u64)]) -> Vec<Output> {
-        let offers = offers.iter().map(|(id, agent, cpus)| offer(id, agent, *cpus));
+        let offers = offers
+            .iter()
+            .map(|(id, agent, cpus)| offer(id, agent, *cpus));
         let offers = offers.collect();
         self.tell(Input::Event(Event::Offers(Offers { offers })))
     }
@@ -123,10 +125,7 @@ fn item_25_gang_is_launched_when_all_of_it_is_confirmed_each_with_its_rank_and_t
     assert_eq!(count(&out, |call| matches!(call, Call::Accept(_))), 2);
     for (rank, payload) in (0..).zip(payloads(&out)) {
         assert_eq!(payload.spec.task.rank, rank);
-        assert_eq!(
-            payload.spec.hosts,
-            ["a.example", "a.example", "b.example"]
-        );
+        assert_eq!(payload.spec.hosts, ["a.example", "a.example", "b.example"]);
     }
 }
 
@@ -162,7 +161,9 @@ fn item_25_gang_that_loses_an_offer_once_it_is_confirmed_is_lost_and_none_of_it_
     let mut world = World::with_places();
     // Another one's placement holds agent `b` up, so nothing is launched there yet.
     let mut out = Vec::new();
-    world.broker.handle(Input::Confirm(task(1)), world.now, &mut out);
+    world
+        .broker
+        .handle(Input::Confirm(task(1)), world.now, &mut out);
     world.broker.handle(
         Input::Event(Event::Rescind(Rescind {
             offer_id: OfferId::new("o2"),
