@@ -168,7 +168,7 @@ impl Broker {
         out.push(Output::Signal(task, News::Queued));
     }
 
-    pub(super) fn confirm(&mut self, task: TaskId, out: &mut Vec<Output>) {
+    pub(super) fn confirm(&mut self, task: TaskId, now: Timestamp, out: &mut Vec<Output>) {
         if let Some(known) = self.tasks.get(&task) {
             let desk = self.desks.get_mut(self.settings.role_of(&known.owner));
             let agent = known.agent.as_ref();
@@ -177,7 +177,12 @@ impl Broker {
                 .and_then(|(desk, agent)| desk.agents.0.get_mut(agent))
                 .and_then(|agent| agent.placed.get_mut(&task));
             match place {
-                Some(confirmed) => *confirmed = true,
+                Some(confirmed) => {
+                    let first = !std::mem::replace(confirmed, true);
+                    if let (true, Stage::Placed { since, .. }) = (first, &known.stage) {
+                        self.patience.confirmed(now.since(*since));
+                    }
+                }
                 None if known.is_launched() => {}
                 None => {
                     self.forget(&task);
@@ -211,7 +216,7 @@ impl Broker {
         if let Some(known) = self.tasks.get(&task).filter(|known| !known.is_launched()) {
             if known.agent.as_ref() == Some(&agent) {
                 // Its step actor was lost between having the placement committed and saying so.
-                return self.confirm(task, out);
+                return self.confirm(task, now, out);
             }
             self.forget(&task);
         }

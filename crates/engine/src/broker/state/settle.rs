@@ -6,7 +6,6 @@ use meson_core::units::Timestamp;
 use meson_mesos::scheduler::{Call, Decline};
 use meson_mesos::types::{Filters, OfferId};
 
-use super::super::PLACEMENT_HOLD;
 use super::super::launch::{self, Launchable};
 use super::super::queue::Placed;
 use super::super::stats::{Declined, Measured};
@@ -42,6 +41,7 @@ impl Broker {
             )
             .map(|(task, _)| task.clone())
             .collect();
+        let mut expired = false;
         for task in late {
             let Some(known) = self.tasks.get(&task) else {
                 continue;
@@ -55,8 +55,12 @@ impl Broker {
                 _ => agent.placed.remove(&task),
             });
             if confirmed != Some(true) {
+                expired = true;
                 self.requeue(task, out);
             }
+        }
+        if expired {
+            self.patience.expired();
         }
     }
 
@@ -110,8 +114,8 @@ impl Broker {
                 *held = held.plus(&resources);
                 desk.agents.hold(agent_id, &resources);
                 let payload = self.payloads.remove(&task).unwrap_or_default();
-                let until = now.after(PLACEMENT_HOLD);
-                let state = Task::placed(agent_id.to_owned(), entry, payload, until);
+                let until = now.after(self.patience.hold());
+                let state = Task::placed(agent_id.to_owned(), entry, payload, now, until);
                 self.tasks.insert(task.clone(), state);
                 let agent = agent_id.to_owned();
                 out.push(Output::Signal(task, News::Placed { agent, host }));
