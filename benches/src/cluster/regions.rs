@@ -89,6 +89,7 @@ pub(super) async fn measure(table: &mut Table, plan: &Plan) -> anyhow::Result<()
             rig.round_trip(0, 5).await?,
             rig.round_trip(0, WITNESS_NODE).await?
         );
+        rig.led_from_home(&settings()).await?;
         let idle = idle(&rig).await?;
         idles.push(idle);
         let length = plan.amount(CHAIN);

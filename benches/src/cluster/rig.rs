@@ -123,12 +123,53 @@ impl Rig {
 
     /// The round trip between two nodes, as they measure it.
     pub(super) async fn round_trip(&self, from: usize, to: u64) -> anyhow::Result<f64> {
-        let url = self.urls.get(from).context("there is such a node")?;
-        let answer = self.http.get(&format!("{url}/v1/cluster")).await;
-        let view: ClusterView = answer
-            .and_then(|answer| answer.json())
-            .context("the cluster can be looked at")?;
+        let view = self.view(from).await?;
         let node = view.nodes.into_iter().find(|node| node.id == to);
         node.and_then(|node| node.rtt_ms).context("it is connected")
+    }
+
+    /// Waits until every shard with a home is led from there: a new cluster's first leaders may be
+    /// anywhere, and what a step costs depends on where its run is led.
+    pub(super) async fn led_from_home(&self, settings: &Settings) -> anyhow::Result<()> {
+        let deadline = Instant::now() + DEADLINE;
+        while !self.all_led_from_home(settings).await? {
+            if Instant::now() > deadline {
+                bail!("some shards are still led from elsewhere than their home");
+            }
+            sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    async fn all_led_from_home(&self, settings: &Settings) -> anyhow::Result<bool> {
+        let region = |node: u64| {
+            let index = usize::try_from(node.checked_sub(1)?).ok()?;
+            settings.regions.get(index)
+        };
+        let mut first = 0;
+        for group in &settings.groups {
+            let shards = first..first + group.shards;
+            first = shards.end;
+            // Only nodes with a replica know who leads.
+            let there = settings.regions.iter().position(|it| *it == group.home);
+            let Some(there) = there else {
+                continue;
+            };
+            let view = self.view(there).await?;
+            let mut group_shards = view.shards.iter().filter(|it| shards.contains(&it.id));
+            if !group_shards.all(|it| it.leader.and_then(region) == Some(&group.home)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The cluster as a node sees it.
+    async fn view(&self, node: usize) -> anyhow::Result<ClusterView> {
+        let url = self.urls.get(node).context("there is such a node")?;
+        let answer = self.http.get(&format!("{url}/v1/cluster")).await;
+        answer
+            .and_then(|answer| answer.json())
+            .context("the cluster can be looked at")
     }
 }

@@ -57,6 +57,7 @@ pub(super) fn good() -> History {
     renumber(&mut events);
     let run = RunAtEnd {
         workflow: "pair".to_owned(),
+        shard: 0,
         state: "succeeded".to_owned(),
         error: None,
         events,

@@ -30,6 +30,9 @@ pub struct End {
 pub struct RunAtEnd {
     /// Its workflow.
     pub workflow: String,
+    /// The shard that it lives in.
+    #[serde(default)]
+    pub shard: u16,
     /// `running`, `succeeded`, `failed` or `cancelled`.
     pub state: String,
     /// Why it failed.

@@ -40,6 +40,7 @@ pub(crate) async fn fetch(
         let id = summary.id.to_string();
         let run = RunAtEnd {
             workflow: summary.workflow,
+            shard: summary.shard,
             state: summary.state,
             error,
             events: asker.events(&id).await?,

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use meson_consensus::shard_of;
-
 use crate::history::{FaultKind, History, Millis, Moment, What};
 
 /// How long after a kill the interrupted runs moved on, in milliseconds.
@@ -64,8 +62,10 @@ pub fn standstill(history: &History) -> Standstill {
         }
         let leaders = leaders_at(history, at);
         for (id, run) in &history.end.runs {
-            let shard = shard_of(format!("run/{id}").as_bytes(), history.shards).get();
-            if !leaders.get(&shard).is_some_and(|node| nodes.contains(node)) {
+            if !leaders
+                .get(&run.shard)
+                .is_some_and(|node| nodes.contains(node))
+            {
                 continue;
             }
             let times: Vec<Millis> = run

@@ -122,6 +122,9 @@ async fn without_a_region_its_global_runs_and_steps_with_a_list_go_on_and_the_re
         .await;
     }
 
+    let status = json(&three.urls, &["status", &regional]).await;
+    let shard = status["shard"].to_string();
+
     // All of us is lost.
     three.cluster.kill_node(node).await.expect("it ran");
     three.cluster.kill_master(master).await.expect("it ran");
@@ -156,6 +159,27 @@ async fn without_a_region_its_global_runs_and_steps_with_a_list_go_on_and_the_re
         summary.contains("pool us has been out of reach for") && summary.contains("and waits")
     })
     .await;
+
+    // Whoever looks sees what there is and is told what is missing; a program that did not say it
+    // can do with less is not given less.
+    let list = json(&three.urls, &["runs"]).await;
+    let has = |run: &str| {
+        let runs = list["items"].as_array().expect("runs");
+        runs.iter().any(|item| item["id"] == run)
+    };
+    assert!(has(&listed) && has(&bound) && !has(&regional), "{list:#}");
+    let missing = list["missing"].as_array().expect("what is missing");
+    assert!(
+        missing.iter().any(|gap| {
+            let reason = gap["reason"].as_str().unwrap_or_default();
+            gap["shard"] == shard && reason.contains("nobody is known to lead")
+        }),
+        "{list:#}"
+    );
+    let url = format!("{}/v1/runs", three.cluster.directory().nodes[&REGIONS[0].1]);
+    let http = Http::new().expect("a client");
+    let whole = http.get_within(&url, SOON).await;
+    assert_eq!(whole.expect("an answer").status, 503);
 
     // It comes back, and what waited for it ends.
     three.cluster.start_master(master).expect("it starts");

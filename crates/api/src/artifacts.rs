@@ -5,6 +5,7 @@ use actix_web::web::{Data, Path, Query};
 use serde::Deserialize;
 
 use crate::error::Refusal;
+use crate::runs::coverage;
 use crate::server::ApiOptions;
 
 #[derive(Deserialize)]
@@ -12,6 +13,8 @@ pub(crate) struct ListQuery {
     name: Option<String>,
     after: Option<String>,
     limit: Option<usize>,
+    #[serde(default)]
+    partial: bool,
 }
 
 pub(crate) async fn list(
@@ -24,6 +27,7 @@ pub(crate) async fn list(
             query.name.as_deref(),
             query.after.as_deref(),
             query.limit.unwrap_or(100),
+            coverage(query.partial),
         )
         .await?;
     Ok(HttpResponse::Ok().json(page))

@@ -5,6 +5,7 @@ use std::time::Duration;
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Json, Path, Query};
 use meson_core::ids::RunId;
+use meson_engine::Coverage;
 use meson_protocol::api::{CancelRun, DrawRunId, RetryRun, RunAccepted, SubmitRun};
 use serde::Deserialize;
 
@@ -43,6 +44,17 @@ pub(crate) struct ListQuery {
     limit: Option<usize>,
     workflow: Option<String>,
     state: Option<String>,
+    #[serde(default)]
+    partial: bool,
+}
+
+/// What a list holds when `partial` was, or was not, asked for.
+pub(crate) fn coverage(partial: bool) -> Coverage {
+    if partial {
+        Coverage::Reachable
+    } else {
+        Coverage::Whole
+    }
 }
 
 pub(crate) async fn list(state: Data<ApiOptions>, query: Query<ListQuery>) -> Answer {
@@ -54,6 +66,7 @@ pub(crate) async fn list(state: Data<ApiOptions>, query: Query<ListQuery>) -> An
             limit,
             query.workflow.as_deref(),
             query.state.as_deref(),
+            coverage(query.partial),
         )
         .await?;
     Ok(HttpResponse::Ok().json(page))

@@ -50,7 +50,7 @@ mod wanted;
 mod workflow;
 
 pub use error::{EngineError, ErrorKind};
-pub use facade::{Engine, Health};
+pub use facade::{Coverage, Engine, Health};
 pub use layout::{Group, Layout};
 pub use machine::ShardMachine;
 pub use options::{EngineLimits, EngineOptions, EngineTiming};

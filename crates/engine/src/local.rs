@@ -329,6 +329,7 @@ fn summary(reader: &Reader, run: &RunId) -> Result<RunSummary, EngineError> {
         owner: header.owner,
         started_at: header.created_at.to_rfc3339(),
         finished_at: status.finished_at.map(Timestamp::to_rfc3339),
+        shard: reader.shard().get(),
     })
 }
 

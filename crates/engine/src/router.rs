@@ -89,6 +89,10 @@ impl Node {
             let leader = now.leader.or_else(|| self.leader_hint(shard.id()));
             let Some(leader) = leader.filter(|leader| *leader != own) else {
                 // Elections take a moment; the deadline bounds it.
+                last.get_or_insert_with(|| EngineError::Unavailable {
+                    action,
+                    reason: format!("nobody is known to lead shard {}", shard.id()),
+                });
                 tokio::select! {
                     changed = leadership.changed() => if changed.is_err() {
                         return Err(EngineError::Unavailable {
@@ -100,6 +104,8 @@ impl Node {
                 }
                 continue;
             };
+            // From here on nobody can say that nothing was done.
+            *last = None;
             let asked = self.ask(leader, shard, call.clone(), until);
             let answer = tokio::select! {
                 answer = asked => answer,

@@ -14,17 +14,22 @@ use crate::show;
 pub(crate) async fn list(client: &Client, name: Option<String>, json: bool) -> Result<(), Failure> {
     let mut all: Vec<ArtifactView> = Vec::new();
     let mut after: Option<String> = None;
+    let mut missing = Vec::new();
     loop {
-        let mut query = vec![("limit", "1000".to_owned())];
+        let mut query = vec![("limit", "1000".to_owned()), ("partial", "true".to_owned())];
         query.extend(name.clone().map(|name| ("name", name)));
         query.extend(after.take().map(|after| ("after", after)));
         let page: Page<ArtifactView> = client.get("/v1/artifacts", &query).await?;
         all.extend(page.items);
+        if !page.missing.is_empty() {
+            missing = page.missing;
+        }
         match page.next {
             Some(next) => after = Some(next),
             None => break,
         }
     }
+    show::gaps("artifacts", &missing);
     show::print(json, &all, |list| show::artifacts(list))
 }
 

@@ -78,10 +78,11 @@ async fn run(cli: Cli) -> Result<(), Failure> {
             state,
             limit,
         } => {
-            let mut query = vec![("limit", limit.to_string())];
+            let mut query = vec![("limit", limit.to_string()), ("partial", "true".to_owned())];
             query.extend(workflow.map(|workflow| ("workflow", workflow)));
             query.extend(state.map(|state| ("state", state)));
             let page: Page<RunSummary> = client()?.get("/v1/runs", &query).await?;
+            show::gaps("runs", &page.missing);
             show::print(json, &page, show::runs)
         }
         Command::Status { run, watch: true } => {

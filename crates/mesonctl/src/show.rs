@@ -9,7 +9,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, Color, Table};
 use meson_core::run::view::StepView;
 use meson_protocol::api::{
-    ArtifactView, ClusterView, Page, PoolView, RunDetail, RunEvent, RunSummary,
+    ArtifactView, ClusterView, MissingShard, Page, PoolView, RunDetail, RunEvent, RunSummary,
 };
 use serde::Serialize;
 
@@ -96,6 +96,16 @@ pub(crate) fn step_line(step: &StepView) -> String {
         line.push_str(&format!(": {}", error.lines().next().unwrap_or_default()));
     }
     line
+}
+
+/// Says on standard error which shards a list goes without.
+pub(crate) fn gaps(what: &str, missing: &[MissingShard]) {
+    for MissingShard { shard, reason } in missing {
+        eprintln!("warning: the {what} of shard {shard} are not in this list: {reason}");
+    }
+    if !missing.is_empty() {
+        eprintln!("`mesonctl cluster status` shows which coordinators can be reached");
+    }
 }
 
 pub(crate) fn runs(page: &Page<RunSummary>) -> String {

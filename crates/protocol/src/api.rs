@@ -115,6 +115,9 @@ pub struct RunSummary {
     pub started_at: String,
     /// RFC 3339; none while it runs.
     pub finished_at: Option<String>,
+    /// The Raft group that it lives in.
+    #[serde(default)]
+    pub shard: u16,
 }
 
 /// `GET /v1/runs/{id}`: a run with what goes on in it.
@@ -254,6 +257,19 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// None on the last page.
     pub next: Option<String>,
+    /// Shards whose items are not in it, because they could not be asked. Only ever filled when
+    /// the caller said that a list with gaps is welcome.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<MissingShard>,
+}
+
+/// A shard that a list goes without.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingShard {
+    /// Its name.
+    pub shard: String,
+    /// Why it could not be asked.
+    pub reason: String,
 }
 
 /// An artifact in the registry.

@@ -146,8 +146,8 @@ pub enum Signal {
         /// The attempt.
         task: TaskId,
     },
-    /// An offer is held for it until [`Confirm`]; after
-    /// [`PLACEMENT_HOLD`](super::PLACEMENT_HOLD) without one it is queued again.
+    /// An offer is held for it until [`Confirm`]; without one it is queued again after a time that
+    /// follows how long placements take to become durable.
     Placed {
         /// The attempt.
         task: TaskId,

@@ -11,7 +11,7 @@
 //!   [`agents`] what is offered and held, [`launch`] an ACCEPT's body, [`status`] what a task
 //!   status means for an attempt and whose retry it costs, [`reconcile`] what must be asked again,
 //!   [`appetite`] when offers are wanted, [`constraints`] which are of use, [`pace`] how fast tasks
-//!   are started, [`brake`] when none are, [`maintenance`] which agents are about to go,
+//!   are started, [`patience`] how long an offer is held for a commit, [`brake`] when none are, [`maintenance`] which agents are about to go,
 //!   [`recent`] what was acknowledged.
 //! * [`settings`]: how a pool is used; [`stats`] and [`metrics`]: what is counted and measured.
 //! * [`manager`]: the trait behind which a resource manager stands; `mesos`: Mesos behind it
@@ -34,6 +34,7 @@ mod mesos;
 pub mod messages;
 pub(crate) mod metrics;
 mod pace;
+mod patience;
 mod queue;
 mod recent;
 mod reconcile;
@@ -51,9 +52,3 @@ pub use self::queue::OwnerTerms;
 pub use self::settings::{BrakePolicy, Pacing, Settings};
 pub use self::start::start;
 pub use self::stats::{Declined, Measured, Stats};
-
-use meson_core::units::Duration;
-
-/// How long an offer is held for a placement that is not confirmed: the time for a commit, with
-/// room for a slow disk. Well under the second that an offer may be sat on.
-pub const PLACEMENT_HOLD: Duration = Duration(500);

@@ -1,7 +1,8 @@
 //! The engine as everybody else sees it: submit runs, look at them, steer them.
 //!
 //! * [`submit`]: new runs, bundles.
-//! * [`query`]: runs, histories, artifacts; [`explain`]: why steps do not run; [`profile`]: what
+//! * [`query`]: a run, its history, an artifact; [`lists`]: of all shards' runs and artifacts;
+//!   [`explain`]: why steps do not run; [`profile`]: what
 //!   steps used.
 //! * [`pools`]: what brokers say. * [`cluster`]: the node and its shards; [`replicas`]: its own
 //!   copies of them.
@@ -10,6 +11,7 @@
 
 mod cluster;
 mod explain;
+mod lists;
 mod pools;
 mod profile;
 mod query;
@@ -38,6 +40,7 @@ use crate::peers::liaison;
 use crate::pool::BrokerDirectory;
 
 pub use self::cluster::Health;
+pub use self::lists::Coverage;
 pub(crate) use self::submit::Submission;
 
 /// A running engine. Cheap to clone; all clones are the same engine.

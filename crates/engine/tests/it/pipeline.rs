@@ -6,6 +6,7 @@ use std::time::Duration;
 use meson_core::expression::ArtifactRef;
 use meson_core::run::FailureClass;
 use meson_core::units::Bytes;
+use meson_engine::Coverage;
 use meson_protocol::task::TaskPayload;
 use serde_json::{Value, json};
 
@@ -122,12 +123,12 @@ async fn many_runs_of_noops_go_on_side_by_side() {
     }
     let first = world
         .engine
-        .runs(None, 25, Some("w"), Some("succeeded"))
+        .runs(None, 25, Some("w"), Some("succeeded"), Coverage::Whole)
         .await
         .unwrap();
     let second = world
         .engine
-        .runs(first.next.as_deref(), 25, Some("w"), None)
+        .runs(first.next.as_deref(), 25, Some("w"), None, Coverage::Whole)
         .await
         .unwrap();
     let mut listed: Vec<_> = first
@@ -143,7 +144,7 @@ async fn many_runs_of_noops_go_on_side_by_side() {
     assert!(
         world
             .engine
-            .runs(None, 25, Some("other"), None)
+            .runs(None, 25, Some("other"), None, Coverage::Whole)
             .await
             .unwrap()
             .items
@@ -196,7 +197,7 @@ async fn an_artifact_is_registered_and_stands_in_for_the_step_that_makes_it() {
     assert_eq!(
         world
             .engine
-            .artifacts(None, None, 10)
+            .artifacts(None, None, 10, Coverage::Whole)
             .await
             .unwrap()
             .items
@@ -230,7 +231,7 @@ async fn a_step_can_be_a_run_of_another_workflow() {
     assert_eq!(cluster.steps_launched(), ["a", "after"]);
     let inner = world
         .engine
-        .runs(None, 10, Some("inner"), None)
+        .runs(None, 10, Some("inner"), None, Coverage::Whole)
         .await
         .unwrap();
     assert_eq!(inner.items.len(), 1);

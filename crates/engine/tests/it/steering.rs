@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use meson_core::run::FailureClass;
+use meson_engine::Coverage;
 use meson_engine::ErrorKind;
 use meson_engine::machine::digest_of;
 
@@ -37,7 +38,7 @@ async fn the_same_submission_is_accepted_once_and_another_under_its_id_is_refuse
     assert_eq!(
         world
             .engine
-            .runs(None, 10, None, None)
+            .runs(None, 10, None, None, Coverage::Whole)
             .await
             .unwrap()
             .items
@@ -99,7 +100,7 @@ async fn wrong_requests_are_answered_with_what_is_wrong() {
     );
     assert!(
         engine
-            .runs(None, 10, None, None)
+            .runs(None, 10, None, None, Coverage::Whole)
             .await
             .unwrap()
             .items
@@ -132,7 +133,7 @@ async fn wrong_requests_are_answered_with_what_is_wrong() {
     );
     assert_eq!(
         engine
-            .runs(Some("x"), 10, None, None)
+            .runs(Some("x"), 10, None, None, Coverage::Whole)
             .await
             .unwrap_err()
             .code(),
@@ -160,7 +161,7 @@ async fn a_cancelled_run_kills_what_runs_and_starts_nothing_more() {
     assert_eq!(cluster.steps_launched().len(), 4);
     let inner = world
         .engine
-        .runs(None, 10, Some("inner"), None)
+        .runs(None, 10, Some("inner"), None, Coverage::Whole)
         .await
         .unwrap();
     assert_eq!(world.ended(&inner.items[0].id).await.state, "cancelled");

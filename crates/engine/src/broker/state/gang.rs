@@ -101,7 +101,7 @@ impl Broker {
         out.extend(placed(task, seats));
     }
 
-    pub(super) fn confirm(&mut self, task: TaskId, out: &mut Vec<Output>) {
+    pub(super) fn confirm(&mut self, task: TaskId, now: Timestamp, out: &mut Vec<Output>) {
         let members = self.members(&task);
         if members.is_empty() {
             // The hold is over. The placement is on record, so this attempt is done for.
@@ -112,12 +112,12 @@ impl Broker {
             return;
         }
         for task in members {
-            self.confirm_one(task, out);
+            self.confirm_one(task, now, out);
         }
     }
 
     /// The placement of one of the tasks is durable.
-    pub(super) fn confirm_one(&mut self, task: TaskId, out: &mut Vec<Output>) {
+    pub(super) fn confirm_one(&mut self, task: TaskId, now: Timestamp, out: &mut Vec<Output>) {
         let Some(known) = self.tasks.get(&task) else {
             return;
         };
@@ -128,7 +128,12 @@ impl Broker {
             .and_then(|(desk, agent)| desk.agents.0.get_mut(agent))
             .and_then(|agent| agent.placed.get_mut(&task));
         match place {
-            Some(confirmed) => *confirmed = true,
+            Some(confirmed) => {
+                let first = !std::mem::replace(confirmed, true) && task.rank == 0;
+                if let (true, Stage::Placed { since, .. }) = (first, &known.stage) {
+                    self.patience.confirmed(now.since(*since));
+                }
+            }
             None if known.is_launched() => {}
             None => {
                 self.forget(&task);

@@ -43,6 +43,7 @@ use super::constraints::Told;
 use super::maintenance::Leaving;
 use super::messages::Waiting;
 use super::pace::Pace;
+use super::patience::Patience;
 use super::queue::Entry;
 use super::recent::Recent;
 use super::reconcile::Questions;
@@ -73,6 +74,7 @@ pub struct Broker {
     recent: Recent,
     brake: Brake,
     pace: Pace,
+    patience: Patience,
     leaving: Leaving,
     told: Told,
     /// Tasks that were launched and do not run yet.
@@ -127,6 +129,7 @@ impl Broker {
             recent: Recent::default(),
             brake: Brake::default(),
             pace: Pace::new(settings.pacing.per_second),
+            patience: Patience::default(),
             leaving: Leaving::default(),
             told: Told::default(),
             starting: 0,
@@ -252,7 +255,7 @@ impl Broker {
                 };
                 self.enqueue(task, entry, payload, now, out);
             }
-            Input::Confirm(task) => self.confirm(task, out),
+            Input::Confirm(task) => self.confirm(task, now, out),
             Input::Adopt { task, agent } => self.adopt(task, agent, now, out),
             Input::Kill { task, agent } => self.kill(task, agent, now, out),
             Input::Acknowledge { task, agent, uuid } => self.acknowledged(task, &agent, uuid, out),

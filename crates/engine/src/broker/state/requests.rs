@@ -140,7 +140,7 @@ impl Broker {
         if let Some(known) = self.tasks.get(&task).filter(|known| !known.is_launched()) {
             if known.agent.as_ref() == Some(&agent) {
                 // Its step actor was lost between having the placement committed and saying so.
-                return self.confirm_one(task, out);
+                return self.confirm_one(task, now, out);
             }
             // Its mates, if it has some, are not launched without it.
             for mate in self.unlaunched(&task) {

@@ -9,7 +9,6 @@ use meson_core::units::Timestamp;
 use meson_mesos::scheduler::{Call, Decline};
 use meson_mesos::types::{Filters, OfferId};
 
-use super::super::PLACEMENT_HOLD;
 use super::super::agents::Agents;
 use super::super::launch::{self, Launchable};
 use super::super::queue::{Entry, OfferSeat, Placed};
@@ -47,14 +46,19 @@ impl Broker {
             )
             .map(|(task, _)| task.clone())
             .collect();
+        let mut expired = false;
         for task in late {
             let Some(known) = self.tasks.get(&task) else {
                 continue;
             };
             let desk = self.desks.get(self.settings.role_of(&known.owner));
             if !desk.is_some_and(|desk| is_confirmed(&self.tasks, &desk.agents, &task)) {
+                expired = true;
                 self.requeue(task, out);
             }
+        }
+        if expired {
+            self.patience.expired();
         }
     }
 
@@ -118,7 +122,7 @@ impl Broker {
                     .entry(entry.owner.clone())
                     .or_insert(Resources::ZERO);
                 *held = held.plus(&resources.times(entry.shape.gang.tasks));
-                let until = now.after(PLACEMENT_HOLD);
+                let until = now.after(self.patience.hold());
                 let ranks = (0..).zip(&places).zip(seats).zip(payloads);
                 for (((rank, place), seat), payload) in ranks {
                     allowed = allowed.saturating_sub(1);
@@ -132,7 +136,7 @@ impl Broker {
                         revocable: seat.revocable,
                         ..entry.clone()
                     };
-                    let state = Task::placed(place.agent.clone(), entry, payload, until);
+                    let state = Task::placed(place.agent.clone(), entry, payload, now, until);
                     self.tasks.insert(member, state);
                 }
                 out.extend(gang::placed(&task, places));

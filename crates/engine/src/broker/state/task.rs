@@ -52,6 +52,7 @@ pub(super) enum Stage {
     Placed {
         entry: Box<Entry>,
         payload: Bytes,
+        since: Timestamp,
         until: Timestamp,
     },
     /// Mesos was told, or knew before us.
@@ -60,13 +61,20 @@ pub(super) enum Stage {
 
 impl Task {
     /// One that has a place.
-    pub(super) fn placed(agent: String, entry: Entry, payload: Bytes, until: Timestamp) -> Self {
+    pub(super) fn placed(
+        agent: String,
+        entry: Entry,
+        payload: Bytes,
+        since: Timestamp,
+        until: Timestamp,
+    ) -> Self {
         Self {
             resources: entry.shape.resources,
             owner: entry.owner.clone(),
             stage: Stage::Placed {
                 entry: Box::new(entry),
                 payload,
+                since,
                 until,
             },
             claimed: true,
