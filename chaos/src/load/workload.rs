@@ -16,7 +16,7 @@ use crate::cluster::{Directory, Http};
 /// The one that is only submitted where it is asked for by its name: it is large.
 pub(crate) const SWEEP: &str = "sweep";
 
-const FILES: [(&str, &str); 14] = [
+const FILES: [(&str, &str); 15] = [
     ("traced.star", include_str!("workflows/traced.star")),
     ("pair.star", include_str!("workflows/pair.star")),
     ("chain.star", include_str!("workflows/chain.star")),
@@ -28,6 +28,7 @@ const FILES: [(&str, &str); 14] = [
     ("rounds.star", include_str!("workflows/rounds.star")),
     ("nested.star", include_str!("workflows/nested.star")),
     ("flaky.star", include_str!("workflows/flaky.star")),
+    ("gang.star", include_str!("workflows/gang.star")),
     ("quick.star", include_str!("workflows/quick.star")),
     ("model.star", include_str!("workflows/model.star")),
     ("sweep.star", include_str!("workflows/sweep.star")),
