@@ -6,6 +6,7 @@ mod crash;
 mod examples;
 mod explain;
 mod framework;
+mod gangs;
 mod masters;
 mod runs;
 mod sizing;

@@ -405,3 +405,32 @@ fn jobs_run_as_the_user_that_the_pool_names_and_leave_their_scratch_empty() {
         (left == 0).then_some(())
     });
 }
+
+#[test]
+fn a_gang_is_a_job_for_each_of_its_tasks_on_the_nodes_that_hold_all_of_it() {
+    let Some((slurm, dev)) = start(&TWO) else {
+        return;
+    };
+    let starts = dev.data().join("starts");
+    let script = format!(
+        r#"
+train = command(
+    run = "echo $MESON_GANG_RANK/$MESON_GANG_SIZE $SLURMD_NODENAME >> {starts}; echo rank=$MESON_GANG_RANK >> $MESON_OUTPUT; while [ $(wc -l < {starts}) -lt 3 ]; do sleep 0.05; done",
+    outputs = ["rank"], resources = {{"cpus": 2, "mem": "100m"}}, gang = gang(tasks = 3),
+)
+workflow(name = "gang", flow = start >> train >> end)
+"#,
+        starts = starts.display()
+    );
+    let id = dev.submit(&dev.workflow("gang", &[("gang.star", &script)]), &[]);
+    let run = dev.ended(&id, SOON);
+    assert_eq!(run["state"], "succeeded", "{run:#}");
+    assert_eq!(find_step(&run, "train").unwrap()["outputs"]["rank"], 0);
+    let text = std::fs::read_to_string(&starts).unwrap();
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    let on = |node: &str| lines.iter().filter(|line| line.ends_with(node)).count();
+    assert_eq!((on("n1"), on("n2")), (2, 1), "{lines:?}");
+    leaves_nothing(&slurm);
+}

@@ -36,6 +36,7 @@ fn key(task: &str, stream: &str) -> Result<(TaskId, LogKey), Refusal> {
         step: task.step.clone(),
         iteration: task.path.to_string(),
         attempt: task.attempt.0,
+        rank: task.rank,
         stream: stream.to_owned(),
     };
     Ok((task, key))
@@ -121,5 +122,9 @@ fn task_id(run: &RunId, key: &LogKey) -> String {
     } else {
         format!(".{}", key.iteration)
     };
-    format!("{run}.{}{iteration}.{}", key.step, key.attempt)
+    let rank = match key.rank {
+        0 => String::new(),
+        rank => format!("-{rank}"),
+    };
+    format!("{run}.{}{iteration}.{}{rank}", key.step, key.attempt)
 }

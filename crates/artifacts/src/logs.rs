@@ -1,6 +1,6 @@
 //! Logs: what steps print, as segments that are joined again when they are read.
 //!
-//! A segment is an object `logs/{run}/{step}/{iteration}/{attempt}/{stream}/{offset:020}`,
+//! A segment is an object `logs/{run}/{step}/{iteration}/{attempt}[-{rank}]/{stream}/{offset:020}`,
 //! whose name says where in the stream it begins. So appending is idempotent
 //! (the same offset is the same object), segments may overlap (a sender that
 //! lost an answer sends again, perhaps cut differently), and a missing stretch
@@ -35,6 +35,8 @@ pub struct LogKey {
     pub iteration: String,
     /// The attempt's number.
     pub attempt: u32,
+    /// Which task of the attempt, from 0.
+    pub rank: u32,
     /// `stdout`, `stderr`, or another stream's name.
     pub stream: String,
 }
@@ -289,8 +291,12 @@ impl LogStore {
 }
 
 fn folder(key: &LogKey) -> Result<String, Error> {
+    let rank = match key.rank {
+        0 => String::new(),
+        rank => format!("-{rank:06}"),
+    };
     Ok(format!(
-        "{FOLDER}/{}/{}/{}/{:06}/{}",
+        "{FOLDER}/{}/{}/{}/{:06}{rank}/{}",
         encode("run", &key.run)?,
         encode("step", &key.step)?,
         encode("iteration", &key.iteration)?,
@@ -308,11 +314,13 @@ fn parse(path: &str) -> Option<(LogKey, u64)> {
     let [run, step, iteration, attempt, stream, offset] = parts.as_slice() else {
         return None;
     };
+    let (attempt, rank) = attempt.split_once('-').unwrap_or((*attempt, "0"));
     let key = LogKey {
         run: decode(run)?,
         step: decode(step)?,
         iteration: decode(iteration)?,
         attempt: attempt.parse().ok()?,
+        rank: rank.parse().ok()?,
         stream: decode(stream)?,
     };
     Some((key, parse_offset(offset)?))

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::expression::{Expression, Template};
 use crate::ids::NodeId;
-use crate::matching::Spread;
+use crate::matching::{Gang, Spread};
 use crate::resources::Resources;
 use crate::sizing::Auto;
 use crate::units::Duration;
@@ -214,6 +214,9 @@ pub struct Step {
     /// What its iterations should not share, as far as there is a choice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spread: Option<Spread>,
+    /// How many equal tasks an attempt has, all placed together or none.
+    #[serde(default, skip_serializing_if = "Gang::is_single")]
+    pub gang: Gang,
     /// How often its own failures are tried again.
     #[serde(default = "default_retries")]
     pub retries: u32,
@@ -257,6 +260,7 @@ impl Step {
             prefer: None,
             preemptible: false,
             spread: None,
+            gang: Gang::default(),
             retries: DEFAULT_RETRIES,
             timeout: None,
             unreachable: Unreachable::default(),

@@ -23,7 +23,7 @@ pub enum IdError {
         text: String,
     },
     /// A task id that was not made by Meson.
-    #[error("{0:?} is no task id of ours: expected run.step[.iteration].attempt")]
+    #[error("{0:?} is no task id of ours: expected run.step[.iteration].attempt[-rank]")]
     TaskId(String),
 }
 
@@ -156,6 +156,9 @@ pub struct Instance {
 pub struct Attempt(pub u32);
 
 /// The id of an attempt as the resource manager sees it: `{run}.{step}[.{iteration}].{attempt}`.
+///
+/// An attempt of several tasks, a gang, has one of these for each: that of its first task is the
+/// attempt's own, the others have `-{rank}` behind it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TaskId {
@@ -167,6 +170,34 @@ pub struct TaskId {
     pub path: IterPath,
     /// The attempt; a fencing token (a late update of an older one changes nothing).
     pub attempt: Attempt,
+    /// Which task of the attempt, from 0.
+    pub rank: u32,
+}
+
+impl TaskId {
+    /// The task of this rank in the same attempt.
+    #[must_use]
+    pub fn member(&self, rank: u32) -> Self {
+        Self {
+            rank,
+            ..self.clone()
+        }
+    }
+
+    /// The first task of the attempt, whose id is the attempt's own.
+    #[must_use]
+    pub fn first(&self) -> Self {
+        self.member(0)
+    }
+
+    /// Whether both are tasks of one attempt.
+    #[must_use]
+    pub fn is_mate_of(&self, other: &Self) -> bool {
+        self.attempt == other.attempt
+            && self.path == other.path
+            && self.step == other.step
+            && self.run == other.run
+    }
 }
 
 impl fmt::Display for TaskId {
@@ -175,7 +206,11 @@ impl fmt::Display for TaskId {
         if !self.path.0.is_empty() {
             write!(f, ".{}", self.path)?;
         }
-        write!(f, ".{}", self.attempt.0)
+        write!(f, ".{}", self.attempt.0)?;
+        if self.rank > 0 {
+            write!(f, "-{}", self.rank)?;
+        }
+        Ok(())
     }
 }
 
@@ -193,11 +228,16 @@ impl FromStr for TaskId {
         if !is_name(step) {
             return Err(bad());
         }
+        let (attempt, rank) = match attempt.split_once('-') {
+            None => (attempt, 0),
+            Some((attempt, rank)) => (attempt, rank.parse().map_err(|_| bad())?),
+        };
         Ok(Self {
             run: run.parse().map_err(|_| bad())?,
             step: step.to_owned(),
             path: path.parse().map_err(|_| bad())?,
             attempt: Attempt(attempt.parse().map_err(|_| bad())?),
+            rank,
         })
     }
 }
@@ -222,9 +262,23 @@ mod tests {
 
     #[test]
     fn a_task_id_reads_back_as_it_prints() {
-        for text in ["recs-k3x9.train_all.1", "recs-k3x9.train_one.2-17.3"] {
+        for text in [
+            "recs-k3x9.train_all.1",
+            "recs-k3x9.train_one.2-17.3",
+            "recs-k3x9.train_one.2-17.3-1",
+        ] {
             assert_eq!(text.parse::<TaskId>().unwrap().to_string(), text);
         }
+    }
+
+    #[test]
+    fn the_tasks_of_a_gang_are_told_apart_and_known_to_belong_together() {
+        let first: TaskId = "recs-k3x9.train.2".parse().unwrap();
+        let third = first.member(2);
+        assert_eq!(third.to_string(), "recs-k3x9.train.2-2");
+        assert_eq!(third.first(), first);
+        assert!(third.is_mate_of(&first));
+        assert!(!third.is_mate_of(&"recs-k3x9.train.1-2".parse().unwrap()));
     }
 
     #[test]
@@ -238,6 +292,8 @@ mod tests {
             "a.b.1.x",
             "a/b.c.1",
             "a.b.1.2.3",
+            "a.b.1-",
+            "a.b.1-2-3",
         ] {
             assert!(text.parse::<TaskId>().is_err(), "{text}");
         }

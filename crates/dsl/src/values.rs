@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use allocative::Allocative;
 use meson_core::definition::Produces;
+use meson_core::matching::Gang;
 use meson_core::resources::Resources;
 use meson_core::sizing::Auto;
 use starlark::any::ProvidesStaticType;
@@ -55,6 +56,10 @@ value! {
     AutoValue((Resources, Auto))
 }
 value! {
+    /// What `gang(…)` returns.
+    GangValue(Gang)
+}
+value! {
     /// What `>>`, `|` and the verbs return.
     FlowValue(Arc<Flow>)
 }
@@ -95,6 +100,12 @@ impl Display for AutoValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (resources, auto) = &self.0;
         write!(f, "<resources from {} to {}>", resources.mem, auto.max_mem)
+    }
+}
+
+impl Display for GangValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<gang of {} tasks>", self.0.tasks)
     }
 }
 
@@ -227,6 +238,9 @@ impl<'v> StarlarkValue<'v> for ArtifactValue {}
 
 #[starlark_value(type = "resources")]
 impl<'v> StarlarkValue<'v> for AutoValue {}
+
+#[starlark_value(type = "gang")]
+impl<'v> StarlarkValue<'v> for GangValue {}
 
 #[starlark_value(type = "workflow")]
 impl<'v> StarlarkValue<'v> for WorkflowValue {}

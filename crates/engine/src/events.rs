@@ -126,12 +126,17 @@ fn describe(event: &Event) -> (&'static str, Option<Attempt>, String) {
             attempt,
             pool,
             host,
+            mates,
             ..
-        } => (
-            "attempt_launching",
-            Some(*attempt),
-            format!("launching on {host} in pool {pool}"),
-        ),
+        } => {
+            let mut hosts = host.clone();
+            for mate in mates {
+                hosts.push_str(", ");
+                hosts.push_str(&mate.host);
+            }
+            let text = format!("launching on {hosts} in pool {pool}");
+            ("attempt_launching", Some(*attempt), text)
+        }
         Event::AttemptRunning { attempt, url, .. } => {
             let text = match url {
                 Some(url) => format!("running, see {url}"),

@@ -128,6 +128,7 @@ pub(crate) fn step_now(
         step: step.name.clone(),
         path: instance.path.clone(),
         attempt: record.attempt,
+        rank: 0,
     };
     let asked = asked(&record);
     if let Some(asked) = asked.as_ref().filter(|_| !waits) {

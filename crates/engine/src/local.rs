@@ -464,6 +464,13 @@ fn is_wanted(node: &Node, reader: &Reader, task: &TaskId) -> Result<bool, Engine
     let Some(step) = plan.step_named(&task.step) else {
         return Ok(false);
     };
+    if task.rank > 0
+        && plan
+            .step(step)
+            .is_none_or(|step| task.rank >= step.gang.tasks)
+    {
+        return Ok(false);
+    }
     let instance = Instance {
         node: step,
         path: task.path.clone(),

@@ -62,6 +62,7 @@ fn live_attempt(
         step: step.clone(),
         path: instance.path.clone(),
         attempt: record.attempt,
+        rank: 0,
     };
     let Progress {
         percent,
@@ -82,6 +83,11 @@ fn live_attempt(
             .map(|place| place.host.clone())
             .filter(|host| !host.is_empty())
             .or(host),
+        mates: place
+            .into_iter()
+            .flat_map(|place| &place.mates)
+            .map(|mate| mate.host.clone())
+            .collect(),
         pool: place
             .map(|place| place.pool.clone())
             .filter(|pool| !pool.is_empty()),

@@ -81,6 +81,16 @@ pub fn of_step(
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();
+    if !spec.hosts.is_empty() {
+        env.extend(
+            [
+                ("MESON_GANG_RANK", task.rank.to_string()),
+                ("MESON_GANG_SIZE", spec.hosts.len().to_string()),
+                ("MESON_GANG_HOSTS", spec.hosts.join(",")),
+            ]
+            .map(|(name, value)| (name.to_owned(), value)),
+        );
+    }
     for (name, value) in &spec.params {
         env.insert(
             format!("MESON_PARAM_{}", variable(name)),
@@ -156,6 +166,24 @@ mod tests {
             ("MESON_ARTIFACT_GLOBAL_MODEL", "/t/out/global-model"),
             ("MESON_OUTPUT", "/t/output"),
             ("MODE", "fast"),
+        ] {
+            assert_eq!(env.get(name).map(String::as_str), Some(value), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_task_of_a_gang_sees_its_rank_and_where_the_others_are() {
+        let mut spec = spec("recs-1.train.3-1", "true");
+        let layout = Layout::on_host("/t".into());
+        let env = |spec: &LaunchSpec| of_step(spec, &Local::default(), &layout).unwrap();
+        assert!(!env(&spec).contains_key("MESON_GANG_SIZE"), "not alone");
+        spec.hosts = ["a", "a", "b"].map(str::to_owned).into();
+        let env = env(&spec);
+        for (name, value) in [
+            ("MESON_ATTEMPT", "3"),
+            ("MESON_GANG_RANK", "1"),
+            ("MESON_GANG_SIZE", "3"),
+            ("MESON_GANG_HOSTS", "a,a,b"),
         ] {
             assert_eq!(env.get(name).map(String::as_str), Some(value), "{name}");
         }

@@ -180,7 +180,10 @@ pub(crate) fn run(detail: &RunDetail) -> String {
             .map(|at| format!("[{at}]"))
             .unwrap_or_default();
         let details: Vec<String> = [
-            live.host.as_ref().map(|host| format!("on {host}")),
+            live.host.as_ref().map(|host| {
+                let hosts = [std::slice::from_ref(host), &live.mates].concat();
+                format!("on {}", hosts.join(", "))
+            }),
             live.pool
                 .as_ref()
                 .filter(|pool| *pool != "default")

@@ -151,6 +151,9 @@ pub struct LiveAttempt {
     /// When the attempt began to run, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<String>,
+    /// The hosts of the further tasks of a gang, by rank from 1.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mates: Vec<String>,
     /// The host that it runs on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,

@@ -39,6 +39,19 @@ pub struct TaskPayload {
     pub store: StoreLocation,
 }
 
+impl TaskPayload {
+    /// The encoded description of an attempt, as the task of this rank is to get it.
+    ///
+    /// # Errors
+    /// `bytes` are no description, or become longer than [`MAX_TASK_BYTES`].
+    pub fn of_member(bytes: &[u8], rank: u32, hosts: &[String]) -> Result<Vec<u8>, WireError> {
+        let mut payload = Self::decode(bytes)?;
+        payload.spec.task.rank = rank;
+        payload.spec.hosts = hosts.to_vec();
+        payload.encode()
+    }
+}
+
 /// An object store's address, as configured.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct StoreLocation {

@@ -21,7 +21,7 @@ impl ClusterSecret {
         (bytes.len() >= Self::MIN_BYTES).then_some(Self(bytes))
     }
 
-    /// The token of this attempt.
+    /// The token of this attempt: of all its tasks, if there are several.
     pub fn token(&self, task: &TaskId) -> String {
         hex::encode(self.mac(task).finalize().into_bytes())
     }
@@ -35,7 +35,7 @@ impl ClusterSecret {
         #[expect(clippy::expect_used, reason = "HMAC takes keys of every length")]
         let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&self.0).expect("any key length");
         mac.update(b"meson attempt 1\0");
-        mac.update(task.to_string().as_bytes());
+        mac.update(task.first().to_string().as_bytes());
         mac
     }
 }
@@ -56,6 +56,7 @@ mod tests {
         let task: TaskId = "recs-1.train.1".parse().unwrap();
         let token = secret.token(&task);
         assert!(secret.verify(&task, &token));
+        assert!(secret.verify(&task.member(3), &token), "a gang has one");
         assert!(!secret.verify(&"recs-1.train.2".parse().unwrap(), &token));
         assert!(!secret.verify(&task, "zz"));
         assert!(!secret.verify(&task, &token[2..]));

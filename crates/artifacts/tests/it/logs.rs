@@ -12,6 +12,7 @@ pub(crate) fn key(step: &str, stream: &str) -> LogKey {
         step: step.into(),
         iteration: "region=de/1".into(),
         attempt: 2,
+        rank: 0,
         stream: stream.into(),
     }
 }
@@ -178,6 +179,7 @@ async fn names_cannot_reach_out_of_the_logs() {
             step: name.into(),
             iteration: name.into(),
             attempt: 0,
+            rank: 7,
             stream: name.into(),
         };
         append(&logs, &out, 0, name).await;

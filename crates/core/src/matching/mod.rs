@@ -68,6 +68,14 @@ pub struct Gang {
     pub one_zone: bool,
 }
 
+impl Gang {
+    /// Whether there is one task only.
+    #[must_use]
+    pub fn is_single(&self) -> bool {
+        self.tasks <= 1
+    }
+}
+
 impl Default for Gang {
     fn default() -> Self {
         Self {

@@ -335,13 +335,18 @@ fn step(records: &mut dyn RecordsMut, event: &Event) {
             step.place.get_or_insert_default().pool.clone_from(to);
         }
         Event::AttemptLaunching {
-            pool, agent, host, ..
+            pool,
+            agent,
+            host,
+            mates,
+            ..
         } => {
             step.state = StepState::Launching;
             let place = step.place.get_or_insert_default();
             place.pool.clone_from(pool);
             place.agent.clone_from(agent);
             place.host.clone_from(host);
+            place.mates.clone_from(mates);
         }
         Event::AttemptRunning { url, timer, at, .. } => {
             step.state = StepState::Running;

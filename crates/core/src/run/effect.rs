@@ -12,7 +12,7 @@ use super::record::Place;
 use crate::definition::Definition;
 use crate::expression::{Expression, ResolvedText};
 use crate::ids::{Attempt, Instance, TaskId};
-use crate::matching::Spread;
+use crate::matching::{Gang, Spread};
 use crate::resources::Resources;
 use crate::units::{Duration, Timestamp};
 
@@ -109,6 +109,10 @@ pub struct LaunchSpec {
     pub preemptible: bool,
     /// What its iterations should not share.
     pub spread: Option<Spread>,
+    /// How many tasks at once, and how they stand together.
+    pub gang: Gang,
+    /// Where the tasks of a gang run, by rank: added once it has a place.
+    pub hosts: Vec<String>,
     /// An attempt that runs longer is killed.
     pub timeout: Option<Duration>,
     /// Wanted done by then.

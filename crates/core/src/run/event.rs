@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::codec::{CodecError, decode, encode};
 use super::input::Failure;
-use super::record::{Group, ItemsList, KillReason, Loop, RunState, StepState, Todo};
+use super::record::{Group, ItemsList, KillReason, Loop, RunState, Seat, StepState, Todo};
 use crate::ids::{Attempt, Instance, NodeId};
 use crate::resources::MilliCpus;
 use crate::sizing::{Asked, End, Usage};
@@ -144,6 +144,8 @@ pub enum Event {
         agent: String,
         /// Its host.
         host: String,
+        /// Where the further tasks of a gang are, by rank from 1.
+        mates: Vec<Seat>,
         /// When.
         at: Timestamp,
     },

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::record::Seat;
 use crate::ids::{Attempt, Instance, NodeId};
 use crate::sizing::Usage;
 
@@ -56,6 +57,8 @@ pub enum Input {
         agent: String,
         /// The agent's host, for people.
         host: String,
+        /// Where the further tasks of a gang are, by rank from 1.
+        mates: Vec<Seat>,
     },
     /// The process runs.
     Running {

@@ -64,6 +64,7 @@ pub fn launch_spec(
             step: step.name.clone(),
             path: instance.path.clone(),
             attempt,
+            rank: 0,
         },
         kind,
         flavour: or(&step.flavour, step.kind.name()),
@@ -78,6 +79,8 @@ pub fn launch_spec(
         prefer: step.prefer.clone(),
         preemptible: step.preemptible,
         spread: step.spread,
+        gang: step.gang.clone(),
+        hosts: Vec::new(),
         timeout: step.timeout,
         deadline: step
             .sla

@@ -51,5 +51,5 @@ pub use input::{Failure, FailureClass, Input, Outcome};
 pub use key::{Family, RecordKey, Scan};
 pub use launch::launch_spec;
 pub use plan::Plan;
-pub use record::{Place, Record, RunHeader, RunState, RunStatus, StepState};
+pub use record::{Place, Record, RunHeader, RunState, RunStatus, Seat, StepState};
 pub use records::{MemoryRecords, Overlay, Records, RecordsMut};

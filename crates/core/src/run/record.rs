@@ -342,6 +342,17 @@ pub struct Place {
     pub host: String,
     /// Where to look at the process.
     pub url: Option<String>,
+    /// Where the further tasks of a gang are, by rank from 1.
+    pub mates: Vec<Seat>,
+}
+
+/// Where one task of an attempt is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Seat {
+    /// The Mesos agent's id.
+    pub agent: String,
+    /// Its host.
+    pub host: String,
 }
 
 /// Why an attempt is killed.

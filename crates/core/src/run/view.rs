@@ -77,6 +77,9 @@ pub struct StepView {
     pub finished_at: Option<String>,
     /// Where the newest attempt runs or ran.
     pub host: Option<String>,
+    /// Where the further tasks of a gang do, by rank from 1.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mates: Vec<String>,
     /// The pool that it was placed in, or went to because its first choice could not be reached.
     pub pool: Option<String>,
     /// Where to look at its process.
@@ -216,6 +219,9 @@ pub struct IterationView {
     pub finished_at: Option<String>,
     /// Where it runs or ran.
     pub host: Option<String>,
+    /// Where the further tasks of a gang do, by rank from 1.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mates: Vec<String>,
     /// The pool that it was placed in.
     pub pool: Option<String>,
     /// Where to look at its process.
@@ -336,6 +342,7 @@ fn view_step(state: &State<'_>, node: NodeId) -> Option<StepView> {
         started_at: None,
         finished_at: None,
         host: None,
+        mates: Vec::new(),
         pool: None,
         url: None,
         round: round.map(|round| round.saturating_add(1)),
@@ -376,6 +383,7 @@ fn view_step(state: &State<'_>, node: NodeId) -> Option<StepView> {
             view.started_at = record.started_at.map(|at| at.to_rfc3339());
             view.finished_at = record.ended_at.map(|at| at.to_rfc3339());
             view.host = place(record.place.as_deref(), |place| &place.host);
+            view.mates = mates(record.place.as_deref());
             view.pool = place(record.place.as_deref(), |place| &place.pool);
             view.url = record.place.as_ref().and_then(|place| place.url.clone());
         }
@@ -552,11 +560,18 @@ fn view_iteration(
         started_at: record.started_at.map(|at| at.to_rfc3339()),
         finished_at: record.ended_at.map(|at| at.to_rfc3339()),
         host: place(record.place.as_deref(), |place| &place.host),
+        mates: mates(record.place.as_deref()),
         pool: place(record.place.as_deref(), |place| &place.pool),
         url: record.place.as_ref().and_then(|place| place.url.clone()),
         usage: record.usage.as_deref().copied(),
         asked: AskedView::of(record),
     }
+}
+
+/// The hosts of a gang's further tasks.
+fn mates(place: Option<&Place>) -> Vec<String> {
+    let mates = place.into_iter().flat_map(|place| &place.mates);
+    mates.map(|mate| mate.host.clone()).collect()
 }
 
 /// What is known of a place; nothing if it is empty.

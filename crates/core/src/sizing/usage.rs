@@ -22,6 +22,16 @@ impl Usage {
         *self != Self::default()
     }
 
+    /// The most of each amount.
+    #[must_use]
+    pub fn most(self, other: Self) -> Self {
+        Self {
+            peak_rss_bytes: self.peak_rss_bytes.max(other.peak_rss_bytes),
+            cpu_ms: self.cpu_ms.max(other.cpu_ms),
+            wall_ms: self.wall_ms.max(other.wall_ms),
+        }
+    }
+
     /// The cores that it kept busy on average. What took no time used none.
     #[must_use]
     pub fn average_cpus(&self) -> MilliCpus {

@@ -33,6 +33,8 @@ pub const MAX_ROUNDS: u32 = 10_000;
 pub const MAX_RETRIES: u32 = 1_000;
 /// Most regions that a step may name.
 pub const MAX_REGIONS: usize = 16;
+/// Most tasks of a gang: where each of them is stands in one record of its step.
+pub const MAX_GANG: u32 = 256;
 /// Most memory or disk that a step may ask for.
 pub const MAX_SIZE: Bytes = Bytes(1 << 50);
 /// Most problems that are told at once.

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{MAX_REGIONS, MAX_RETRIES, MAX_ROUNDS, MAX_SIZE, NAME_RULE, Problems, validate_nested};
+use super::{
+    MAX_GANG, MAX_REGIONS, MAX_RETRIES, MAX_ROUNDS, MAX_SIZE, NAME_RULE, Problems, validate_nested,
+};
 use crate::definition::{Command, Definition, Items, NodeKind, Step, StepKind};
 use crate::expression::Template;
 use crate::ids::{NodeId, is_name};
@@ -282,6 +284,27 @@ fn regions(step: &Step, add: &mut impl FnMut(&str, &str, String, &str)) {
     }
 }
 
+/// The tasks of a step that asks for several at once.
+fn gang(step: &Step, add: &mut impl FnMut(&str, &str, String, &str)) {
+    let tasks = step.gang.tasks;
+    if tasks == 0 || tasks > MAX_GANG {
+        let message = format!("a gang of {tasks} tasks, 1 to {MAX_GANG} are allowed");
+        let remedy =
+            "more of them are better the iterations of a for_each, which need not all run at once";
+        add("gang", "bad_number", message, remedy);
+    }
+    let why = match &step.kind {
+        StepKind::Spark { .. } => "Spark distributes its work itself",
+        StepKind::Noop => "a noop runs nothing",
+        StepKind::Workflow { .. } => "a workflow asks for no resources itself",
+        StepKind::Command(_) | StepKind::Docker { .. } => return,
+    };
+    if tasks > 1 {
+        let message = format!("a gang of {tasks} tasks: {why}");
+        add("gang", "contradiction", message, "leave `gang` out");
+    }
+}
+
 fn step(problems: &mut Problems<'_>, id: NodeId, step: &Step, level: usize) {
     let mut add = |field: &str, code: &str, message: String, remedy: &str| {
         problems.add(Some(id), field, code, message, remedy);
@@ -331,6 +354,7 @@ fn step(problems: &mut Problems<'_>, id: NodeId, step: &Step, level: usize) {
         );
     }
     regions(step, &mut add);
+    gang(step, &mut add);
     if step.retries > MAX_RETRIES {
         add(
             "retries",

@@ -125,6 +125,7 @@ impl World {
                         pool: "p1".to_owned(),
                         agent: "a1".to_owned(),
                         host: "h1".to_owned(),
+                        mates: Vec::new(),
                     },
                     2 => Input::Running {
                         instance,

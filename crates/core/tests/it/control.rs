@@ -2,7 +2,7 @@
 
 use meson_core::ids::Attempt;
 use meson_core::run::{
-    Effect, Event, FailureClass, Input, Outcome, Rejected, RunState, StepState, recover,
+    Effect, Event, FailureClass, Input, Outcome, Rejected, RunState, Seat, StepState, recover, view,
 };
 
 use crate::flow::{all, each, numbers, repeat, seq, step};
@@ -190,6 +190,7 @@ fn recovery_asks_for_all_that_must_be_going_on() {
         pool: "us".to_owned(),
         agent: "s7".to_owned(),
         host: "h".to_owned(),
+        mates: Vec::new(),
     };
     world.feed(agent);
     world.fail("b", FailureClass::Step);
@@ -212,6 +213,50 @@ fn recovery_asks_for_all_that_must_be_going_on() {
     assert_eq!(fresh.pending, [Effect::Continue]);
     fresh.feed(Input::Continue);
     assert_eq!(fresh.live_names(), ["a"]);
+}
+
+#[test]
+fn recovery_knows_where_all_of_a_gang_is() {
+    let mut world = World::begin(step("a").with(|step| step.gang.tasks = 3).define());
+    let seat = |agent: &str| Seat {
+        agent: agent.to_owned(),
+        host: format!("{agent}.host"),
+    };
+    let placed = |last: &str| Input::Launching {
+        instance: at(0, &[]),
+        attempt: Attempt(1),
+        pool: "us".to_owned(),
+        agent: "s1".to_owned(),
+        host: "s1.host".to_owned(),
+        mates: vec![seat("s2"), seat(last)],
+    };
+    assert_eq!(world.feed(placed("s3")).len(), 1);
+    assert_eq!(world.feed(placed("s3")), [], "as was known");
+    assert_eq!(
+        world.feed(placed("s4")).len(),
+        1,
+        "not all of it is where it was"
+    );
+    let effects = recover(&world.plan, &world.records);
+    let [
+        Effect::StartAttempt {
+            place: Some(place), ..
+        },
+    ] = &effects[..]
+    else {
+        panic!("{effects:#?}")
+    };
+    assert_eq!(
+        (place.agent.as_str(), &place.mates[..]),
+        ("s1", &[seat("s2"), seat("s4")][..])
+    );
+    assert_eq!(
+        view::run(&world.plan, &world.records).unwrap().steps[0].mates,
+        ["s2.host", "s4.host"]
+    );
+    // The next attempt begins from nothing.
+    world.fail("a", FailureClass::Platform);
+    assert_eq!(world.step_record(&at(0, &[])).unwrap().place, None);
 }
 
 #[test]

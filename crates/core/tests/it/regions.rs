@@ -25,6 +25,7 @@ fn launching(attempt: u32, pool: &str) -> Input {
         pool: pool.to_owned(),
         agent: format!("{pool}-1"),
         host: "h".to_owned(),
+        mates: Vec::new(),
     }
 }
 

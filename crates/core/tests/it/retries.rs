@@ -237,6 +237,7 @@ fn repeated_word_costs_no_event() {
         pool: "eu".to_owned(),
         agent: "1".to_owned(),
         host: "h".to_owned(),
+        mates: Vec::new(),
     };
     for input in [
         Input::Requested {

@@ -266,6 +266,24 @@ fn numbers_and_sizes_are_checked() {
 }
 
 #[test]
+fn gangs_are_of_a_size_and_of_steps_that_can_be_several() {
+    let gang = |tasks| step("a").with(move |step| step.gang.tasks = tasks);
+    assert_eq!(problems(&gang(256).define()), []);
+    for tasks in [0, 257, u32::MAX] {
+        refused(
+            gang(tasks),
+            "bad_number",
+            &format!("a gang of {tasks} tasks"),
+        );
+    }
+    refused(
+        gang(2).with(|step| step.kind = StepKind::Noop),
+        "contradiction",
+        "a noop runs nothing",
+    );
+}
+
+#[test]
 fn nodes_that_are_no_tree_are_refused() {
     let good = seq([step("a"), step("b")]).define();
     let broken: [(&str, Change); 7] = [

@@ -2,6 +2,7 @@
 //! `prelude/steps.star`, written over these.
 
 mod flows;
+mod gang;
 mod guards;
 mod resources;
 mod steps;
@@ -19,7 +20,7 @@ macro_rules! with_common {
     ($($own:literal),* $(,)?) => {
         &[
             $($own,)* "name", "title", "env", "inputs", "outputs", "produces", "resources", "where", "prefer",
-            "preemptible", "spread", "retries", "timeout", "unreachable", "sla", "region", "pool", "owner", "files",
+            "preemptible", "spread", "gang", "retries", "timeout", "unreachable", "sla", "region", "pool", "owner", "files",
             "flavour",
         ]
     };
@@ -27,7 +28,7 @@ macro_rules! with_common {
 use with_common;
 
 /// Parameters of each function, those that may be given by position first.
-pub(crate) const SIGNATURES: [(&str, &[&str]); 21] = [
+pub(crate) const SIGNATURES: [(&str, &[&str]); 22] = [
     ("command", steps::COMMAND),
     ("noop", steps::NOOP),
     ("docker", steps::DOCKER),
@@ -43,6 +44,7 @@ pub(crate) const SIGNATURES: [(&str, &[&str]); 21] = [
     ("param", workflows::PARAM),
     ("artifact", workflows::ARTIFACT),
     ("auto", resources::AUTO),
+    ("gang", gang::GANG),
     ("workflow", workflows::WORKFLOW),
     ("file", &["path", "argument"]),
     ("for_each", flows::FOR_EACH),
@@ -80,6 +82,7 @@ pub(crate) fn globals() -> Globals {
     builder
         .with(steps::functions)
         .with(resources::functions)
+        .with(gang::functions)
         .with(flows::functions)
         .with(workflows::functions)
         .with(guards::functions)

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use meson_core::definition::{Command, DEFAULT_RETRIES, Produces, Step, StepKind, Unreachable};
 use meson_core::expression::{Expression, Template};
-use meson_core::matching::Spread;
+use meson_core::matching::{Gang, Spread};
 use starlark::collections::SmallMap;
 use starlark::environment::GlobalsBuilder;
 use starlark::eval::Evaluator;
@@ -12,6 +12,7 @@ use starlark::starlark_module;
 use starlark::values::tuple::UnpackTuple;
 use starlark::values::{Value, ValueLike as _};
 
+use super::gang::gang;
 use super::resources::resources;
 use super::{site, with_common};
 use crate::arguments::{Arguments, bare, check_name, list};
@@ -124,6 +125,8 @@ fn step(
             .arg("spread"));
         }
     };
+    let gang = gang(&args)?;
+    refuse_gang(&gang, &kind)?;
     let (regions, pool) = (regions(&args)?, args.text("pool")?.unwrap_or_default());
     if regions.len() > 1 && !pool.is_empty() {
         return Err(Fault::new(
@@ -151,6 +154,7 @@ fn step(
         prefer,
         preemptible: args.truth("preemptible")?,
         spread,
+        gang,
         retries: args.count("retries", 0)?.unwrap_or(DEFAULT_RETRIES),
         timeout: args.parsed("timeout")?,
         unreachable: unreachable(&args)?,
@@ -166,6 +170,30 @@ fn step(
         name,
     };
     Ok(StepValue(session.add_step(step)?))
+}
+
+/// Some kinds of steps cannot be several tasks.
+fn refuse_gang(gang: &Gang, kind: &StepKind) -> Result<(), Fault> {
+    let (why, help) = match kind {
+        StepKind::Spark { .. } => (
+            "Spark distributes its work itself",
+            "leave `gang` out, and give Spark a `master` that has executors",
+        ),
+        StepKind::Noop => ("a noop runs nothing", "leave `gang` out"),
+        StepKind::Workflow { .. } => (
+            "a workflow asks for no resources itself",
+            "give `gang` to steps of that workflow",
+        ),
+        StepKind::Command(_) | StepKind::Docker { .. } => return Ok(()),
+    };
+    if gang.is_single() {
+        return Ok(());
+    }
+    Err(
+        Fault::new("arguments", format!("this step cannot be a gang: {why}"))
+            .help(help)
+            .arg("gang"),
+    )
 }
 
 /// `"wait"`, or a duration.

@@ -3,6 +3,51 @@
 use crate::support::{error_at, one, says};
 
 #[test]
+fn gangs_that_make_no_sense() {
+    for (call, message, help) in [
+        (
+            "python(script = \"a.py\", gang = «4»)",
+            "`gang` is gang(…), not",
+            "gang = gang(tasks = 4)",
+        ),
+        (
+            "python(script = \"a.py\", gang = gang(tasks = «0»))",
+            "`tasks` of gang() is 0",
+            "whole number from 1",
+        ),
+        (
+            "python(script = \"a.py\", gang = gang(tasks = «1»))",
+            "is an ordinary step",
+            "leave `gang` out",
+        ),
+        (
+            "python(script = \"a.py\", gang = gang(tasks = «100000»))",
+            "at most 256 can start together",
+            "for_each",
+        ),
+        (
+            "python(script = \"a.py\", gang = gang(tasks = 2, apart = «\"yes\"»))",
+            "`apart` of gang() is True or False",
+            "",
+        ),
+        (
+            "noop(gang = «gang(tasks = 2)»)",
+            "a noop runs nothing",
+            "leave `gang` out",
+        ),
+        (
+            "spark(app = \"a.py\", gang = «gang(tasks = 2)»)",
+            "Spark distributes its work itself",
+            "`master`",
+        ),
+    ] {
+        let found = error_at(&one(call));
+        let code = found.code;
+        says(&found, code, message, help);
+    }
+}
+
+#[test]
 fn wrong_types() {
     for (call, message, help) in [
         (

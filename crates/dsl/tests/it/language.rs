@@ -90,7 +90,7 @@ fn every_common_argument_arrives() {
     let step = step(
         "python(script = \"a.py\", name = None, title = \"Train\", env = {\"A\": \"1\"}, inputs = {\"model\": \"m\"}, outputs = [\"o\"], \
          produces = [artifact(\"m\", id = \"m-1\")], resources = {\"cpus\": 0.25, \"mem\": \"1g\", \"disk\": \"2g\", \"gpus\": 1}, \
-         where = \"attributes.disk == 'ssd'\", prefer = \"zone == 'a'\", preemptible = True, spread = \"zones\", retries = 0, timeout = \"90s\", unreachable = \"10m\", sla = \"2h\", region = \"eu\", \
+         where = \"attributes.disk == 'ssd'\", prefer = \"zone == 'a'\", preemptible = True, spread = \"zones\", gang = gang(tasks = 4, apart = True, one_zone = True), retries = 0, timeout = \"90s\", unreachable = \"10m\", sla = \"2h\", region = \"eu\", \
          pool = \"gpu\", owner = \"ml\")",
     );
     assert_eq!(
@@ -120,6 +120,8 @@ fn every_common_argument_arrives() {
     assert_eq!(step.require.unwrap().0, "attributes.disk == 'ssd'");
     assert_eq!(step.prefer.unwrap().0, "zone == 'a'");
     assert_eq!((step.preemptible, step.spread), (true, Some(Spread::Zones)));
+    let gang = &step.gang;
+    assert_eq!((gang.tasks, gang.apart, gang.one_zone), (4, true, true));
     assert_eq!(
         (step.timeout, step.sla),
         (

@@ -29,6 +29,7 @@ pub struct BrokerActor {
     state: Broker,
     context: BrokerContext,
     manager: Arc<dyn ResourceManager>,
+    /// By attempt.
     observers: BTreeMap<TaskId, Recipient<Signal>>,
     calls: Option<Lanes>,
     out: Vec<Output>,
@@ -74,9 +75,10 @@ impl BrokerActor {
             match output {
                 Output::Call(call) => self.call(call, ctx),
                 Output::Signal(task, news) => {
+                    let attempt = task.first();
                     match self
                         .observers
-                        .get(&task)
+                        .get(&attempt)
                         .filter(|observer| observer.connected())
                     {
                         Some(observer) => {
@@ -87,7 +89,7 @@ impl BrokerActor {
                             observer.do_send(signal);
                         }
                         None => {
-                            self.observers.remove(&task);
+                            self.observers.remove(&attempt);
                             self.state.handle(
                                 Input::Unheard(task),
                                 self.context.clock.now(),
@@ -135,7 +137,7 @@ impl BrokerActor {
     }
 
     fn observe(&mut self, task: &TaskId, observer: Recipient<Signal>) {
-        self.observers.insert(task.clone(), observer);
+        self.observers.insert(task.first(), observer);
         // Step actors that ended leave their entries behind; they go with the next crowd.
         if self.observers.len() > 1024 && self.observers.len().is_power_of_two() {
             self.observers.retain(|_, observer| observer.connected());
@@ -287,7 +289,7 @@ impl Handler<Unheard> for BrokerActor {
     /// Who heard it last may say so after somebody else has claimed it, who hears: then it says
     /// nothing. (The two speak over connections of their own, in no certain order.)
     fn handle(&mut self, unheard: Unheard, ctx: &mut Context<Self>) {
-        let claimed_by = self.observers.get(&unheard.task);
+        let claimed_by = self.observers.get(&unheard.task.first());
         if claimed_by.is_none_or(|observer| *observer == unheard.observer) {
             self.input(Input::Unheard(unheard.task), ctx);
         }

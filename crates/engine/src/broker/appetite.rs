@@ -8,6 +8,11 @@ use meson_core::units::{Duration, Timestamp};
 
 /// A REVIVE that no offer followed is said once more after so long.
 const REVIVE_AGAIN: Duration = Duration::from_secs(1);
+/// A REVIVE for what was refused comes so long after the last one, and twice as long each time
+/// that it was in vain: offers that come now may be more of the answer to the last one.
+const GATHER_AFTER: Duration = Duration(250);
+/// So often that wait is doubled at most: to 32 s.
+const GATHER_DOUBLED: u32 = 7;
 /// Offers that come so long after a SUPPRESS say that it was lost.
 const SUPPRESS_AGAIN: Duration = Duration::from_secs(2);
 
@@ -20,6 +25,10 @@ pub(super) struct Appetite {
     revived_at: Option<Timestamp>,
     /// No offer has followed the last REVIVE yet.
     unanswered: bool,
+    /// When what was refused is to be asked for again.
+    gather_at: Option<Timestamp>,
+    /// How often it was, since there was another reason to.
+    gathered: u32,
 }
 
 /// To be told.
@@ -43,6 +52,7 @@ impl Appetite {
     /// There is a new reason to want offers.
     pub(super) fn grow(&mut self) {
         self.hungry = true;
+        self.gathered = 0;
     }
 
     /// Offers came.
@@ -54,6 +64,17 @@ impl Appetite {
         {
             self.suppressed_at = None;
         }
+    }
+
+    /// Offers come while somebody waits for several agents at once. What was refused of others is
+    /// wanted beside them, unless they answer a REVIVE, which brings all that there is.
+    pub(super) fn gather(&mut self, now: Timestamp) {
+        if self.unanswered {
+            return;
+        }
+        let wait = Duration(GATHER_AFTER.0 << self.gathered.min(GATHER_DOUBLED));
+        let at = self.revived_at.map_or(now, |at| at.after(wait).max(now));
+        self.gather_at.get_or_insert(at);
     }
 
     pub(super) fn is_suppressed(&self) -> bool {
@@ -71,6 +92,7 @@ impl Appetite {
         if !wants {
             self.hungry = false;
             self.unanswered = false;
+            self.gather_at = None;
             if !idle || self.suppressed_at.is_some() {
                 return None;
             }
@@ -79,11 +101,14 @@ impl Appetite {
         }
         let since = self.revived_at.map(|at| now.since(at));
         let hungry = self.hungry && since.is_none_or(|since| since >= every);
+        let gather = self.gather_at.is_some_and(|at| at <= now);
         let again = self.unanswered && since.is_some_and(|since| since >= REVIVE_AGAIN);
-        if !hungry && !again {
+        if !hungry && !again && !gather {
             return None;
         }
-        self.unanswered = self.hungry;
+        self.unanswered = self.hungry || gather;
+        self.gathered = self.gathered.saturating_add(u32::from(gather));
+        self.gather_at = None;
         self.hungry = false;
         self.suppressed_at = None;
         self.revived_at = Some(now);
@@ -95,7 +120,7 @@ impl Appetite {
         let at = |wait| self.revived_at.map_or(Timestamp(0), |at| at.after(wait));
         let hungry = self.hungry.then(|| at(every));
         let again = self.unanswered.then(|| at(REVIVE_AGAIN));
-        hungry.into_iter().chain(again).min()
+        [hungry, again, self.gather_at].into_iter().flatten().min()
     }
 }
 
@@ -137,6 +162,38 @@ mod tests {
         appetite.fed(Timestamp(5));
         assert_eq!(appetite.next(EVERY), None);
         assert_eq!(appetite.wish(true, true, EVERY, Timestamp(5_000)), None);
+    }
+
+    #[test]
+    fn item_21_revive_for_what_was_refused_is_no_answer_to_itself_and_comes_ever_later() {
+        let mut appetite = Appetite::default();
+        appetite.grow();
+        let mut said = Vec::new();
+        // Each answer comes in two parts, and for nobody's use.
+        for ms in 0..120_000 {
+            if appetite.wish(true, true, EVERY, Timestamp(ms)).is_some() {
+                said.push(ms);
+                for _ in 0..2 {
+                    appetite.gather(Timestamp(ms + 1));
+                    appetite.fed(Timestamp(ms + 1));
+                }
+            }
+        }
+        let waits: Vec<u64> = said.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert_eq!(
+            waits,
+            [250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 32_000]
+        );
+        // In one part, it says all.
+        let mut appetite = Appetite::default();
+        appetite.grow();
+        appetite.wish(true, true, EVERY, Timestamp(0));
+        appetite.gather(Timestamp(1));
+        appetite.fed(Timestamp(1));
+        assert_eq!(appetite.next(EVERY), None);
+        // Another one's offer, right after it.
+        appetite.gather(Timestamp(2));
+        assert_eq!(appetite.next(EVERY), Some(Timestamp(250)));
     }
 
     #[test]

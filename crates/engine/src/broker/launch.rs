@@ -105,6 +105,7 @@ fn labels(task: &TaskId, owner: &str) -> Labels {
             label("meson.step", task.step.clone()),
             label("meson.iteration", task.path.to_string()),
             label("meson.attempt", task.attempt.0.to_string()),
+            label("meson.rank", task.rank.to_string()),
             label("meson.owner", owner.to_owned()),
         ],
     }

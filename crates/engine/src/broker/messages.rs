@@ -18,12 +18,17 @@
 //! The broker is soft state: when it is gone, senders get an error that says so, and step
 //! actors send `Enqueue` or `Adopt` again to the next one. Everything here is idempotent by
 //! task id.
+//!
+//! An attempt of several tasks, a gang, is enqueued, placed and confirmed as one, under the id of
+//! its first task, and withdrawn as one while it waits. From its launch on each task goes its own
+//! way under its own id ([`TaskId::member`]), and whoever enqueued the attempt hears of all of
+//! them.
 
 use actix::prelude::*;
 use bytes::Bytes;
 use meson_core::ids::TaskId;
 use meson_core::matching::Shape;
-use meson_core::run::FailureClass;
+use meson_core::run::{FailureClass, Seat};
 use meson_core::sizing::Usage;
 use meson_core::units::Timestamp;
 use meson_protocol::api::{PoolView, Reason, WaitingView};
@@ -47,7 +52,7 @@ pub struct Enqueue {
     pub observer: Recipient<Signal>,
 }
 
-/// The placement is durable: launch.
+/// The placement is durable: launch, all of it.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct Confirm {
@@ -152,6 +157,8 @@ pub enum Signal {
         agent: String,
         /// The agent's host name.
         host: String,
+        /// Where the further tasks of a gang are to be, by rank from 1.
+        mates: Vec<Seat>,
     },
     /// The resource manager reported a state.
     Update(Box<Update>),

@@ -33,6 +33,7 @@ struct Liaison {
     pool: String,
     /// To the broker, while a conversation is under way.
     out: Option<mpsc::Sender<ToBroker>>,
+    /// By attempt.
     observers: BTreeMap<TaskId, Recipient<Signal>>,
 }
 
@@ -197,7 +198,7 @@ impl Liaison {
     }
 
     fn observe(&mut self, task: &TaskId, observer: Recipient<Signal>) {
-        self.observers.insert(task.clone(), observer);
+        self.observers.insert(task.first(), observer);
         // Step actors that ended leave their entries behind; they go with the next crowd.
         if self.observers.len() > 1024 && self.observers.len().is_power_of_two() {
             self.observers.retain(|_, observer| observer.connected());
@@ -238,16 +239,16 @@ impl Handler<News> for Liaison {
     type Result = ();
 
     fn handle(&mut self, News(signal): News, _: &mut Context<Self>) {
-        let task = signal.task();
+        let attempt = signal.task().first();
         match self
             .observers
-            .get(task)
+            .get(&attempt)
             .filter(|observer| observer.connected())
         {
             Some(observer) => observer.do_send(signal),
             None => {
-                let task = task.clone();
-                self.observers.remove(&task);
+                let task = signal.task().clone();
+                self.observers.remove(&attempt);
                 self.tell(ToBroker::Unheard { task });
             }
         }

@@ -9,8 +9,8 @@ use actix::prelude::*;
 use bytes::Bytes;
 use meson_actors::{BoxError, ChildSpec, Restart, Scope};
 use meson_core::ids::{Instance, TaskId};
-use meson_core::matching::{Gang, Shape};
-use meson_core::run::{Failure, FailureClass, Input, LaunchSpec, Outcome, Place};
+use meson_core::matching::Shape;
+use meson_core::run::{Failure, FailureClass, Input, LaunchSpec, Outcome, Place, Seat};
 use meson_protocol::task::TaskPayload;
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
@@ -32,6 +32,8 @@ pub(crate) struct StepSeed {
     pub(crate) workflow: Addr<WorkflowActor>,
     pub(crate) task: TaskId,
     pub(crate) instance: Instance,
+    /// How many tasks it has.
+    pub(crate) tasks: u32,
     /// Where it may go, and where it is.
     pub(crate) route: Route,
     /// When its predecessor's end reached the run: the start of the overhead that is measured.
@@ -114,14 +116,26 @@ async fn build(
             None => kill = true,
         }
     }
-    let Place { pool, agent, .. } = place.map(|place| *place).unwrap_or_default();
+    let Place {
+        pool,
+        agent,
+        host,
+        mates,
+        ..
+    } = place.map(|place| *place).unwrap_or_default();
+    let mut seats = Vec::new();
+    if !agent.is_empty() {
+        seats.push(Seat { agent, host });
+        seats.extend(mates);
+    }
     let mut route = seed.route.clone();
     route.be_in(&pool);
     let mut state = StepState::new(
         seed.task.clone(),
         seed.instance.clone(),
         route.pool().to_owned(),
-        Some(agent).filter(|agent| !agent.is_empty()),
+        seed.tasks,
+        seats,
     );
     if kill {
         state.mark_unwanted();
@@ -316,7 +330,8 @@ impl StepActor {
                 self.listen(ctx);
                 self.consider(ctx);
             }
-            Action::Adopt { agent } => {
+            Action::Adopt { rank, agent } => {
+                let task = task.member(rank);
                 let observer = ctx.address().recipient();
                 self.tell(|link| {
                     link.adopt.do_send(Adopt {
@@ -327,8 +342,12 @@ impl StepActor {
                 });
             }
             Action::Confirm => self.tell(|link| link.confirm.do_send(Confirm { task })),
-            Action::Kill { agent } => self.tell(|link| link.kill.do_send(Kill { task, agent })),
-            Action::Acknowledge { agent, uuid } => {
+            Action::Kill { rank, agent } => {
+                let task = task.member(rank);
+                self.tell(|link| link.kill.do_send(Kill { task, agent }));
+            }
+            Action::Acknowledge { rank, agent, uuid } => {
+                let task = task.member(rank);
                 self.tell(|link| link.acknowledge.do_send(Acknowledge { task, agent, uuid }));
             }
             Action::Report(input) => self.report(input, ctx),
@@ -338,8 +357,8 @@ impl StepActor {
                     ctx.cancel_future(old);
                 }
             }
-            Action::AwaitResult => {
-                after(ctx, timing.result, Event::ResultOverdue);
+            Action::AwaitResult { rank } => {
+                after(ctx, timing.result, Event::ResultOverdue { rank });
             }
             Action::WatchKill => {
                 let timer = after(ctx, timing.kill, Event::KillOverdue);
@@ -440,7 +459,7 @@ impl StepActor {
                     require: spec.require,
                     prefer: spec.prefer,
                     region: spec.region,
-                    gang: Gang::default(),
+                    gang: spec.gang,
                     preemptible: spec.preemptible,
                     spread: spec.spread,
                     lasts: spec.timeout,

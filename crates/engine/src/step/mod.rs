@@ -15,6 +15,8 @@
 
 mod actor;
 mod child_run;
+#[cfg(test)]
+mod gang_tests;
 mod phase;
 mod result;
 mod route;

@@ -1,20 +1,27 @@
 //! Where an attempt may be.
 
+use meson_core::run::Seat;
+
+use super::state::Member;
+use super::words::Action;
+
 /// Where the attempt is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Phase {
     /// Nobody has it, or it is in the broker's queue.
     Asking { reported: bool },
     /// The run is told where it will be; nothing is launched yet.
     Placing {
-        agent: String,
-        superseded: Option<(String, String)>,
+        /// By rank.
+        seats: Vec<Seat>,
+        superseded: Option<Vec<Seat>>,
     },
-    /// It may be running on this agent.
+    /// Its tasks may be running.
     Launched {
-        agent: String,
-        known: Known,
-        running: Option<Option<String>>,
+        /// By rank.
+        members: Vec<Member>,
+        /// What the run was told last of its running, if it is not out of sight.
+        told: Option<Option<String>>,
         /// The run knows that the whole pool is out of reach.
         lost: bool,
     },
@@ -52,7 +59,7 @@ impl Known {
 /// A report under way, and what follows its commit.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Pending {
-    pub(super) acknowledge: Option<(String, Vec<u8>)>,
+    pub(super) acknowledge: Vec<Action>,
     pub(super) then: Then,
 }
 

@@ -13,23 +13,28 @@
 //! after the run committed it (MESOS.md 9). And an attempt that was ever reported as placed is
 //! never enqueued again, only adopted, in the pool where it was placed: at most one process per
 //! attempt.
+//!
+//! An attempt has one task or, if its step asks for a gang, several [`members`]: placed together or
+//! not at all, on record together before the first is launched, and ended together. One that ends
+//! badly takes the others with it, and the attempt ends when the last of them has.
 
+mod members;
 mod moves;
+mod updates;
 
 use std::collections::VecDeque;
 
 use meson_core::ids::{Attempt, Instance, TaskId};
-use meson_core::run::{Failure, FailureClass, Input, Outcome};
+use meson_core::run::{Failure, FailureClass, Input, Outcome, Seat};
 use meson_core::sizing::Usage;
 
-use super::phase::{Known, Pending, Phase, Then};
-use super::result;
+use super::phase::{Pending, Phase, Then};
 use super::words::{Action, Event};
-use crate::broker::messages::{AttemptState, Signal, Update};
+use crate::broker::messages::{Signal, Update};
 
-/// How often in a row it may be said, after a launch timeout, that the attempt was launched, by
-/// somebody who knows no more than that: then its agent never heard of it.
-pub(crate) const MAX_STAGED: u32 = 10;
+pub(super) use self::members::Member;
+#[cfg(test)]
+pub(super) use self::updates::MAX_STAGED;
 
 /// The state of one live attempt.
 #[derive(Debug, Clone)]
@@ -37,46 +42,44 @@ pub(crate) struct StepState {
     task: TaskId,
     instance: Instance,
     pool: String,
+    /// How many tasks it has.
+    tasks: u32,
     phase: Phase,
     pending: VecDeque<Pending>,
     broker: bool,
     killed: bool,
+    /// One of its tasks ended badly: the others are ended.
+    falling: bool,
     /// It is about to go to another pool.
     moving: bool,
-    awaiting_result: bool,
-    /// What its end says that it used.
-    usage: Option<Usage>,
 }
 
 impl StepState {
-    /// An attempt that starts now in this pool or, with `launched_on`, was placed there before and is
-    /// to be found.
+    /// An attempt of so many tasks that starts now in this pool or, with seats, was placed there
+    /// before and is to be found.
     pub(crate) fn new(
         task: TaskId,
         instance: Instance,
         pool: String,
-        launched_on: Option<String>,
+        tasks: u32,
+        launched_on: Vec<Seat>,
     ) -> Self {
-        let phase = match launched_on {
-            None => Phase::Asking { reported: false },
-            Some(agent) => Phase::Launched {
-                agent,
-                known: Known::Silence { staged: 0 },
-                running: None,
-                lost: false,
-            },
+        let phase = if launched_on.is_empty() {
+            Phase::Asking { reported: false }
+        } else {
+            launched(launched_on)
         };
         Self {
             task,
             instance,
             pool,
+            tasks,
             phase,
             pending: VecDeque::new(),
             broker: false,
             killed: false,
+            falling: false,
             moving: false,
-            awaiting_result: false,
-            usage: None,
         }
     }
 
@@ -92,7 +95,7 @@ impl StepState {
 
     /// Whether it is to end.
     pub(crate) fn is_unwanted(&self) -> bool {
-        self.killed
+        self.killed || self.falling
     }
 
     /// Whether it waits for a place.
@@ -115,7 +118,7 @@ impl StepState {
         if self.phase == Phase::Over {
             // A terminal update that comes once more, because its acknowledgement was lost.
             if let Event::Signal(Signal::Update(update)) = event {
-                actions.extend(acknowledgement(&update).map(acknowledge));
+                actions.extend(acknowledgement(&update));
             }
             return actions;
         }
@@ -125,15 +128,7 @@ impl StepState {
             Event::Signal(signal) => self.signal(signal, &mut actions),
             Event::Committed => self.committed(&mut actions),
             Event::LaunchOverdue => self.launch_overdue(&mut actions),
-            Event::ResultOverdue => {
-                if self.awaiting_result && !matches!(self.phase, Phase::Ending) {
-                    self.end(
-                        platform("the task ended, but the update with its result never came"),
-                        None,
-                        &mut actions,
-                    );
-                }
-            }
+            Event::ResultOverdue { rank } => self.result_overdue(rank, &mut actions),
             Event::PoolLost { to, reason } => self.pool_lost(to, reason, &mut actions),
             Event::Kill => {
                 if !self.killed {
@@ -151,7 +146,7 @@ impl StepState {
         let mut actions = Vec::new();
         if self.is_waiting() {
             self.phase = Phase::Ending;
-            self.report(ended, None, Then::Over, &mut actions);
+            self.report(ended, Vec::new(), Then::Over, &mut actions);
         }
         actions
     }
@@ -165,14 +160,13 @@ impl StepState {
             // The placement dies with the broker that held the offer, and so far it is only
             // being made durable: once it is, the new broker finds out that it never ran.
             Phase::Placing { .. } | Phase::Ending | Phase::Over => {}
-            Phase::Launched { agent, .. } => {
-                actions.push(Action::Adopt {
-                    agent: agent.clone(),
-                });
-                self.watch_launch(actions);
-                if self.killed {
-                    self.kill(actions);
+            Phase::Launched { members, .. } => {
+                for (rank, member) in (0..).zip(members).filter(|(_, member)| !member.has_ended()) {
+                    let agent = member.agent.clone();
+                    actions.push(Action::Adopt { rank, agent });
                 }
+                self.watch_launch(actions);
+                self.kill(actions);
             }
         }
     }
@@ -188,35 +182,44 @@ impl StepState {
                             instance: self.instance.clone(),
                             attempt: self.attempt(),
                         };
-                        self.report(input, None, Then::Nothing, actions);
+                        self.report(input, Vec::new(), Then::Nothing, actions);
                     }
                 }
             }
             // Another pool's placement was on its way when the attempt left; its hold ends.
             Signal::Placed { pool, .. } if pool != self.pool => {}
-            Signal::Placed { agent, host, .. } => self.placed(agent, host, actions),
+            Signal::Placed {
+                agent, host, mates, ..
+            } => {
+                let mut seats = vec![Seat { agent, host }];
+                seats.extend(mates);
+                self.placed(seats, actions);
+            }
             Signal::Update(update) => self.update(*update, actions),
-            Signal::Withdrawn { .. } => match self.phase {
+            Signal::Withdrawn { task } => match &self.phase {
                 Phase::Ending | Phase::Over => {}
-                _ if self.killed => self.end(Outcome::Killed, None, actions),
+                // It was placed, and never launched.
+                Phase::Launched { .. } if self.is_unwanted() => {
+                    self.member_ended(task.rank, Outcome::Killed, None, None, actions);
+                }
+                Phase::Asking { .. } | Phase::Placing { .. } if self.killed => {
+                    self.end(Outcome::Killed, None, Vec::new(), actions);
+                }
                 // Nobody of us asked for it: the broker does not have it any more.
                 Phase::Asking { .. } if self.broker && !self.moving => {
                     actions.push(Action::Enqueue);
                 }
                 _ => {}
             },
-            Signal::Usage { usage, .. } => {
-                if !matches!(self.phase, Phase::Ending) {
-                    actions.push(Action::Usage(usage));
-                }
-            }
+            Signal::Usage { task, usage } => self.uses(task.rank, usage, actions),
             Signal::Progress {
+                task,
                 percent,
                 message,
                 url,
-                ..
             } => {
-                if !matches!(self.phase, Phase::Ending) {
+                // Of a gang, the first one speaks.
+                if !matches!(self.phase, Phase::Ending) && task.rank == 0 {
                     actions.push(Action::Progress {
                         percent,
                         message,
@@ -227,183 +230,68 @@ impl StepState {
         }
     }
 
-    fn placed(&mut self, agent: String, host: String, actions: &mut Vec<Action>) {
+    fn placed(&mut self, seats: Vec<Seat>, actions: &mut Vec<Action>) {
         match &mut self.phase {
             Phase::Asking { .. } if self.killed => self.kill(actions),
             // It is on record as leaving.
             Phase::Asking { .. } if self.moving => {}
-            Phase::Asking { .. } => self.place(agent, host, actions),
+            Phase::Asking { .. } => self.place(seats, actions),
             // The hold was over before the commit was: the offer is another one now, and the
             // run must know of it before anything is launched.
             Phase::Placing {
-                agent: placing,
+                seats: placing,
                 superseded,
             } => {
-                *superseded = (*placing != agent).then_some((agent, host));
+                *superseded = (*placing != seats).then_some(seats);
             }
             // The broker did not get the confirmation in time, and offers a place once more.
-            Phase::Launched {
-                known: Known::Silence { .. },
-                ..
-            } => self.place(agent, host, actions),
+            Phase::Launched { members, .. }
+                if members.iter().all(Member::was_never_heard_of) && !self.falling =>
+            {
+                self.place(seats, actions);
+            }
             Phase::Launched { .. } | Phase::Ending | Phase::Over => {}
         }
     }
 
-    fn place(&mut self, agent: String, host: String, actions: &mut Vec<Action>) {
+    fn place(&mut self, seats: Vec<Seat>, actions: &mut Vec<Action>) {
         self.phase = Phase::Placing {
-            agent: agent.clone(),
+            seats: seats.clone(),
             superseded: None,
         };
+        let mut seats = seats.into_iter();
+        let Seat { agent, host } = seats.next().unwrap_or_default();
         let input = Input::Launching {
             instance: self.instance.clone(),
             attempt: self.attempt(),
             pool: self.pool.clone(),
             agent,
             host,
+            mates: seats.collect(),
         };
-        self.report(input, None, Then::Placed, actions);
-    }
-
-    fn update(&mut self, update: Update, actions: &mut Vec<Action>) {
-        let ack = acknowledgement(&update);
-        if matches!(self.phase, Phase::Ending) {
-            // A repetition: the commit under way acknowledges it.
-            return;
-        }
-        let known = match &self.phase {
-            Phase::Launched { agent, .. } | Phase::Placing { agent, .. } => agent.clone(),
-            _ => String::new(),
-        };
-        let at = update
-            .agent
-            .clone()
-            .filter(|agent| !agent.is_empty())
-            .unwrap_or(known);
-        let (was_running, was_lost) = match &self.phase {
-            Phase::Launched { running, lost, .. } => (running.clone(), *lost),
-            _ => (None, false),
-        };
-        let (instance, attempt) = (self.instance.clone(), self.attempt());
-        let before = self.known();
-        let mut launched = |known, running, lost| {
-            self.phase = Phase::Launched {
-                agent: at.clone(),
-                known,
-                running,
-                lost,
-            };
-        };
-        match update.state {
-            AttemptState::Launching if ack.is_none() => {
-                launched(before.staged(), was_running, was_lost);
-                if !self.is_running() {
-                    self.watch_launch(actions);
-                }
-            }
-            AttemptState::Launching | AttemptState::Killing => {
-                launched(Known::Below, was_running, was_lost);
-                // It says nothing that is not durable already.
-                actions.extend(ack.map(acknowledge));
-                if !self.is_running() {
-                    self.watch_launch(actions);
-                }
-            }
-            AttemptState::Running { url } => {
-                let news = was_lost || was_running.as_ref() != Some(&url);
-                launched(Known::Below, Some(url.clone()), false);
-                if news {
-                    let input = Input::Running {
-                        instance,
-                        attempt,
-                        url,
-                    };
-                    self.report(input, ack, Then::Nothing, actions);
-                } else {
-                    actions.extend(ack.map(acknowledge));
-                }
-            }
-            AttemptState::Unreachable if before == Known::Away => {
-                // It is said again whenever somebody asks.
-                actions.extend(ack.map(acknowledge));
-            }
-            AttemptState::Unreachable => {
-                // Once it is back it is news that it runs.
-                launched(Known::Away, None, false);
-                self.report(
-                    Input::Unreachable {
-                        instance,
-                        attempt,
-                        reason: None,
-                    },
-                    ack,
-                    Then::Nothing,
-                    actions,
-                );
-            }
-            AttemptState::Finished { data } if data.is_empty() && ack.is_none() => {
-                // An answer to a reconciliation: outputs come only with the agent's own update,
-                // which it repeats until it is acknowledged (MESOS.md 9, 15).
-                launched(Known::Below, was_running, was_lost);
-                if !std::mem::replace(&mut self.awaiting_result, true) {
-                    actions.push(Action::AwaitResult);
-                }
-            }
-            AttemptState::Finished { data } => {
-                self.usage = result::usage(&data);
-                self.end(result::finished(&data), ack, actions);
-            }
-            AttemptState::Failed {
-                class,
-                message,
-                data,
-            } => {
-                self.usage = result::usage(&data);
-                self.end(result::failed(class, &message, &data), ack, actions);
-            }
-            AttemptState::Killed if self.killed => self.end(Outcome::Killed, ack, actions),
-            AttemptState::Killed => {
-                self.end(platform("it was killed, and not by its run"), ack, actions);
-            }
-        }
-    }
-
-    fn is_running(&self) -> bool {
-        matches!(
-            self.phase,
-            Phase::Launched {
-                running: Some(_),
-                ..
-            }
-        )
+        self.report(input, Vec::new(), Then::Placed, actions);
     }
 
     fn committed(&mut self, actions: &mut Vec<Action>) {
         let Some(done) = self.pending.pop_front() else {
             return;
         };
-        actions.extend(done.acknowledge.map(acknowledge));
+        actions.extend(done.acknowledge);
         match done.then {
             Then::Nothing => {}
             Then::Placed => {
-                let Phase::Placing { agent, superseded } = &mut self.phase else {
+                let Phase::Placing { seats, superseded } = &mut self.phase else {
                     return;
                 };
-                if let Some((agent, host)) = superseded.take() {
+                if let Some(seats) = superseded.take() {
                     if self.killed {
                         self.kill(actions);
                     } else {
-                        self.place(agent, host, actions);
+                        self.place(seats, actions);
                     }
                     return;
                 }
-                let agent = std::mem::take(agent);
-                self.phase = Phase::Launched {
-                    agent,
-                    known: Known::Silence { staged: 0 },
-                    running: None,
-                    lost: false,
-                };
+                self.phase = launched(std::mem::take(seats));
                 if self.killed {
                     self.kill(actions);
                 } else {
@@ -421,84 +309,60 @@ impl StepState {
         }
     }
 
-    fn launch_overdue(&mut self, actions: &mut Vec<Action>) {
-        let Phase::Launched {
-            agent,
-            known,
-            running: None,
-            ..
-        } = &mut self.phase
-        else {
-            return;
-        };
-        if !self.broker {
-            // Nobody could have answered. The next broker starts the watch again.
-            return;
-        }
-        let agent = agent.clone();
-        let staged = match known {
-            Known::Staged { staged } | Known::Silence { staged } => *staged,
-            // Whoever has it says how it ends; what becomes of one out of sight, the run decides.
-            Known::Below | Known::Away => return,
-        };
-        *known = Known::Silence { staged };
-        if staged > MAX_STAGED {
-            // It may run all the same; its fencing token is void from here on (D6).
-            actions.push(Action::Kill { agent: Some(agent) });
-            self.end(
-                platform("it was launched, and its agent never heard of it"),
-                None,
-                actions,
-            );
-        } else {
-            actions.push(Action::Adopt { agent });
-            self.watch_launch(actions);
-        }
-    }
-
-    fn known(&self) -> Known {
-        match &self.phase {
-            Phase::Launched { known, .. } => *known,
-            _ => Known::Silence { staged: 0 },
-        }
-    }
-
     fn watch_launch(&self, actions: &mut Vec<Action>) {
         if matches!(self.phase, Phase::Launched { .. }) {
             actions.push(Action::WatchLaunch);
         }
     }
 
-    /// Asks for its end, again and again until it has ended.
+    /// Asks for its end, or for that of what is left of it, again and again until it has ended.
     fn kill(&mut self, actions: &mut Vec<Action>) {
-        if !self.killed {
+        if !self.is_unwanted() {
             return;
         }
-        match &self.phase {
+        let left: Vec<(u32, String)> = match &self.phase {
             // No broker has it: the queue it was in, if any, died with its broker.
-            Phase::Asking { .. } if !self.broker => self.end(Outcome::Killed, None, actions),
+            Phase::Asking { .. } if !self.broker => {
+                return self.end(Outcome::Killed, None, Vec::new(), actions);
+            }
             Phase::Asking { .. } => {
-                actions.push(Action::Kill { agent: None });
+                actions.push(Action::Kill {
+                    rank: 0,
+                    agent: None,
+                });
                 actions.push(Action::WatchKill);
+                return;
             }
             // Decided once the commit is done; until then nothing is launched.
-            Phase::Placing { .. } if self.pending.iter().any(|p| p.then == Then::Placed) => {}
-            Phase::Placing { agent, .. } | Phase::Launched { agent, .. } => {
-                if self.broker {
-                    actions.push(Action::Kill {
-                        agent: Some(agent.clone()),
-                    });
-                }
-                actions.push(Action::WatchKill);
+            Phase::Placing { .. } if self.pending.iter().any(|p| p.then == Then::Placed) => return,
+            Phase::Placing { seats, .. } => {
+                let seats = (0..).zip(seats);
+                seats
+                    .map(|(rank, seat)| (rank, seat.agent.clone()))
+                    .collect()
             }
-            Phase::Ending | Phase::Over => {}
+            Phase::Launched { members, .. } => (0..)
+                .zip(members)
+                .filter(|(_, member)| !member.has_ended())
+                .map(|(rank, member)| (rank, member.agent.clone()))
+                .collect(),
+            Phase::Ending | Phase::Over => return,
+        };
+        if self.broker {
+            let kills = left.into_iter().map(|(rank, agent)| Action::Kill {
+                rank,
+                agent: Some(agent),
+            });
+            actions.extend(kills);
         }
+        actions.push(Action::WatchKill);
     }
 
     fn end(
         &mut self,
         outcome: Outcome,
-        acknowledge: Option<(String, Vec<u8>)>,
+        usage: Option<Usage>,
+        acknowledge: Vec<Action>,
         actions: &mut Vec<Action>,
     ) {
         self.phase = Phase::Ending;
@@ -506,7 +370,7 @@ impl StepState {
             instance: self.instance.clone(),
             attempt: self.attempt(),
             outcome,
-            usage: self.usage.take(),
+            usage,
         };
         self.report(input, acknowledge, Then::Over, actions);
     }
@@ -514,12 +378,20 @@ impl StepState {
     fn report(
         &mut self,
         input: Input,
-        acknowledge: Option<(String, Vec<u8>)>,
+        acknowledge: Vec<Action>,
         then: Then,
         actions: &mut Vec<Action>,
     ) {
         self.pending.push_back(Pending { acknowledge, then });
         actions.push(Action::Report(input));
+    }
+}
+
+fn launched(seats: Vec<Seat>) -> Phase {
+    Phase::Launched {
+        members: seats.into_iter().map(Member::on).collect(),
+        told: None,
+        lost: false,
     }
 }
 
@@ -532,10 +404,10 @@ fn platform(message: &str) -> Outcome {
 }
 
 /// What an update has to be acknowledged with, if it wants to be.
-fn acknowledgement(update: &Update) -> Option<(String, Vec<u8>)> {
-    Some((update.agent.clone()?, update.uuid.clone()?))
-}
-
-fn acknowledge((agent, uuid): (String, Vec<u8>)) -> Action {
-    Action::Acknowledge { agent, uuid }
+fn acknowledgement(update: &Update) -> Option<Action> {
+    Some(Action::Acknowledge {
+        rank: update.task.rank,
+        agent: update.agent.clone()?,
+        uuid: update.uuid.clone()?,
+    })
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use meson_core::ids::{Attempt, Instance, IterPath, NodeId, TaskId};
-use meson_core::run::{FailureClass, Input, Outcome};
+use meson_core::run::{FailureClass, Input, Outcome, Seat};
 use meson_core::sizing::Usage;
 use meson_protocol::task::TaskResult;
 use proptest::prelude::*;
@@ -15,6 +15,13 @@ fn task() -> TaskId {
     "w-1.train.1".parse().unwrap()
 }
 
+fn seat(agent: &str) -> Seat {
+    Seat {
+        agent: agent.to_owned(),
+        host: format!("{agent}.host"),
+    }
+}
+
 fn step(launched_on: Option<&str>) -> StepState {
     let instance = Instance {
         node: NodeId(1),
@@ -24,7 +31,8 @@ fn step(launched_on: Option<&str>) -> StepState {
         task(),
         instance,
         "eu".to_owned(),
-        launched_on.map(str::to_owned),
+        1,
+        launched_on.map(seat).into_iter().collect(),
     )
 }
 
@@ -33,12 +41,13 @@ fn placed(agent: &str) -> Event {
 }
 
 fn placed_in(pool: &str, agent: &str) -> Event {
-    let (agent, host) = (agent.to_owned(), format!("{agent}.host"));
+    let Seat { agent, host } = seat(agent);
     Event::Signal(Signal::Placed {
         task: task(),
         pool: pool.to_owned(),
         agent,
         host,
+        mates: Vec::new(),
     })
 }
 
@@ -62,6 +71,7 @@ fn finished(uuid: u8) -> Event {
 
 fn ack(uuid: u8) -> Action {
     Action::Acknowledge {
+        rank: 0,
         agent: "a1".to_owned(),
         uuid: vec![uuid],
     }
@@ -172,6 +182,7 @@ fn what_an_attempt_used_is_noted_while_it_runs_and_reported_with_its_end() {
 fn an_attempt_with_an_agent_is_adopted_and_never_enqueued() {
     let mut step = step(Some("a1"));
     let adopt = Action::Adopt {
+        rank: 0,
         agent: "a1".to_owned(),
     };
     assert_eq!(
@@ -231,6 +242,7 @@ fn item_14_launch_timeout_reconciles_the_task_and_its_answer_leads_to_a_new_atte
     let actions = step.on(Event::LaunchOverdue);
     let asked = [
         Action::Adopt {
+            rank: 0,
             agent: "a1".to_owned(),
         },
         Action::WatchLaunch,
@@ -262,6 +274,7 @@ fn item_14_launch_timeout_gives_up_what_only_the_master_has_heard_of_for_long() 
     assert_eq!(
         actions[0],
         Action::Kill {
+            rank: 0,
             agent: Some("a1".to_owned())
         }
     );
@@ -333,15 +346,15 @@ fn an_end_without_outputs_waits_for_the_update_that_carries_them() {
     let empty = || update(AttemptState::Finished { data: Bytes::new() }, None);
     let mut step = step(Some("a1"));
     step.on(Event::BrokerUp);
-    assert_eq!(step.on(empty()), [Action::AwaitResult]);
+    assert_eq!(step.on(empty()), [Action::AwaitResult { rank: 0 }]);
     assert!(step.on(empty()).is_empty(), "one wait is enough");
     let mut other = step.clone();
     assert!(matches!(
         outcome(&step.on(finished(1))),
         Some(Outcome::Succeeded { .. })
     ));
-    assert!(step.on(Event::ResultOverdue).is_empty());
-    let actions = other.on(Event::ResultOverdue);
+    assert!(step.on(Event::ResultOverdue { rank: 0 }).is_empty());
+    let actions = other.on(Event::ResultOverdue { rank: 0 });
     let Some(Outcome::Failed(failure)) = outcome(&actions) else {
         panic!("{actions:?}")
     };
@@ -354,7 +367,13 @@ fn an_attempt_in_the_queue_is_withdrawn_when_it_is_not_wanted() {
     step.on(Event::BrokerUp);
     assert_eq!(
         step.on(Event::Kill),
-        [Action::Kill { agent: None }, Action::WatchKill]
+        [
+            Action::Kill {
+                rank: 0,
+                agent: None
+            },
+            Action::WatchKill
+        ]
     );
     let actions = step.on(Event::Signal(Signal::Withdrawn { task: task() }));
     assert_eq!(outcome(&actions), Some(&Outcome::Killed));
@@ -376,6 +395,7 @@ fn an_attempt_killed_while_its_placement_is_committed_is_never_confirmed() {
         actions,
         [
             Action::Kill {
+                rank: 0,
                 agent: Some("a1".to_owned())
             },
             Action::WatchKill
@@ -388,6 +408,7 @@ fn a_kill_is_repeated_until_it_is_answered() {
     let mut step = launched();
     step.on(running(1));
     let kill = Action::Kill {
+        rank: 0,
         agent: Some("a1".to_owned()),
     };
     assert!(step.on(Event::Kill).contains(&kill));
@@ -444,7 +465,13 @@ fn an_attempt_that_waits_in_a_lost_pool_moves_once_that_is_committed() {
     );
     assert_eq!(
         step.on(Event::Committed),
-        [Action::Kill { agent: None }, moves()],
+        [
+            Action::Kill {
+                rank: 0,
+                agent: None
+            },
+            moves()
+        ],
         "what the old one may have in its queue it need not keep"
     );
     assert_eq!(step.on(Event::BrokerUp), [Action::Enqueue]);
@@ -532,7 +559,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Kill),
         1 => Just(Event::KillOverdue),
         1 => Just(Event::LaunchOverdue),
-        1 => Just(Event::ResultOverdue),
+        1 => Just(Event::ResultOverdue { rank: 0 }),
         1 => Just(Event::Signal(Signal::Queued { task: task() })),
         1 => Just(Event::Signal(Signal::Withdrawn { task: task() })),
         2 => (1..4u8).prop_map(|n| placed(&format!("a{n}"))),

@@ -19,7 +19,10 @@ pub(crate) enum Event {
     /// The time that [`Action::WatchLaunch`] asked for is over.
     LaunchOverdue,
     /// The time that [`Action::AwaitResult`] asked for is over.
-    ResultOverdue,
+    ResultOverdue {
+        /// Which task of the attempt.
+        rank: u32,
+    },
     /// The time that [`Action::WatchKill`] asked for is over.
     KillOverdue,
     /// The pool has been out of reach for longer than the attempt is to be patient, and there is
@@ -46,6 +49,8 @@ pub(crate) enum Action {
     },
     /// Ask the broker to find out about the attempt on this agent.
     Adopt {
+        /// Which task of the attempt.
+        rank: u32,
         /// The agent's id.
         agent: String,
     },
@@ -53,6 +58,8 @@ pub(crate) enum Action {
     Confirm,
     /// Ask the broker to end it.
     Kill {
+        /// Which task of the attempt; the first one, if none was launched.
+        rank: u32,
         /// Where it is, if anybody knows.
         agent: Option<String>,
     },
@@ -60,6 +67,8 @@ pub(crate) enum Action {
     Report(Input),
     /// Let the resource manager forget an update.
     Acknowledge {
+        /// Which task of the attempt.
+        rank: u32,
         /// Who sent it.
         agent: String,
         /// Its id.
@@ -68,7 +77,10 @@ pub(crate) enum Action {
     /// [`Event::LaunchOverdue`] after the launch timeout, counted anew.
     WatchLaunch,
     /// [`Event::ResultOverdue`] after a while.
-    AwaitResult,
+    AwaitResult {
+        /// Which task of the attempt.
+        rank: u32,
+    },
     /// [`Event::KillOverdue`] after a while.
     WatchKill,
     /// Note unreliable progress.

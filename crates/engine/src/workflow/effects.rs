@@ -92,6 +92,7 @@ impl WorkflowActor {
             workflow: ctx.address(),
             task,
             instance: instance.clone(),
+            tasks: kind.tasks,
             route: self
                 .seed
                 .node
@@ -166,6 +167,8 @@ pub(super) struct AttemptKind {
     /// The regions that it asks for, or its workflow; empty: neither.
     pub(super) regions: Vec<String>,
     pub(super) is_workflow: bool,
+    /// How many tasks an attempt has.
+    pub(super) tasks: u32,
 }
 
 /// The task id of an attempt.
@@ -180,5 +183,6 @@ pub(super) fn task_id(
         step: step.to_owned(),
         path: instance.path.clone(),
         attempt,
+        rank: 0,
     }
 }

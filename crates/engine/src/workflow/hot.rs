@@ -119,6 +119,7 @@ impl HotRun {
             pool: step.pool.clone(),
             regions: self.plan.regions_of(step).to_vec(),
             is_workflow: matches!(step.kind, StepKind::Workflow { .. }),
+            tasks: step.gang.tasks,
         };
         Some((
             task_id(&self.header.id, &step.name, instance, attempt),

@@ -213,6 +213,7 @@ impl ScriptedBroker {
             pool: self.context.pool.clone(),
             agent: "agent-1".to_owned(),
             host: "host-1".to_owned(),
+            mates: Vec::new(),
         };
         self.signal(task, placed);
     }

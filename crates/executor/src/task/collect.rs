@@ -18,7 +18,7 @@ use crate::logs::capture::Log;
 use crate::outputs::{self, MAX_FILE_BYTES};
 use crate::storage::Storage;
 
-/// Outputs and artifacts by name. `seen` is the folder as the process saw it.
+/// Outputs and artifacts by name; of a gang, only its first task has some. `seen` is the folder as the process saw it.
 ///
 /// # Errors
 /// A declared output or artifact is missing or too large, or the store does not take a file.
@@ -29,6 +29,10 @@ pub async fn outputs(
     log: &Log,
 ) -> Result<BTreeMap<String, Value>, TaskFailure> {
     let spec = &payload.spec;
+    if spec.task.rank > 0 {
+        // The first task of a gang speaks for all of it.
+        return Ok(BTreeMap::new());
+    }
     let content = read(&seen.output())?;
     let produced: Vec<String> = spec
         .produces

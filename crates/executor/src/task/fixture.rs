@@ -1,6 +1,7 @@
 //! Attempts for unit tests.
 
 use meson_core::expression::{Piece, ResolvedText};
+use meson_core::matching::Gang;
 use meson_core::resources::Resources;
 use meson_core::run::{LaunchKind, LaunchSpec};
 use meson_protocol::task::{StoreLocation, TaskPayload};
@@ -22,6 +23,8 @@ pub(crate) fn spec(task: &str, shell: &str) -> LaunchSpec {
         prefer: None,
         preemptible: false,
         spread: None,
+        gang: Gang::default(),
+        hosts: Vec::new(),
         timeout: None,
         deadline: None,
         owner: String::new(),

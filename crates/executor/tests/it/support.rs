@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use meson_core::expression::{Piece, ResolvedText};
+use meson_core::matching::Gang;
 use meson_core::resources::Resources;
 use meson_core::run::{LaunchKind, LaunchSpec, ResolvedArtifact};
 use meson_protocol::task::{StoreLocation, TaskPayload};
@@ -52,6 +53,8 @@ pub(crate) fn shell(task: &str, command: &str) -> TaskPayload {
             prefer: None,
             preemptible: false,
             spread: None,
+            gang: Gang::default(),
+            hosts: Vec::new(),
             timeout: None,
             deadline: None,
             owner: String::new(),

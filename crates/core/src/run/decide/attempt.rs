@@ -96,7 +96,11 @@ impl Transition<'_> {
         instance: &Instance,
         attempt: Attempt,
         Place {
-            pool, agent, host, ..
+            pool,
+            agent,
+            host,
+            mates,
+            ..
         }: Place,
     ) -> Result<(), Rejected> {
         let Some(record) = self.current(instance, attempt, Late::Alive)? else {
@@ -106,7 +110,7 @@ impl Transition<'_> {
             record
                 .place
                 .as_ref()
-                .is_none_or(|place| place.agent != agent)
+                .is_none_or(|place| place.agent != agent || place.mates != mates)
         };
         if matches!(record.state, StepState::Ready | StepState::Requested)
             || (record.state == StepState::Launching && elsewhere())
@@ -118,6 +122,7 @@ impl Transition<'_> {
                 pool,
                 agent,
                 host,
+                mates,
                 at: self.now,
             });
         }
@@ -315,6 +320,7 @@ impl Transition<'_> {
             step: self.plan.step(instance.node)?.name.clone(),
             path: instance.path.clone(),
             attempt,
+            rank: 0,
         })
     }
 

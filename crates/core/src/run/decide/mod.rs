@@ -151,12 +151,14 @@ impl Transition<'_> {
                 pool,
                 agent,
                 host,
+                mates,
             } => {
                 let place = Place {
                     pool: pool.clone(),
                     agent: agent.clone(),
                     host: host.clone(),
                     url: None,
+                    mates: mates.clone(),
                 };
                 self.launching(instance, *attempt, place)?;
             }

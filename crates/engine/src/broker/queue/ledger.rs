@@ -67,8 +67,8 @@ impl Hold {
 }
 
 impl Ledger {
-    pub(super) fn holds(&mut self, task: &TaskId, hold: Hold) {
-        self.holds.insert(task.clone(), hold);
+    pub(super) fn holds(&mut self, task: TaskId, hold: Hold) {
+        self.holds.insert(task, hold);
     }
 
     pub(super) fn released(&mut self, task: &TaskId) {
@@ -125,6 +125,7 @@ impl Ledger {
     /// How many tasks of a step are on which agent.
     pub(super) fn running(&self, run: &RunId, step: &str) -> BTreeMap<&str, u32> {
         let first = TaskId {
+            rank: 0,
             run: run.clone(),
             step: step.to_owned(),
             path: IterPath::default(),

@@ -30,6 +30,21 @@ pub(super) struct Entry {
     pub(super) revocable: Resources,
 }
 
+impl Entry {
+    pub(super) fn is_gang(&self) -> bool {
+        !self.shape.gang.is_single()
+    }
+}
+
+impl From<&Placement> for OfferSeat {
+    fn from(placement: &Placement) -> Self {
+        Self {
+            offer: placement.offer,
+            revocable: placement.revocable,
+        }
+    }
+}
+
 /// What an owner may have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnerTerms {
@@ -53,14 +68,25 @@ impl Default for OwnerTerms {
 pub(super) struct Placed {
     pub(super) task: TaskId,
     pub(super) entry: Entry,
+    /// A place for each of its tasks, by rank.
+    pub(super) seats: Vec<OfferSeat>,
+}
+
+/// A place for one task.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OfferSeat {
     /// Index of the offer.
     pub(super) offer: usize,
+    /// What of its resources is to be taken from what is revocable.
+    pub(super) revocable: Resources,
 }
 
 /// All requests that have no place yet.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     entries: BTreeMap<TaskId, Entry>,
+    /// How many of them ask for several tasks at once.
+    gangs: usize,
     constraints: Constraints,
     ledger: Ledger,
     /// What the last matching that had offers left behind.
@@ -107,12 +133,24 @@ struct Batch<'a> {
 impl Queue {
     /// Adds a request; says whether it is new. One that had a place comes back so, too.
     pub(super) fn add(&mut self, task: TaskId, entry: Entry) -> bool {
-        self.ledger.released(&task);
-        self.entries.insert(task, entry).is_none()
+        for rank in 0..entry.shape.gang.tasks {
+            self.ledger.released(&task.member(rank));
+        }
+        self.gangs += usize::from(entry.is_gang());
+        let old = self.entries.insert(task, entry);
+        self.gangs -= usize::from(old.as_ref().is_some_and(Entry::is_gang));
+        old.is_none()
     }
 
     pub(super) fn remove(&mut self, task: &TaskId) -> Option<Entry> {
-        self.entries.remove(task)
+        let entry = self.entries.remove(task)?;
+        self.gangs -= usize::from(entry.is_gang());
+        Some(entry)
+    }
+
+    /// Whether somebody waits for several places at once, which one agent's offer may not have.
+    pub(super) fn has_gangs(&self) -> bool {
+        self.gangs > 0
     }
 
     #[cfg(test)]
@@ -182,10 +220,15 @@ impl Queue {
             now,
         };
         let matching = match_offers(&problem, &mut constraints);
-        let placements: Vec<(TaskId, Placement)> = matching
+        // Those of a gang stand one after the other.
+        let requests = matching
             .placements
-            .iter()
-            .map(|placement| (batch.tasks[placement.request].clone(), *placement))
+            .chunk_by(|one, other| one.request == other.request);
+        let placements: Vec<(TaskId, Vec<OfferSeat>)> = requests
+            .map(|of_one| {
+                let task = batch.tasks[of_one[0].request].clone();
+                (task, of_one.iter().map(OfferSeat::from).collect())
+            })
             .collect();
         let keys = batch.keys;
         self.constraints = constraints;
@@ -218,19 +261,14 @@ impl Queue {
         });
         placements
             .into_iter()
-            .filter_map(|(task, placement)| {
-                let entry = self.entries.remove(&task)?;
-                let entry = Entry {
-                    revocable: placement.revocable,
-                    ..entry
-                };
-                let agent = offers[placement.offer].agent.id();
-                self.ledger.holds(&task, Hold::new(&entry, agent, now));
-                Some(Placed {
-                    task,
-                    entry,
-                    offer: placement.offer,
-                })
+            .filter_map(|(task, seats)| {
+                let entry = self.remove(&task)?;
+                for (rank, seat) in (0..).zip(&seats) {
+                    let agent = offers[seat.offer].agent.id();
+                    let hold = Hold::new(&entry, agent, now);
+                    self.ledger.holds(task.member(rank), hold);
+                }
+                Some(Placed { task, entry, seats })
             })
             .collect()
     }

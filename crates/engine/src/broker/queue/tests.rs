@@ -77,7 +77,7 @@ impl Pool {
         self.queue
             .place(offers, &self.held, &self.terms, self.policy, now)
             .into_iter()
-            .map(|placed| (placed.task, placed.offer))
+            .map(|placed| (placed.task, placed.seats[0].offer))
             .collect()
     }
 

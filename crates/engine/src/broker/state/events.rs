@@ -18,6 +18,12 @@ impl Broker {
     pub(super) fn event(&mut self, event: Event, now: Timestamp, out: &mut Vec<Output>) {
         match event {
             Event::Offers(offers) => {
+                // One agent's offer may be too little for a gang, and the others' were refused.
+                for desk in self.desks.values_mut() {
+                    if desk.queue.has_gangs() {
+                        desk.appetite.gather(now);
+                    }
+                }
                 for offer in offers.offers {
                     self.offered(offer, now, out);
                 }
@@ -143,10 +149,24 @@ impl Broker {
             return;
         }
         let known = self.tasks.contains_key(&task);
+        let sent = self.unacknowledged.get(&task);
+        if !known
+            && let Some(sent) = sent.filter(|sent| sent.uuid == status.uuid)
+            && let Meaning::State(state) = interpret(sent, true, true)
+        {
+            // Its end is not durable yet, or not that of its gang. Whoever was told is told again:
+            // if nobody hears it any more, that comes to light.
+            self.stats.repeated += 1;
+            let agent = status.agent_id.as_ref();
+            let agent = agent.map(|agent| agent.as_str().to_owned());
+            let uuid = status.uuid.map(|uuid| uuid.0.to_vec());
+            out.push(Output::Signal(task, News::State { agent, uuid, state }));
+            return;
+        }
         if !known && !self.is_worth_knowing(&status) {
             return;
         }
-        if self.withdraw(&task) {
+        if self.withdraw(&task).is_some() {
             // Told of what still waits: it was launched before, whoever asks for it again.
             let launched = Task::elsewhere(None);
             let claimed = true;
@@ -175,7 +195,7 @@ impl Broker {
     }
 
     /// An update of a task whose step actor has not come yet, or is gone.
-    fn unclaimed(
+    pub(super) fn unclaimed(
         &mut self,
         task: TaskId,
         status: TaskStatus,

@@ -4,6 +4,7 @@
 //! * [`words`]: what goes in and comes out; [`task`]: an attempt that has left the queue;
 //!   [`desk`]: what belongs to one role.
 //! * [`requests`]: what step actors ask for; [`events`]: what the resource manager says.
+//! * [`gang`]: the tasks of one attempt, placed together and launched together.
 //! * [`settle`]: what follows: places, launches, returns; [`upkeep`]: what is asked, said and
 //!   killed again, the brake, maintenance.
 
@@ -11,6 +12,7 @@ mod desk;
 mod events;
 #[cfg(test)]
 mod fuzz;
+mod gang;
 #[cfg(test)]
 mod properties;
 mod requests;

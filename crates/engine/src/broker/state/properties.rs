@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use meson_core::matching::Shape;
+use meson_core::ids::IterPath;
+use meson_core::matching::{Gang, Shape};
 use meson_core::resources::MilliCpus;
 use meson_core::units::Bytes as Size;
 use meson_mesos::scheduler::{Event, Offers, Rescind, Update};
@@ -10,6 +11,8 @@ use meson_mesos::types::{CommandInfo, Offer, OfferId, Resource, StatusReason, Ta
 use proptest::prelude::*;
 
 use super::super::launch::ExecutorTemplate;
+use super::gang::{fixture::payload, mates};
+use super::task::Stage;
 use super::*;
 
 const AGENTS: [&str; 3] = ["a", "b", "c"];
@@ -29,16 +32,19 @@ enum Step {
     Enqueue {
         task: u32,
         cpus: u64,
+        tasks: u32,
     },
     Confirm {
         task: u32,
     },
     Adopt {
         task: u32,
+        rank: u32,
         agent: usize,
     },
     Kill {
         task: u32,
+        rank: u32,
         agent: Option<usize>,
     },
     Unheard {
@@ -50,6 +56,7 @@ enum Step {
     },
     Update {
         task: u32,
+        rank: u32,
         agent: usize,
         state: TaskState,
         reconciled: bool,
@@ -61,6 +68,9 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let (task, agent) = (|| 0..TASKS, || 0..AGENTS.len());
+    // The attempts with an odd number are gangs of three.
+    let rank = || prop_oneof![2 => Just(0_u32), 1 => 1..3_u32];
+    let tasks = |task: u32| if task % 2 == 1 { 3 } else { 1 };
     let state = prop_oneof![
         Just(TaskState::Staging),
         Just(TaskState::Running),
@@ -77,15 +87,19 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Disconnected),
         4 => (agent(), 1..8_u64).prop_map(|(agent, cpus)| Step::Offer { agent, cpus }),
         1 => (0..4_usize).prop_map(|back| Step::Rescind { back }),
-        6 => (task(), 1..4_u64).prop_map(|(task, cpus)| Step::Enqueue { task, cpus }),
+        6 => (task(), 1..4_u64).prop_map(move |(task, cpus)| Step::Enqueue { task, cpus, tasks: tasks(task) }),
         4 => task().prop_map(|task| Step::Confirm { task }),
-        3 => (task(), agent()).prop_map(|(task, agent)| Step::Adopt { task, agent }),
-        2 => (task(), prop::option::of(agent())).prop_map(|(task, agent)| Step::Kill { task, agent }),
+        3 => (task(), rank(), agent()).prop_map(move |(task, rank, agent)| {
+            Step::Adopt { task, rank: rank % tasks(task), agent }
+        }),
+        2 => (task(), rank(), prop::option::of(agent())).prop_map(move |(task, rank, agent)| {
+            Step::Kill { task, rank: rank % tasks(task), agent }
+        }),
         1 => task().prop_map(|task| Step::Unheard { task }),
         1 => (task(), prop::option::of(any::<bool>()))
             .prop_map(|(task, wanted)| Step::Verdict { task, wanted }),
-        5 => (task(), agent(), state, any::<bool>()).prop_map(|(task, agent, state, reconciled)| {
-            Step::Update { task, agent, state, reconciled }
+        5 => (task(), rank(), agent(), state, any::<bool>()).prop_map(move |(task, rank, agent, state, reconciled)| {
+            Step::Update { task, rank: rank % tasks(task), agent, state, reconciled }
         }),
         3 => prop_oneof![Just(1_u64), Just(600), Just(40_000)].prop_map(|ms| Step::Wait { ms }),
     ]
@@ -139,7 +153,7 @@ impl World {
             Step::Rescind { back } => Input::Event(Event::Rescind(Rescind {
                 offer_id: OfferId::new(format!("o{}", self.offers.saturating_sub(back as u64))),
             })),
-            Step::Enqueue { task, cpus } => Input::Enqueue {
+            Step::Enqueue { task, cpus, tasks } => Input::Enqueue {
                 task: name(task),
                 shape: Shape {
                     resources: Resources {
@@ -147,19 +161,31 @@ impl World {
                         mem: Size::from_mib(16),
                         ..Resources::ZERO
                     },
+                    gang: Gang {
+                        tasks,
+                        ..Gang::default()
+                    },
                     ..Shape::default()
                 },
                 owner: format!("owner-{}", task % 2),
                 deadline: None,
-                payload: Bytes::from_static(b"payload"),
+                payload: payload(),
             },
             Step::Confirm { task } => Input::Confirm(name(task)),
-            Step::Adopt { task, agent: at } => Input::Adopt {
-                task: name(task),
+            Step::Adopt {
+                task,
+                rank,
+                agent: at,
+            } => Input::Adopt {
+                task: name(task).member(rank),
                 agent: agent(at),
             },
-            Step::Kill { task, agent: at } => Input::Kill {
-                task: name(task),
+            Step::Kill {
+                task,
+                rank,
+                agent: at,
+            } => Input::Kill {
+                task: name(task).member(rank),
                 agent: at.map(agent),
             },
             Step::Unheard { task } => Input::Unheard(name(task)),
@@ -169,11 +195,12 @@ impl World {
             },
             Step::Update {
                 task,
+                rank,
                 agent,
                 state,
                 reconciled,
             } => {
-                let id = meson_mesos::types::TaskId::new(name(task).to_string());
+                let id = meson_mesos::types::TaskId::new(name(task).member(rank).to_string());
                 let status = TaskStatus {
                     agent_id: Some(AgentId::new(AGENTS[agent])),
                     reason: reconciled.then_some(StatusReason::Reconciliation),
@@ -197,7 +224,31 @@ impl World {
         }
         self.broker.settle(self.now, &mut out);
         self.books_agree();
+        self.launched_whole(&out);
         out
+    }
+
+    /// What is launched of a gang is launched with all of it: each of the others was confirmed, and
+    /// is launched too, or will be as soon as its agent's other placements are confirmed.
+    fn launched_whole(&self, out: &[Output]) {
+        let (broker, desk) = (&self.broker, &self.broker.desks["*"]);
+        let infos = out.iter().filter_map(|output| match output {
+            Output::Call(Call::Accept(accept)) => Some(accept),
+            _ => None,
+        });
+        for info in infos
+            .flat_map(|accept| &accept.operations)
+            .filter_map(|operation| operation.launch.as_ref())
+            .flat_map(|launch| &launch.task_infos)
+        {
+            let task: TaskId = info.task_id.as_str().parse().expect("a task id");
+            let IterPath(path) = &task.path;
+            let tasks = if path[0] % 2 == 1 { 3 } else { 1 };
+            let confirmed = mates(&broker.tasks, &task).filter(|(id, mate)| {
+                mate.is_launched() || desk.agents.is_confirmed(mate.agent.as_deref(), id)
+            });
+            assert_eq!(confirmed.count(), tasks, "{task} is launched");
+        }
     }
 
     fn books_agree(&self) {
@@ -208,6 +259,23 @@ impl World {
                 !broker.tasks.contains_key(task),
                 "{task} waits and has a place"
             );
+        }
+        for (task, state) in &broker.tasks {
+            // Placed together or not at all; while some are confirmed and others killed or lost one
+            // by one, none of those that are left is launched.
+            if let Stage::Placed { entry, .. } = &state.stage
+                && !desk.agents.is_confirmed(state.agent.as_deref(), task)
+                && mates(&broker.tasks, task).all(|(id, mate)| {
+                    let agent = mate.agent.as_deref();
+                    !mate.is_launched() && !desk.agents.is_confirmed(agent, id)
+                })
+            {
+                let together = mates(&broker.tasks, task).count();
+                assert!(
+                    together <= entry.shape.gang.tasks as usize,
+                    "{together} places for {task}"
+                );
+            }
         }
         let waiting: BTreeSet<_> = desk.queue.tasks().cloned().collect();
         let payloads: BTreeSet<_> = broker.payloads.keys().cloned().collect();

@@ -7,7 +7,7 @@ use meson_core::units::Timestamp;
 use meson_mesos::types::FrameworkId;
 
 use super::super::queue::Entry;
-use super::task::{Stage, Task, lost};
+use super::task::{Task, lost};
 use super::{Broker, News, Output, acknowledge_status};
 
 impl Broker {
@@ -72,41 +72,6 @@ impl Broker {
         }
     }
 
-    pub(super) fn displace(&mut self, task: TaskId, confirmed: bool, out: &mut Vec<Output>) {
-        if confirmed {
-            self.forget(&task);
-            out.push(lost(
-                task,
-                "the offer was withdrawn before the task was launched",
-            ));
-        } else {
-            self.requeue(task, out);
-        }
-    }
-
-    /// A placement came to nothing: the request waits again, in its old place. One that nobody
-    /// hears does not: its step actor is gone, or went to another pool, and if anybody does hear, he
-    /// asks again.
-    pub(super) fn requeue(&mut self, task: TaskId, out: &mut Vec<Output>) {
-        let Some(Task {
-            stage: Stage::Placed { entry, payload, .. },
-            claimed,
-            ..
-        }) = self.forget(&task)
-        else {
-            return;
-        };
-        let desk = self.desks.get_mut(self.settings.role_of(&entry.owner));
-        match desk.filter(|_| claimed) {
-            Some(desk) => {
-                self.payloads.insert(task.clone(), payload);
-                desk.queue.add(task, *entry);
-                desk.appetite.grow();
-            }
-            None => out.push(Output::Signal(task, News::Withdrawn)),
-        }
-    }
-
     /// Removes a task and what it holds from the books.
     pub(super) fn forget(&mut self, task: &TaskId) -> Option<Task> {
         let state = self.tasks.remove(task)?;
@@ -139,24 +104,10 @@ impl Broker {
         now: Timestamp,
         out: &mut Vec<Output>,
     ) {
-        if let Some(known) = self.tasks.get_mut(&task) {
+        let known = self.members(&task);
+        if !known.is_empty() {
             // Asked again by a new incarnation of its step actor.
-            known.claimed = true;
-            if !known.killing {
-                known.next = None;
-            }
-            if let (Stage::Placed { .. }, Some(agent)) = (&known.stage, &known.agent) {
-                let desk = self.desks.get(self.settings.role_of(&known.owner));
-                let host = desk.and_then(|desk| desk.agents.hostname(agent));
-                let agent = agent.clone();
-                let host = host.unwrap_or_default().to_owned();
-                out.push(Output::Signal(task, News::Placed { agent, host }));
-            } else {
-                // Somebody launched it: it is heard of as soon as it is asked about.
-                let agent = known.agent.clone();
-                self.questions.ask(task, agent, now);
-            }
-            return;
+            return self.enqueued_again(&task, known, now, out);
         }
         let Some(desk) = self.desk_of(&entry.owner) else {
             return;
@@ -168,39 +119,12 @@ impl Broker {
         out.push(Output::Signal(task, News::Queued));
     }
 
-    pub(super) fn confirm(&mut self, task: TaskId, now: Timestamp, out: &mut Vec<Output>) {
-        if let Some(known) = self.tasks.get(&task) {
-            let desk = self.desks.get_mut(self.settings.role_of(&known.owner));
-            let agent = known.agent.as_ref();
-            let place = desk
-                .zip(agent)
-                .and_then(|(desk, agent)| desk.agents.0.get_mut(agent))
-                .and_then(|agent| agent.placed.get_mut(&task));
-            match place {
-                Some(confirmed) => {
-                    let first = !std::mem::replace(confirmed, true);
-                    if let (true, Stage::Placed { since, .. }) = (first, &known.stage) {
-                        self.patience.confirmed(now.since(*since));
-                    }
-                }
-                None if known.is_launched() => {}
-                None => {
-                    self.forget(&task);
-                    out.push(too_late(task));
-                }
-            }
-            return;
-        }
-        // The hold is over. The placement is on record, so this attempt is done for.
-        self.withdraw(&task);
-        out.push(too_late(task));
-    }
-
-    /// Takes a request out of the queue: whether it was there.
-    pub(super) fn withdraw(&mut self, task: &TaskId) -> bool {
-        self.payloads.remove(task);
+    /// Takes a request out of the queue, if it is there.
+    pub(super) fn withdraw(&mut self, task: &TaskId) -> Option<Entry> {
+        let attempt = task.first();
+        self.payloads.remove(&attempt);
         let mut desks = self.desks.values_mut();
-        desks.any(|desk| desk.queue.remove(task).is_some())
+        desks.find_map(|desk| desk.queue.remove(&attempt))
     }
 
     pub(super) fn adopt(
@@ -216,9 +140,18 @@ impl Broker {
         if let Some(known) = self.tasks.get(&task).filter(|known| !known.is_launched()) {
             if known.agent.as_ref() == Some(&agent) {
                 // Its step actor was lost between having the placement committed and saying so.
-                return self.confirm(task, now, out);
+                return self.confirm_one(task, now, out);
             }
-            self.forget(&task);
+            // Its mates, if it has some, are not launched without it.
+            for mate in self.unlaunched(&task) {
+                self.forget(&mate);
+                if mate != task {
+                    out.push(lost(
+                        mate,
+                        "the gang was not launched where it is on record",
+                    ));
+                }
+            }
         }
         let known = self
             .tasks
@@ -244,12 +177,18 @@ impl Broker {
         now: Timestamp,
         out: &mut Vec<Output>,
     ) {
-        if self.withdraw(&task) {
+        if self.withdraw(&task).is_some() {
             out.push(Output::Signal(task, News::Withdrawn));
             return;
         }
         match self.tasks.get_mut(&task) {
             Some(known) if !known.is_launched() => {
+                if agent.is_none() {
+                    // Not one of its tasks, but all of the attempt.
+                    for mate in self.unlaunched(&task) {
+                        self.forget(&mate);
+                    }
+                }
                 self.forget(&task);
                 out.push(Output::Signal(task, News::Withdrawn));
             }
@@ -274,10 +213,14 @@ impl Broker {
     /// Another step actor may come for it, or have come meanwhile. What is not launched waits no
     /// more, and whoever does hear is told so; what runs is asked about, and killed if unwanted.
     pub(super) fn unheard(&mut self, task: &TaskId, now: Timestamp, out: &mut Vec<Output>) {
-        if self.withdraw(task) {
+        if self.withdraw(task).is_some() {
             out.push(Output::Signal(task.clone(), News::Withdrawn));
         }
         let Some(known) = self.tasks.get_mut(task) else {
+            // Its end is not durable, and whoever was told of it is gone.
+            if let Some(status) = self.unacknowledged.remove(task) {
+                self.unclaimed(task.clone(), status, now, out);
+            }
             return;
         };
         if known.is_launched() {
@@ -291,8 +234,10 @@ impl Broker {
         let agent = known.agent.as_deref();
         // On record as placed there: it is launched, and asked about then.
         if !desk.is_some_and(|desk| desk.agents.is_confirmed(agent, task)) {
-            self.forget(task);
-            out.push(Output::Signal(task.clone(), News::Withdrawn));
+            for mate in self.unlaunched(task) {
+                self.forget(&mate);
+            }
+            out.push(Output::Signal(task.first(), News::Withdrawn));
         }
     }
 
@@ -326,11 +271,4 @@ impl Broker {
             self.stats.orphans_killed += 1;
         }
     }
-}
-
-fn too_late(task: TaskId) -> Output {
-    lost(
-        task,
-        "the placement was confirmed too late: its offer is gone",
-    )
 }

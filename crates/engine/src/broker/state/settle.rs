@@ -1,16 +1,21 @@
 //! What follows from a burst of inputs: who is placed, what is launched, what is given back.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use meson_core::ids::TaskId;
 use meson_core::resources::Resources;
+use meson_core::run::Seat;
 use meson_core::units::Timestamp;
 use meson_mesos::scheduler::{Call, Decline};
 use meson_mesos::types::{Filters, OfferId};
 
+use super::super::agents::Agents;
 use super::super::launch::{self, Launchable};
-use super::super::queue::Placed;
+use super::super::queue::{Entry, OfferSeat, Placed};
 use super::super::stats::{Declined, Measured};
+use super::gang::{self, indescribable, is_confirmed, payloads};
 use super::task::{Stage, Task};
-use super::{Broker, News, Output};
+use super::{Broker, Output};
 
 impl Broker {
     /// Draws the conclusions: places, launches, gives back, asks again. To be called after each burst
@@ -46,15 +51,8 @@ impl Broker {
             let Some(known) = self.tasks.get(&task) else {
                 continue;
             };
-            let desk = self.desks.get_mut(self.settings.role_of(&known.owner));
-            let agent = desk
-                .zip(known.agent.as_ref())
-                .and_then(|(desk, agent)| desk.agents.0.get_mut(agent));
-            let confirmed = agent.and_then(|agent| match agent.placed.get(&task) {
-                Some(true) => Some(true),
-                _ => agent.placed.remove(&task),
-            });
-            if confirmed != Some(true) {
+            let desk = self.desks.get(self.settings.role_of(&known.owner));
+            if !desk.is_some_and(|desk| is_confirmed(&self.tasks, &desk.agents, &task)) {
                 expired = true;
                 self.requeue(task, out);
             }
@@ -90,35 +88,58 @@ impl Broker {
                     });
             let (terms, policy) = (&self.settings.owners, self.settings.policy);
             let placed = desk.queue.place(&offers, &self.held, terms, policy, now);
-            for Placed { task, entry, offer } in placed {
-                let agent_id = offers[offer].agent.id();
-                let Some(agent) = desk.agents.0.get_mut(agent_id) else {
-                    continue;
-                };
-                let crowded = agent.starting + agent.placed.len() >= limit;
+            for Placed { task, entry, seats } in placed {
+                let agent_of = |seat: &OfferSeat| &offers[seat.offer].agent;
+                // A gang that finds room to start may take more of it than is left: it cannot
+                // begin in parts.
+                let crowded = seats.iter().any(|seat| {
+                    let agent = desk.agents.0.get(agent_of(seat).id());
+                    agent.is_none_or(|agent| agent.starting + agent.placed.len() >= limit)
+                });
                 if crowded || allowed == 0 {
                     desk.crowded |= crowded;
                     desk.paced |= allowed == 0;
                     desk.queue.add(task, entry);
                     continue;
                 }
-                allowed -= 1;
-                self.pace.took();
-                agent.placed.insert(task.clone(), false);
-                let host = offers[offer].agent.hostname().to_owned();
+                let of_core = |seat| Seat {
+                    agent: agent_of(seat).id().to_owned(),
+                    host: agent_of(seat).hostname().to_owned(),
+                };
+                let places: Vec<Seat> = seats.iter().map(of_core).collect();
+                let hosts: Vec<String> = places.iter().map(|place| place.host.clone()).collect();
+                let payload = self.payloads.remove(&task).unwrap_or_default();
+                let payloads = match payloads(payload, &hosts) {
+                    Ok(payloads) => payloads,
+                    Err(error) => {
+                        out.push(indescribable(task, &error));
+                        continue;
+                    }
+                };
                 let resources = entry.shape.resources;
                 let held = self
                     .held
                     .entry(entry.owner.clone())
                     .or_insert(Resources::ZERO);
-                *held = held.plus(&resources);
-                desk.agents.hold(agent_id, &resources);
-                let payload = self.payloads.remove(&task).unwrap_or_default();
+                *held = held.plus(&resources.times(entry.shape.gang.tasks));
                 let until = now.after(self.patience.hold());
-                let state = Task::placed(agent_id.to_owned(), entry, payload, now, until);
-                self.tasks.insert(task.clone(), state);
-                let agent = agent_id.to_owned();
-                out.push(Output::Signal(task, News::Placed { agent, host }));
+                let ranks = (0..).zip(&places).zip(seats).zip(payloads);
+                for (((rank, place), seat), payload) in ranks {
+                    allowed = allowed.saturating_sub(1);
+                    self.pace.took();
+                    let member = task.member(rank);
+                    if let Some(agent) = desk.agents.0.get_mut(&place.agent) {
+                        agent.placed.insert(member.clone(), false);
+                    }
+                    desk.agents.hold(&place.agent, &resources);
+                    let entry = Entry {
+                        revocable: seat.revocable,
+                        ..entry.clone()
+                    };
+                    let state = Task::placed(place.agent.clone(), entry, payload, now, until);
+                    self.tasks.insert(member, state);
+                }
+                out.extend(gang::placed(&task, places));
             }
         }
     }
@@ -130,8 +151,9 @@ impl Broker {
             let Some(executor) = desk.executor.clone() else {
                 continue;
             };
+            let ready = ready(&self.tasks, &desk.agents);
             for (id, agent) in &mut desk.agents.0 {
-                if agent.placed.is_empty() || agent.placed.values().any(|confirmed| !confirmed) {
+                if !ready.contains(id) {
                     continue;
                 }
                 let offered_for = now.since(agent.offered_at);
@@ -224,4 +246,22 @@ impl Broker {
             filters,
         })));
     }
+}
+
+/// Agents on which there are placements, all of them confirmed.
+fn ready(tasks: &BTreeMap<TaskId, Task>, agents: &Agents) -> BTreeSet<String> {
+    let with_places = agents
+        .0
+        .iter()
+        .filter(|(_, agent)| !agent.placed.is_empty());
+    let all_confirmed = with_places.filter(|(_, agent)| {
+        // Those of one attempt stand next to each other, and go together.
+        let mut before: Option<&TaskId> = None;
+        agent.placed.iter().all(|(task, confirmed)| {
+            let alike = before.is_some_and(|before| before.is_mate_of(task));
+            before = Some(task);
+            *confirmed && (alike || is_confirmed(tasks, agents, task))
+        })
+    });
+    all_confirmed.map(|(id, _)| id.clone()).collect()
 }

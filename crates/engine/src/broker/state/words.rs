@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use meson_core::ids::TaskId;
 use meson_core::matching::Shape;
+use meson_core::run::Seat;
 use meson_core::sizing::Usage;
 use meson_core::units::Timestamp;
 use meson_mesos::scheduler::{Call, Event};
@@ -109,6 +110,8 @@ pub enum News {
         agent: String,
         /// Its host.
         host: String,
+        /// Of the further tasks of a gang.
+        mates: Vec<Seat>,
     },
     /// A state.
     State {
@@ -139,11 +142,12 @@ impl From<(TaskId, News)> for Signal {
         match news {
             News::Queued => Self::Queued { task },
             // Whose pool it is, only the broker's actor knows.
-            News::Placed { agent, host } => Self::Placed {
+            News::Placed { agent, host, mates } => Self::Placed {
                 task,
                 pool: String::new(),
                 agent,
                 host,
+                mates,
             },
             News::State { agent, uuid, state } => Self::Update(Box::new(Update {
                 task,

@@ -21,7 +21,7 @@ impl StepState {
                     to: to.clone(),
                     reason,
                 };
-                self.report(input, None, Then::Moved(to), actions);
+                self.report(input, Vec::new(), Then::Moved(to), actions);
             }
             // It may run there. What becomes of it is the run's to say.
             Phase::Launched { lost, .. } => {
@@ -31,7 +31,7 @@ impl StepState {
                         attempt,
                         reason: Some(reason),
                     };
-                    self.report(input, None, Then::Nothing, actions);
+                    self.report(input, Vec::new(), Then::Nothing, actions);
                 }
             }
             Phase::Placing { .. } | Phase::Ending | Phase::Over => {}
@@ -45,7 +45,10 @@ impl StepState {
             return;
         }
         if self.broker {
-            actions.push(Action::Kill { agent: None });
+            actions.push(Action::Kill {
+                rank: 0,
+                agent: None,
+            });
         }
         self.broker = false;
         self.pool.clone_from(&pool);

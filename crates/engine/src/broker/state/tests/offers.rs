@@ -369,6 +369,7 @@ fn item_38_a_task_says_whose_it_is() {
             "meson.step=step",
             "meson.iteration=1",
             "meson.attempt=1",
+            "meson.rank=0",
             "meson.owner=ada"
         ]
     );
@@ -379,6 +380,7 @@ fn item_08_every_attempt_has_an_id_of_its_own_that_a_master_takes() {
     use meson_core::ids::{Attempt, IterPath, RunId};
     use meson_mesos::types::validate_id;
     let longest = TaskId {
+        rank: 255,
         run: RunId::new(&"w".repeat(64), &"x".repeat(26)).unwrap(),
         step: "s".repeat(64),
         // As deep as loops may be nested, as wide as they may be.
