@@ -3,6 +3,7 @@
 
 pub mod pool;
 pub mod slurm;
+pub mod zookeeper;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

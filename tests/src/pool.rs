@@ -1,4 +1,4 @@
-//! A pool of real processes: a Mesos master, its agents, and a coordinator that uses them, each of
+//! A pool of real processes: one Mesos master or two, agents, and a coordinator that uses them, each of
 //! which can be killed, frozen and started again by itself.
 
 use std::collections::BTreeMap;
@@ -11,6 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use crate::zookeeper::ZooKeeper;
 use crate::{binaries, processes, text, wait_for};
 
 /// Long enough for a loaded machine.
@@ -19,10 +20,20 @@ const READY: Duration = Duration::from_secs(60);
 /// What each agent says that it has.
 pub const AGENT_CPUS: u32 = 13;
 
-/// A master, agents and a coordinator, in a folder of their own.
+/// How a master is found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Masters {
+    /// There is one, and everybody knows where.
+    One,
+    /// There are two, and ZooKeeper says which of them leads.
+    Elected,
+}
+
+/// Masters, agents and a coordinator, in a folder of their own.
 pub struct Pool {
     folder: tempfile::TempDir,
-    master: u16,
+    zookeeper: Option<ZooKeeper>,
+    masters: Vec<u16>,
     http: u16,
     running: BTreeMap<String, Child>,
 }
@@ -36,9 +47,17 @@ impl Pool {
     /// Starts a master, so many agents and a coordinator, and waits until they know each other.
     /// `settings` goes into the coordinator's `[[pool]]`.
     pub fn start(agents: usize, settings: &str) -> Self {
+        Self::start_with(Masters::One, agents, settings)
+    }
+
+    /// The same, with masters of this kind.
+    pub fn start_with(masters: Masters, agents: usize, settings: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let elected = masters == Masters::Elected;
         let mut pool = Self {
-            folder: tempfile::tempdir().expect("a folder"),
-            master: free_port(),
+            zookeeper: elected.then(|| ZooKeeper::start(folder.path())),
+            folder,
+            masters: (0..=usize::from(elected)).map(|_| free_port()).collect(),
             http: free_port(),
             running: BTreeMap::new(),
         };
@@ -53,18 +72,20 @@ impl Pool {
             [store]
             url = "file://{}/store"
             [[pool]]
-            masters = ["http://127.0.0.1:{}"]
+            masters = {:?}
             executor = {{ command = {:?}, memory = "measure" }}
             {settings}
             "#,
             pool.http,
             pool.path().display(),
-            pool.master,
+            pool.leading_master(),
             binaries().join("meson-executor"),
         );
         std::fs::create_dir_all(pool.path().join("store")).expect("a folder");
         std::fs::write(pool.path().join("node.toml"), config).expect("a file");
-        pool.start_master();
+        for master in 0..pool.masters.len() {
+            pool.start_master_at(master);
+        }
         for agent in 1..=agents {
             pool.start_agent(agent);
         }
@@ -98,25 +119,60 @@ impl Pool {
         self.running.insert(name.to_owned(), child);
     }
 
-    /// Starts the master, with its registry if it has one already.
+    /// What everybody is told of where the master is.
+    fn leading_master(&self) -> String {
+        match &self.zookeeper {
+            Some(zookeeper) => zookeeper.url(),
+            None => format!("http://127.0.0.1:{}", self.masters[0]),
+        }
+    }
+
+    /// What a master is called: the only one `master`, others `master-1`, `master-2`.
+    fn master_name(&self, master: usize) -> String {
+        match self.masters.len() {
+            1 => "master".to_owned(),
+            _ => format!("master-{}", master + 1),
+        }
+    }
+
+    /// Starts the only master, with its registry if it has one already.
     pub fn start_master(&mut self) {
-        let arguments = [
+        self.start_master_at(0);
+    }
+
+    fn start_master_at(&mut self, master: usize) {
+        let name = self.master_name(master);
+        let mut arguments = vec![
             "master".to_owned(),
-            format!("--port={}", self.master),
-            format!("--work_dir={}/master", self.path().display()),
+            format!("--port={}", self.masters[master]),
+            format!("--work_dir={}/{name}", self.path().display()),
             "--agent_ping_timeout=1secs".to_owned(),
             "--max_agent_ping_timeouts=3".to_owned(),
             "--agent_reregister_timeout=60secs".to_owned(),
             "--allocation_interval=200ms".to_owned(),
         ];
-        self.spawn("master", "minimesos", &arguments);
+        if let Some(zookeeper) = &self.zookeeper {
+            arguments.push(format!("--zk={}", zookeeper.url()));
+            arguments.push("--zk_session_timeout=6secs".to_owned());
+        }
+        self.spawn(&name, "minimesos", &arguments);
+    }
+
+    /// The name of the master that leads, if one does: the others say who that is.
+    pub fn leader(&self) -> Option<String> {
+        let led = self.masters.iter().position(|port| {
+            let state = http(*port, "GET", "/state", "");
+            let state = state.and_then(|state| serde_json::from_str::<Value>(&state).ok());
+            state.is_some_and(|state| state["slaves"].is_array())
+        })?;
+        Some(self.master_name(led))
     }
 
     /// Starts an agent, with what it remembers.
     pub fn start_agent(&mut self, agent: usize) {
         let arguments = [
             "agent".to_owned(),
-            format!("--master=http://127.0.0.1:{}", self.master),
+            format!("--master={}", self.leading_master()),
             format!("--work_dir={}", self.agent(agent).display()),
             format!("--hostname=agent-{agent}"),
             format!("--resources=cpus:{AGENT_CPUS};mem:100000;disk:100000"),
@@ -137,7 +193,7 @@ impl Pool {
         self.spawn("coordinator", "mesond", &arguments);
     }
 
-    /// kill −9 of one of `master`, `coordinator`, `agent-N`, and nothing else.
+    /// kill −9 of one of `master`, `master-N`, `coordinator`, `agent-N`, and nothing else.
     pub fn kill(&mut self, name: &str) {
         let mut process = self.running.remove(name).expect("it runs");
         process.kill().expect("it ran");
@@ -209,7 +265,7 @@ impl Pool {
     /// The id by which the master knows an agent.
     pub fn agent_id(&self, agent: usize) -> String {
         let name = format!("agent-{agent}");
-        let state = http(self.master, "GET", "/state", "").expect("the master answers");
+        let state = http(self.masters[0], "GET", "/state", "").expect("the master answers");
         let state: Value = serde_json::from_str(&state).expect("JSON");
         let agents = state["slaves"].as_array().expect("agents");
         let ours = agents.iter().find(|one| one["hostname"] == name);
@@ -224,7 +280,7 @@ impl Pool {
             "type": "MARK_AGENT_GONE",
             "mark_agent_gone": { "agent_id": { "value": id } },
         });
-        let answer = http(self.master, "POST", "/api/v1", &call.to_string());
+        let answer = http(self.masters[0], "POST", "/api/v1", &call.to_string());
         assert!(answer.is_some(), "the master does not answer");
     }
 

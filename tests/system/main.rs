@@ -7,6 +7,7 @@ mod examples;
 mod explain;
 mod framework;
 mod gangs;
+mod masters;
 mod runs;
 mod sizing;
 mod slurm;

@@ -1,6 +1,8 @@
 //! The harnesses, in numbers small enough for every test run: crashes of one node here, clusters in
-//! `cluster`, what operators do to a cluster in `upkeep`, clusters that span regions in `regions`.
+//! `cluster`, what operators do to a cluster in `upkeep`, clusters that span
+//! regions in `regions`, what each new leader takes over in `adoption`.
 
+mod adoption;
 mod cluster;
 mod regions;
 mod upkeep;

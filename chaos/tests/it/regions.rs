@@ -26,7 +26,7 @@ fn pool(region: &str) -> &str {
     if region == "eu" { "default" } else { region }
 }
 
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let waited = async {
         while !holds().await {
             tokio::time::sleep(Duration::from_millis(100)).await;

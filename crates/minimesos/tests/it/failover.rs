@@ -11,12 +11,12 @@ use meson_mesos::types::{
     AgentId, Capability, CapabilityType, CommandInfo, FrameworkId, FrameworkInfo, Offer, Operation,
     Resource, TaskId, TaskInfo, TaskState, TaskStatus,
 };
+use meson_tests::zookeeper::{self, ZooKeeper};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time::timeout;
 
 use crate::support::{Agent, DEADLINE, until};
-use crate::zookeeper::{self, ZooKeeper};
 
 /// Long enough that a loaded machine does not lose a leader that lives.
 const SESSION: &str = "--zk_session_timeout=5secs";
@@ -79,7 +79,7 @@ struct Masters {
 
 impl Masters {
     async fn start(folder: &Path) -> Self {
-        let zookeeper = ZooKeeper::start(folder).await;
+        let zookeeper = ZooKeeper::start(folder);
         let zk = format!("--zk={}", zookeeper.url());
         let work_dir = |name: &str| format!("--work_dir={}", folder.join(name).display());
         let first = Master::start(folder, "first", &[&zk, SESSION, &work_dir("first")]).await;
@@ -289,7 +289,7 @@ async fn item_05_zookeeper_may_be_away_for_less_than_a_session() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let zookeeper = &mut ZooKeeper::start(folder.path()).await;
+    let zookeeper = &mut ZooKeeper::start(folder.path());
     let zk = format!("--zk={}", zookeeper.url());
     let mut master =
         Master::start(folder.path(), "only", &[&zk, "--zk_session_timeout=60secs"]).await;
@@ -301,7 +301,7 @@ async fn item_05_zookeeper_may_be_away_for_less_than_a_session() {
         .call(Call::Reconcile(Reconcile::default()))
         .await
         .unwrap();
-    assert!(zookeeper.restart().await);
+    assert!(zookeeper.restart());
     let resources = ["--resources", "cpus:2;mem:512;disk:512"];
     let _agent = Agent::start(&zookeeper.url(), &folder.path().join("agent"), &resources);
     offer(&mut events).await;
@@ -314,7 +314,7 @@ async fn item_05_nobody_leads_until_zookeeper_is_there() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let zookeeper = &mut ZooKeeper::start(folder.path()).await;
+    let zookeeper = &mut ZooKeeper::start(folder.path());
     zookeeper.kill();
     let zk = format!("--zk={}", zookeeper.url());
     let master = Master::start(folder.path(), "only", &[&zk]).await;
@@ -325,7 +325,7 @@ async fn item_05_nobody_leads_until_zookeeper_is_there() {
     assert_eq!(answer.text().await.unwrap(), "No leader elected");
     let client = client(&zookeeper.url());
     let subscribing = tokio::spawn(async move { subscribe(&client, None).await });
-    assert!(zookeeper.restart().await);
+    assert!(zookeeper.restart());
     let (session, _events) = subscribing.await.unwrap();
     assert!(session.master().contains(&format!(":{}/", master.port)));
 }

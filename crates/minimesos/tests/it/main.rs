@@ -9,4 +9,3 @@ mod front;
 mod master;
 mod operators;
 mod support;
-mod zookeeper;

@@ -6,47 +6,40 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::support::until;
+use crate::wait_for;
 
 /// Where Debian's package `zookeeper` puts the server.
 const JAR: &str = "/usr/share/java/zookeeper.jar";
 /// A port that is free now may be taken in a moment.
 const TRIES: usize = 5;
+const SOON: Duration = Duration::from_secs(60);
 
 /// Whether there is one to start. Says so where not, and fails where the test must not be skipped.
-pub(crate) fn available() -> bool {
-    if Path::new(JAR).exists() {
-        return true;
-    }
-    let required = std::env::var("MESON_TEST_REQUIRE").unwrap_or_default();
-    assert!(
-        !required.split(',').any(|name| name == "zookeeper"),
-        "zookeeper is required, and {JAR} is not there"
-    );
-    eprintln!("SKIPPED: {JAR} is not there; cargo xtask setup installs it");
-    false
+pub fn available() -> bool {
+    crate::available("zookeeper", Path::new(JAR).exists())
 }
 
 /// A server, killed with this value.
-pub(crate) struct ZooKeeper {
+pub struct ZooKeeper {
     folder: PathBuf,
-    pub(crate) port: u16,
+    port: u16,
     process: Option<Child>,
 }
 
 impl ZooKeeper {
-    pub(crate) async fn start(folder: &Path) -> Self {
+    /// Starts one, and waits until it takes sessions.
+    pub fn start(folder: &Path) -> Self {
         let mut server = Self {
             folder: folder.join("zookeeper"),
             port: 0,
             process: None,
         };
-        std::fs::create_dir_all(&server.folder).unwrap();
+        std::fs::create_dir_all(&server.folder).expect("a folder");
         for _ in 0..TRIES {
-            let free = TcpListener::bind("127.0.0.1:0").unwrap();
-            server.port = free.local_addr().unwrap().port();
+            let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+            server.port = free.local_addr().expect("an address").port();
             drop(free);
-            if server.restart().await {
+            if server.restart() {
                 return server;
             }
         }
@@ -54,7 +47,7 @@ impl ZooKeeper {
     }
 
     /// Starts it where it was. Says whether it is up.
-    pub(crate) async fn restart(&mut self) -> bool {
+    pub fn restart(&mut self) -> bool {
         let config = format!(
             "tickTime=200\nmaxSessionTimeout=60000\ndataDir={}\nclientPort={}\n\
              clientPortAddress=127.0.0.1\nadmin.enableServer=false\n",
@@ -62,40 +55,41 @@ impl ZooKeeper {
             self.port
         );
         let file = self.folder.join("zoo.cfg");
-        std::fs::write(&file, config).unwrap();
+        std::fs::write(&file, config).expect("a file");
         let log = std::fs::File::options()
             .create(true)
             .append(true)
             .open(self.folder.join("log"))
-            .unwrap();
+            .expect("a log file");
         let process = Command::new("java")
             .args(["-Xmx64m", "-XX:TieredStopAtLevel=1", "-cp", JAR])
             .arg("org.apache.zookeeper.server.quorum.QuorumPeerMain")
             .arg(file)
             .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
+            .stdout(log.try_clone().expect("a log file"))
             .stderr(log)
             .spawn()
-            .unwrap();
+            .expect("java runs");
         let process = self.process.insert(process);
         let port = self.port;
-        until("ZooKeeper's port, or its end", || {
-            if process.try_wait().unwrap().is_some() {
+        wait_for("ZooKeeper's port, or its end", SOON, || {
+            if process.try_wait().expect("our child").is_some() {
                 return Some(false);
             }
             serves(port).then_some(true)
         })
-        .await
     }
 
-    pub(crate) fn kill(&mut self) {
+    /// kill −9.
+    pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
-            process.kill().unwrap();
-            process.wait().unwrap();
+            process.kill().expect("it ran");
+            process.wait().expect("it ends");
         }
     }
 
-    pub(crate) fn url(&self) -> String {
+    /// Where masters choose the one that leads.
+    pub fn url(&self) -> String {
         format!("zk://127.0.0.1:{}/test/mesos", self.port)
     }
 }
