@@ -34,9 +34,8 @@ struct Waiting {
 /// Cpus asked for, and how long it took to get them, for each task.
 pub(super) fn run(seed: u64) -> Vec<(u64, u64)> {
     let mut load = Load::new(seed);
-    // An agent less its executor.
     let whole = Resources {
-        cpus: MilliCpus(CPUS * 1_000 - 100),
+        cpus: MilliCpus(CPUS * 1_000),
         mem: Bytes::from_mib(65_536 - 64),
         ..Resources::ZERO
     };

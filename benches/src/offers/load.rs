@@ -50,9 +50,8 @@ impl Load {
 /// What a task of so many cpus asks for.
 pub(super) fn shape(cpus: u64) -> Shape {
     Shape {
-        // What a whole agent has, but for the executor.
         resources: Resources {
-            cpus: MilliCpus(cpus * 1_000 - if cpus == CPUS { 100 } else { 0 }),
+            cpus: MilliCpus(cpus * 1_000),
             mem: Bytes::from_mib(512),
             ..Resources::ZERO
         },

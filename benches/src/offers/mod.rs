@@ -252,7 +252,8 @@ impl World {
                 agent: AgentInfo {
                     hostname: format!("agent-{number}"),
                     resources: vec![
-                        Resource::scalar("cpus", CPUS as f64),
+                        // Room for the executor beside them.
+                        Resource::scalar("cpus", CPUS as f64 + 0.1),
                         Resource::scalar("mem", 65_536.0),
                     ],
                     ..AgentInfo::default()
