@@ -21,7 +21,7 @@ impl Broker {
         self.displace_all(out);
         self.connected = true;
         for desk in self.desks.values_mut() {
-            desk.begin(&framework, &self.settings.executor);
+            desk.begin(&framework, &self.settings.executor, now);
         }
         self.framework = Some(framework);
         self.told.begin();
@@ -195,7 +195,9 @@ impl Broker {
     pub(super) fn withdraw(&mut self, task: &TaskId) -> bool {
         self.payloads.remove(task);
         let mut desks = self.desks.values_mut();
-        desks.any(|desk| desk.queue.remove(task).is_some())
+        let desk = desks.find_map(|desk| desk.queue.remove(task).map(|_| desk));
+        // What was set aside for it is others'.
+        desk.map(|desk| desk.appetite.grow()).is_some()
     }
 
     pub(super) fn adopt(
