@@ -288,3 +288,9 @@ pub struct Matching {
 pub fn match_offers(problem: &Problem<'_>, constraints: &mut Constraints) -> Matching {
     place::Pass::new(problem, constraints).run()
 }
+
+/// Whether anybody finds a place: [`match_offers`], that stops at the first one. If the bound on
+/// work is met before that, somebody may.
+pub fn serves_anybody(problem: &Problem<'_>, constraints: &mut Constraints) -> bool {
+    place::Pass::new(problem, constraints).serves_anybody()
+}

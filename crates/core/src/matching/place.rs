@@ -112,24 +112,7 @@ impl<'p, 'c> Pass<'p, 'c> {
     }
 
     pub(super) fn run(mut self) -> Matching {
-        self.reserve();
-        // Not counted against the pass, or a pool of very many agents would never be looked at.
-        self.reserved_work = self.matching.work;
-        let mut queue = Queue::new(self.problem);
-        while let Some(request) = queue.next() {
-            let class = self.problem.requests[request].class;
-            let shape = &self.problem.classes[class].shape;
-            let wanted = shape.resources.times(shape.gang.tasks);
-            let placed = queue.may_hold(request, &wanted) && self.place(request, class);
-            if placed {
-                queue.placed(request, &wanted);
-            } else {
-                queue.passed_over(request);
-            }
-            if self.matching.unfinished {
-                break;
-            }
-        }
+        self.serve(false);
         self.matching.refused = (0..self.classes.len())
             .filter(|&class| self.classes[class].exhausted)
             .collect();
@@ -148,6 +131,33 @@ impl<'p, 'c> Pass<'p, 'c> {
             })
             .collect();
         self.matching
+    }
+
+    pub(super) fn serves_anybody(mut self) -> bool {
+        self.serve(true);
+        self.matching.unfinished || !self.matching.placements.is_empty()
+    }
+
+    /// Serves one request after the other: all of them, or until one has a place.
+    fn serve(&mut self, one: bool) {
+        self.reserve();
+        // Not counted against the pass, or a pool of very many agents would never be looked at.
+        self.reserved_work = self.matching.work;
+        let mut queue = Queue::new(self.problem);
+        while let Some(request) = queue.next() {
+            let class = self.problem.requests[request].class;
+            let shape = &self.problem.classes[class].shape;
+            let wanted = shape.resources.times(shape.gang.tasks);
+            let placed = queue.may_hold(request, &wanted) && self.place(request, class);
+            if placed {
+                queue.placed(request, &wanted);
+            } else {
+                queue.passed_over(request);
+            }
+            if self.matching.unfinished || (one && placed) {
+                break;
+            }
+        }
     }
 
     /// Finds a place for the request, or notes that its class finds none.

@@ -6,6 +6,10 @@
 //! an amount, not the agent: what an agent has beyond it stays open. It stays in the same place from
 //! call to call ([`Class::kept`](super::Class::kept)), so that the agent does drain.
 //!
+//! Requests that want half an agent or more get room each: an agent drains for as long as the
+//! longest of what runs there, and draining one after the other would make them wait for each
+//! other's draining. What is smaller needs one end only, and ends come all the time.
+//!
 //! At most a quarter of the agents is set aside for single tasks. A gang needs room on several
 //! agents, and two that each held half of what both need would wait for each other for ever: so
 //! only one may accumulate, the one that has waited longest of those that fit the agents at all. Its
@@ -13,6 +17,7 @@
 //! not pass to and fro. The others are placed when they fit into what is open.
 
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 use super::gang::{Slots, choose, slots};
 use super::order::within_quota;
@@ -27,7 +32,8 @@ impl Pass<'_, '_> {
         let mut agents = (self.problem.offers.len() / 4).max(1);
         let mut gang_may = true;
         let most = self.problem.policy.max_work / 2;
-        for class in long_waiting(self.problem) {
+        let mut large: Vec<Option<bool>> = vec![None; self.problem.classes.len()];
+        for LongWaiting { class, first, .. } in long_waiting(self.problem, agents) {
             if self.matching.work >= most {
                 break;
             }
@@ -37,6 +43,13 @@ impl Pass<'_, '_> {
                 continue;
             }
             self.evaluate(class);
+            if !first {
+                let known = large[class].unwrap_or_else(|| self.is_large(class));
+                large[class] = Some(known);
+                if !known {
+                    continue;
+                }
+            }
             let chosen = if gang {
                 self.room_for_gang(class)
             } else {
@@ -52,9 +65,30 @@ impl Pass<'_, '_> {
                 let amount = shape.resources.times(tasks);
                 self.rooms.kept[offer] = self.rooms.kept[offer].plus(&amount);
                 self.rooms.refresh(&self.problem.offers[offer], offer);
-                self.classes[class].own.push((offer, amount));
+                let own = &mut self.classes[class].own;
+                match own.iter_mut().find(|(kept, _)| *kept == offer) {
+                    Some((_, kept)) => *kept = kept.plus(&amount),
+                    None => own.push((offer, amount)),
+                }
             }
         }
+    }
+
+    /// Whether one task wants half of an agent or more, on most of those that it may use.
+    fn is_large(&mut self, class: usize) -> bool {
+        let wanted = self.problem.classes[class].shape.resources.times(2);
+        let candidates = self.candidates(class);
+        self.matching.work += candidates.len() as u64;
+        let totals = candidates
+            .iter()
+            .map(|candidate| &self.problem.offers[candidate.offer as usize].total)
+            .filter(|total| !total.is_nothing());
+        let (mut small, mut all) = (0, 0);
+        for total in totals {
+            all += 1;
+            small += usize::from(wanted.cpus < total.cpus && wanted.mem < total.mem);
+        }
+        small * 2 < all
     }
 
     fn candidates(&self, class: usize) -> Vec<Candidate> {
@@ -184,30 +218,62 @@ impl Pass<'_, '_> {
     }
 }
 
-/// Classes whose oldest request has waited long, the longest first. Who may not have it anyway,
-/// because its quota is used up, does not count.
-fn long_waiting(problem: &Problem<'_>) -> Vec<usize> {
-    let mut oldest: Vec<Option<Timestamp>> = vec![None; problem.classes.len()];
-    for request in problem.requests {
+/// A request that has waited long.
+struct LongWaiting {
+    since: Timestamp,
+    class: usize,
+    /// It is the oldest of its class.
+    first: bool,
+}
+
+/// Requests that have waited long, the longest first; of each class no more than there may be rooms
+/// for. Who may not have it anyway, because its quota is used up, does not count.
+fn long_waiting(problem: &Problem<'_>, rooms: usize) -> Vec<LongWaiting> {
+    // Per class, the youngest of the oldest on top.
+    let mut oldest: Vec<BinaryHeap<(Timestamp, usize)>> = Vec::new();
+    oldest.resize_with(problem.classes.len(), BinaryHeap::new);
+    for (index, request) in problem.requests.iter().enumerate() {
         let class = &problem.classes[request.class];
         let owner = &problem.owners[request.owner];
         let oldest = &mut oldest[request.class];
+        let late = oldest
+            .peek()
+            .is_some_and(|(since, _)| *since <= request.since);
+        let full = oldest.len() >= if class.shape.gang.tasks > 1 { 1 } else { rooms };
         if class.seen
-            || oldest.is_some_and(|oldest| oldest <= request.since)
+            || (full && late)
             || problem.now.since(request.since) < problem.policy.protect_after
         {
             continue;
         }
         let wanted = class.shape.resources.times(class.shape.gang.tasks);
         if within_quota(owner, &owner.held, &wanted) {
-            *oldest = Some(request.since);
+            if full {
+                oldest.pop();
+            }
+            oldest.push((request.since, index));
         }
     }
-    let mut classes: Vec<(Timestamp, usize)> = oldest
-        .into_iter()
-        .enumerate()
-        .filter_map(|(class, oldest)| Some((oldest?, class)))
-        .collect();
-    classes.sort_unstable();
-    classes.into_iter().map(|(_, class)| class).collect()
+    let mut held: Vec<Resources> = problem.owners.iter().map(|owner| owner.held).collect();
+    let mut all: Vec<LongWaiting> = Vec::new();
+    for (class, oldest) in oldest.into_iter().enumerate() {
+        let shape = &problem.classes[class].shape;
+        let wanted = shape.resources.times(shape.gang.tasks);
+        let mut first = true;
+        for (since, request) in oldest.into_sorted_vec() {
+            // Those of one owner may be too many together.
+            let owner = problem.requests[request].owner;
+            if first || within_quota(&problem.owners[owner], &held[owner], &wanted) {
+                held[owner] = held[owner].plus(&wanted);
+                all.push(LongWaiting {
+                    since,
+                    class,
+                    first,
+                });
+                first = false;
+            }
+        }
+    }
+    all.sort_by_key(|it| (it.since, it.class));
+    all
 }

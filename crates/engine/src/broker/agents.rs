@@ -27,13 +27,56 @@ pub(super) struct Agent {
     outage: Option<Outage>,
     /// When it last offered something.
     seen_at: Timestamp,
+    /// It has offered something in this session, or runs something of ours.
+    here: bool,
+    /// What we may have refused since offers were last asked for: the most of each resource that was
+    /// given back. The resource manager does not offer it again by itself, unless it has more.
+    refused: Room,
+    /// What our tasks have given back since it last offered something. It is offered soon.
+    freed: Resources,
     /// Placed on the offers in hand; true once confirmed.
     pub(super) placed: BTreeMap<TaskId, bool>,
     /// Tasks that were launched there and do not run yet.
     pub(super) starting: usize,
 }
 
-/// All agents that we ever heard of in this session.
+/// What may be kept for as long as it is used, and what may be taken away again.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    firm: Resources,
+    revocable: Resources,
+}
+
+impl Room {
+    const NOTHING: Self = Self {
+        firm: Resources::ZERO,
+        revocable: Resources::ZERO,
+    };
+
+    fn with(self, firm: &Resources) -> Self {
+        Self {
+            firm: self.firm.plus(firm),
+            ..self
+        }
+    }
+
+    fn of<'a>(resources: impl IntoIterator<Item = &'a Resource> + Clone) -> Self {
+        let sum = |revocable: bool| {
+            let all = resources.clone().into_iter();
+            amounts(all.filter(move |resource| resource.revocable.is_some() == revocable))
+        };
+        Self {
+            firm: sum(false),
+            revocable: sum(true),
+        }
+    }
+}
+
+/// An agent that holds nothing of ours and has offered nothing for so long is forgotten with the
+/// session that knew it.
+const FORGET_AFTER: Duration = Duration::from_secs(600);
+
+/// All agents that we heard of in this session, and what is remembered of those of the one before.
 #[derive(Debug, Default)]
 pub(super) struct Agents(pub(super) BTreeMap<String, Agent>);
 
@@ -47,11 +90,13 @@ impl Agents {
             agent.offered_at = now;
         }
         agent.seen_at = now;
+        agent.here = true;
+        agent.freed = Resources::ZERO;
         agent.describe(&offer);
         agent.offers.push(offer);
         // What is placed is both offered and held.
         if agent.placed.is_empty() {
-            agent.total = agent.offered().0.plus(&agent.held);
+            agent.total = agent.offered().firm.plus(&agent.held);
         }
     }
 
@@ -80,6 +125,7 @@ impl Agents {
             .entry(agent.to_owned())
             .or_insert_with_key(|id| Agent::unknown(id));
         agent.held = agent.held.plus(resources);
+        agent.here = true;
     }
 
     /// Whether a placement there was confirmed.
@@ -93,6 +139,7 @@ impl Agents {
         if let Some(agent) = self.0.get_mut(agent) {
             agent.placed.remove(task);
             agent.held = agent.held.minus(resources);
+            agent.freed = agent.freed.plus(resources);
         }
     }
 
@@ -103,9 +150,22 @@ impl Agents {
             .map_or(Resources::ZERO, |agent| agent.held)
     }
 
-    /// A new session: who is there, offers tell.
-    pub(super) fn forget_all(&mut self) {
-        self.0.clear();
+    /// A new session: who is there, offers tell, and nothing is refused any more. What the agents
+    /// have in all is remembered, because one that our own tasks fill offers nothing until they end:
+    /// shares are of the whole, and room is set aside there as well.
+    pub(super) fn begin(&mut self, now: Timestamp) {
+        self.0.retain(|_, agent| {
+            agent.begin();
+            now.since(agent.seen_at) < FORGET_AFTER
+        });
+    }
+
+    /// Offers were asked for: what was refused is offered again.
+    pub(super) fn revived(&mut self) {
+        for agent in self.0.values_mut() {
+            agent.refused = Room::NOTHING;
+            agent.freed = Resources::ZERO;
+        }
     }
 
     pub(super) fn launched(&mut self, agent: &str) {
@@ -130,8 +190,10 @@ impl Agents {
         }
     }
 
-    pub(super) fn known(&self) -> usize {
-        self.0.len()
+    /// Agents that are there, as far as this session tells.
+    pub(super) fn known(&self) -> impl Iterator<Item = &str> {
+        let here = self.0.iter().filter(|(_, agent)| agent.here);
+        here.map(|(id, _)| id.as_str())
     }
 
     /// All agents, as the matching sees them. An agent without the executor must have room for
@@ -146,8 +208,31 @@ impl Agents {
         self.0
             .iter()
             .map(|(id, agent)| {
-                let open = agent.has_offers() && agent.placed.is_empty() && may(id, agent);
-                agent.as_offer(executor, overhead, open)
+                let open = agent.is_idle() && may(id, agent);
+                let room = if open { agent.offered() } else { Room::NOTHING };
+                agent.as_offer(executor, overhead, open, room)
+            })
+            .collect()
+    }
+
+    /// All agents as they would be offered if offers were asked for now, as far as we can tell: with
+    /// what is in hand, what was refused and what our tasks have given back.
+    pub(super) fn revivable(
+        &self,
+        executor: &ExecutorId,
+        overhead: &Resources,
+        mut may: impl FnMut(&str, &Agent) -> bool,
+    ) -> Vec<matching::Offer> {
+        self.0
+            .iter()
+            .map(|(id, agent)| {
+                let open = agent.placed.is_empty() && may(id, agent);
+                let room = match () {
+                    () if !open => Room::NOTHING,
+                    () if agent.has_offers() => agent.offered().with(&agent.freed),
+                    () => agent.hidden(),
+                };
+                agent.as_offer(executor, overhead, open, room)
             })
             .collect()
     }
@@ -165,9 +250,43 @@ impl Agent {
             total: Resources::ZERO,
             outage: None,
             seen_at: Timestamp(0),
+            here: false,
+            refused: Room::NOTHING,
+            freed: Resources::ZERO,
             placed: BTreeMap::new(),
             starting: 0,
         }
+    }
+
+    fn begin(&mut self) {
+        self.offers.clear();
+        self.executors.clear();
+        self.placed.clear();
+        self.held = Resources::ZERO;
+        self.starting = 0;
+        self.here = false;
+        self.refused = Room::NOTHING;
+        self.freed = Resources::ZERO;
+    }
+
+    /// What is probably free there although nothing of it is offered.
+    fn hidden(&self) -> Room {
+        let firm = self.refused.firm.plus(&self.freed);
+        let most = self.total.minus(&self.held);
+        Room {
+            // The smaller of the two; what was refused long ago may be in use since.
+            firm: firm.minus(&firm.minus(&most)),
+            revocable: self.refused.revocable,
+        }
+    }
+
+    /// What is left of its offers was given back.
+    pub(super) fn refuse(&mut self, resources: &[Resource], used: &Resources) {
+        let rest = Room::of(resources);
+        self.refused = Room {
+            firm: self.refused.firm.max(&rest.firm.minus(used)),
+            revocable: self.refused.revocable.max(&rest.revocable),
+        };
     }
 
     fn describe(&mut self, offer: &Offer) {
@@ -200,24 +319,23 @@ impl Agent {
         self.executors = offer.executor_ids.iter().cloned().collect();
     }
 
-    /// What the offers in hand hold: what may be kept, and what may be taken away again.
-    fn offered(&self) -> (Resources, Resources) {
-        let sum = |revocable: bool| {
-            self.offers
-                .iter()
-                .flat_map(|offer| &offer.resources)
-                .filter(move |resource| resource.revocable.is_some() == revocable)
-        };
-        (amounts(sum(false)), amounts(sum(true)))
+    /// What the offers in hand hold.
+    fn offered(&self) -> Room {
+        Room::of(self.offers.iter().flat_map(|offer| &offer.resources))
     }
 
-    fn as_offer(&self, executor: &ExecutorId, overhead: &Resources, open: bool) -> matching::Offer {
+    fn as_offer(
+        &self,
+        executor: &ExecutorId,
+        overhead: &Resources,
+        open: bool,
+        room: Room,
+    ) -> matching::Offer {
         let warm = self.is_warm(executor);
-        let (mut free, revocable) = if open {
-            self.offered()
-        } else {
-            (Resources::ZERO, Resources::ZERO)
-        };
+        let Room {
+            firm: mut free,
+            revocable,
+        } = room;
         let mut total = self.total;
         if !warm {
             free = free.minus(overhead);
@@ -236,8 +354,17 @@ impl Agent {
         }
     }
 
+    pub(super) fn id(&self) -> &str {
+        self.about.id()
+    }
+
     pub(super) fn has_offers(&self) -> bool {
         !self.offers.is_empty()
+    }
+
+    /// It has offers in hand, and nobody has a place on them.
+    pub(super) fn is_idle(&self) -> bool {
+        self.has_offers() && self.placed.is_empty()
     }
 
     /// Takes the offers in hand, to accept or decline them: their ids and all their resources.

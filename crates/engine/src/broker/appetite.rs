@@ -3,6 +3,11 @@
 //! Both are said at most once on the wire, and may be lost or overtaken by a DECLINE. So a
 //! REVIVE that no offer follows is said once more, and a SUPPRESS again if offers come in spite of it;
 //! neither is ever said periodically (docs/scheduler-http-api.md).
+//!
+//! A REVIVE brings everything that is free anywhere, and most of it has to be given back. So it is
+//! said only if it is likely to bring a place to somebody; what becomes free beyond what was refused is
+//! offered by itself within a second. And the more of what the last one brought was of no use, the
+//! later the next one may be said.
 
 use meson_core::units::{Duration, Timestamp};
 
@@ -16,13 +21,28 @@ const GATHER_DOUBLED: u32 = 7;
 /// Offers that come so long after a SUPPRESS say that it was lost.
 const SUPPRESS_AGAIN: Duration = Duration::from_secs(2);
 
+/// Of a REVIVE that is likely to bring nothing, that may be wrong: it is said after so long.
+const DOUBT: Duration = Duration::from_secs(10);
+/// The next REVIVE is put off by so much for each offer of no use.
+const PER_USELESS_OFFER: Duration = Duration(1);
+/// But not by more than this: by then what has become free is offered anyway.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
 /// What the resource manager was told about our appetite, for one role.
 #[derive(Debug, Default)]
 pub(super) struct Appetite {
     suppressed_at: Option<Timestamp>,
     /// There is a reason to ask for offers again.
     hungry: bool,
+    /// And no doubt that it helps.
+    sure: bool,
     revived_at: Option<Timestamp>,
+    /// When it was last thought about whether to ask.
+    thought_at: Option<Timestamp>,
+    /// There was a reason, but nothing to hope for.
+    doubtful: bool,
+    /// Offers that were given back since.
+    useless: usize,
     /// No offer has followed the last REVIVE yet.
     unanswered: bool,
     /// When what was refused is to be asked for again.
@@ -55,6 +75,12 @@ impl Appetite {
         self.gathered = 0;
     }
 
+    /// Offers are wanted, whatever we believe of what there is.
+    pub(super) fn insist(&mut self) {
+        self.hungry = true;
+        self.sure = true;
+    }
+
     /// Offers came.
     pub(super) fn fed(&mut self, now: Timestamp) {
         self.unanswered = false;
@@ -81,16 +107,32 @@ impl Appetite {
         self.suppressed_at.is_some()
     }
 
-    /// What to say now. `wants`: somebody waits; `idle`: no offer is in hand.
+    /// Offers were given back although somebody waits.
+    pub(super) fn gave_back(&mut self, offers: usize) {
+        self.useless += offers;
+    }
+
+    /// Least time from one REVIVE, or thought of it, to the next.
+    fn pause(&self, every: Duration) -> Duration {
+        let useless = u64::try_from(self.useless).unwrap_or(u64::MAX);
+        let pause = Duration(useless.saturating_mul(PER_USELESS_OFFER.0));
+        pause.min(LONGEST_PAUSE).max(every)
+    }
+
+    /// What to say now. `wants`: somebody waits; `idle`: no offer is in hand; `hopeful`: whether
+    /// somebody is likely to find a place in what a REVIVE brings.
     pub(super) fn wish(
         &mut self,
         wants: bool,
         idle: bool,
         every: Duration,
         now: Timestamp,
+        hopeful: impl FnOnce() -> bool,
     ) -> Option<Wish> {
         if !wants {
             self.hungry = false;
+            self.sure = false;
+            self.doubtful = false;
             self.unanswered = false;
             self.gather_at = None;
             if !idle || self.suppressed_at.is_some() {
@@ -99,17 +141,33 @@ impl Appetite {
             self.suppressed_at = Some(now);
             return Some(Wish::Suppress);
         }
-        let since = self.revived_at.map(|at| now.since(at));
-        let hungry = self.hungry && since.is_none_or(|since| since >= every);
+        let passed = |at: Option<Timestamp>, wait| at.is_none_or(|at| now.since(at) >= wait);
+        let again = self.unanswered && passed(self.revived_at, REVIVE_AGAIN);
+        let mut hungry = self.doubtful && passed(self.revived_at, DOUBT);
+        if self.hungry
+            && passed(self.revived_at, self.pause(every))
+            && passed(self.thought_at, every)
+        {
+            self.thought_at = Some(now);
+            self.hungry = false;
+            // To a suppressed role nothing is offered by itself.
+            if self.sure || self.suppressed_at.is_some() || hopeful() {
+                hungry = true;
+            } else {
+                self.doubtful = true;
+            }
+        }
         let gather = self.gather_at.is_some_and(|at| at <= now);
-        let again = self.unanswered && since.is_some_and(|since| since >= REVIVE_AGAIN);
         if !hungry && !again && !gather {
             return None;
         }
-        self.unanswered = self.hungry || gather;
+        self.unanswered = hungry || gather;
         self.gathered = self.gathered.saturating_add(u32::from(gather));
         self.gather_at = None;
         self.hungry = false;
+        self.doubtful = false;
+        self.sure = false;
+        self.useless = 0;
         self.suppressed_at = None;
         self.revived_at = Some(now);
         Some(Wish::Revive)
@@ -117,10 +175,16 @@ impl Appetite {
 
     /// When [`wish`](Self::wish) may have something to say by itself.
     pub(super) fn next(&self, every: Duration) -> Option<Timestamp> {
-        let at = |wait| self.revived_at.map_or(Timestamp(0), |at| at.after(wait));
-        let hungry = self.hungry.then(|| at(every));
-        let again = self.unanswered.then(|| at(REVIVE_AGAIN));
-        [hungry, again, self.gather_at].into_iter().flatten().min()
+        let after = |at: Option<Timestamp>, wait| at.map_or(Timestamp(0), |at| at.after(wait));
+        let hungry = self
+            .hungry
+            .then(|| after(self.revived_at, self.pause(every)).max(after(self.thought_at, every)));
+        let again = self
+            .unanswered
+            .then(|| after(self.revived_at, REVIVE_AGAIN));
+        let doubtful = self.doubtful.then(|| after(self.revived_at, DOUBT));
+        let all = [hungry, again, doubtful, self.gather_at];
+        all.into_iter().flatten().min()
     }
 }
 
@@ -136,13 +200,20 @@ mod tests {
         let mut said = Vec::new();
         for ms in 0..100 {
             appetite.grow();
-            if appetite.wish(true, true, EVERY, Timestamp(ms)).is_some() {
+            if appetite
+                .wish(true, true, EVERY, Timestamp(ms), || true)
+                .is_some()
+            {
                 said.push(ms);
             }
         }
         assert_eq!(said, [0, 50], "new work every millisecond");
         let later: Vec<u64> = (100..60_000)
-            .filter(|ms| appetite.wish(true, true, EVERY, Timestamp(*ms)).is_some())
+            .filter(|ms| {
+                appetite
+                    .wish(true, true, EVERY, Timestamp(*ms), || true)
+                    .is_some()
+            })
             .collect();
         assert_eq!(
             later,
@@ -156,12 +227,15 @@ mod tests {
         let mut appetite = Appetite::default();
         appetite.grow();
         assert_eq!(
-            appetite.wish(true, true, EVERY, Timestamp(0)),
+            appetite.wish(true, true, EVERY, Timestamp(0), || true),
             Some(Wish::Revive)
         );
         appetite.fed(Timestamp(5));
         assert_eq!(appetite.next(EVERY), None);
-        assert_eq!(appetite.wish(true, true, EVERY, Timestamp(5_000)), None);
+        assert_eq!(
+            appetite.wish(true, true, EVERY, Timestamp(5_000), || true),
+            None
+        );
     }
 
     #[test]
@@ -171,7 +245,10 @@ mod tests {
         let mut said = Vec::new();
         // Each answer comes in two parts, and for nobody's use.
         for ms in 0..120_000 {
-            if appetite.wish(true, true, EVERY, Timestamp(ms)).is_some() {
+            if appetite
+                .wish(true, true, EVERY, Timestamp(ms), || true)
+                .is_some()
+            {
                 said.push(ms);
                 for _ in 0..2 {
                     appetite.gather(Timestamp(ms + 1));
@@ -187,7 +264,7 @@ mod tests {
         // In one part, it says all.
         let mut appetite = Appetite::default();
         appetite.grow();
-        appetite.wish(true, true, EVERY, Timestamp(0));
+        appetite.wish(true, true, EVERY, Timestamp(0), || true);
         appetite.gather(Timestamp(1));
         appetite.fed(Timestamp(1));
         assert_eq!(appetite.next(EVERY), None);
@@ -200,24 +277,27 @@ mod tests {
     fn item_21_suppress_is_said_once_and_again_only_if_offers_come_all_the_same() {
         let mut appetite = Appetite::default();
         assert_eq!(
-            appetite.wish(false, true, EVERY, Timestamp(0)),
+            appetite.wish(false, true, EVERY, Timestamp(0), || true),
             Some(Wish::Suppress)
         );
-        assert_eq!(appetite.wish(false, true, EVERY, Timestamp(1_000)), None);
+        assert_eq!(
+            appetite.wish(false, true, EVERY, Timestamp(1_000), || true),
+            None
+        );
         appetite.fed(Timestamp(1_500));
         assert_eq!(
-            appetite.wish(false, true, EVERY, Timestamp(1_500)),
+            appetite.wish(false, true, EVERY, Timestamp(1_500), || true),
             None,
             "it was on its way"
         );
         appetite.fed(Timestamp(10_000));
         assert_eq!(
-            appetite.wish(false, false, EVERY, Timestamp(10_000)),
+            appetite.wish(false, false, EVERY, Timestamp(10_000), || true),
             None,
             "offers in hand"
         );
         assert_eq!(
-            appetite.wish(false, true, EVERY, Timestamp(10_300)),
+            appetite.wish(false, true, EVERY, Timestamp(10_300), || true),
             Some(Wish::Suppress)
         );
     }

@@ -148,12 +148,13 @@ impl Told {
     /// Tells what is of use to each role. True if that is news.
     pub(super) fn tighten(&mut self, mut wanted: BTreeMap<String, Use>, now: Timestamp) -> bool {
         wanted.retain(|_, told| *told != Use::default());
+        // Thought of, if not said: or it would be thought of again at once, and for ever.
+        self.at = Some(now);
         if wanted == self.uses {
             return false;
         }
         self.uses = wanted;
         self.covered.clear();
-        self.at = Some(now);
         true
     }
 

@@ -24,6 +24,9 @@ pub struct Settings {
     pub owners: BTreeMap<String, OwnerTerms>,
     /// How long offers that nobody wants are kept in case somebody does; then they are declined.
     pub idle_hold: Duration,
+    /// How long offers of an agent are kept on which room is set aside for who has waited long, so
+    /// that what becomes free there adds up and nobody else takes it meanwhile.
+    pub set_aside_hold: Duration,
     /// For how long declined resources are refused; new work revives them before that.
     pub refuse: Duration,
     /// Least time between two REVIVEs.
@@ -104,6 +107,7 @@ impl Settings {
             policy: Policy::default(),
             owners: BTreeMap::new(),
             idle_hold: Duration(300),
+            set_aside_hold: Duration::from_secs(5),
             refuse: Duration::from_secs(600),
             revive_every: Duration(50),
             orphan_grace: Duration::from_secs(30),

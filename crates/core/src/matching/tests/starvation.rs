@@ -51,6 +51,19 @@ fn what_an_agent_has_beyond_the_room_set_aside_stays_open() {
 }
 
 #[test]
+fn of_large_requests_each_gets_room_so_that_agents_drain_side_by_side() {
+    let agents = || (0..8).map(|n| busy(&n.to_string(), 4, 4)).collect();
+    let mut large = Case::of_one(class(4, 4), 3, agents());
+    large.now = 60_000;
+    let matching = large.solve();
+    assert_eq!(matching.kept.len(), 2, "on a quarter of the agents");
+    assert_ne!(matching.kept[0].offer, matching.kept[1].offer);
+    let mut small = Case::of_one(class(1, 1), 3, agents());
+    small.now = 60_000;
+    assert_eq!(small.solve().kept.len(), 1, "ends come all the time");
+}
+
+#[test]
 fn room_stays_set_aside_where_it_was() {
     let mut case = Case::of_one(class(4, 4), 1, vec![busy("a", 4, 1), busy("b", 4, 3)]);
     case.now = 60_000;

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use meson_core::ids::{RunId, TaskId};
 use meson_core::matching::{
     Class, Constraints, Offer, Owner, Placement, Policy, Problem, Request, Shape, match_offers,
+    serves_anybody,
 };
 use meson_core::resources::Resources;
 use meson_core::units::Timestamp;
@@ -179,6 +180,11 @@ impl Queue {
         self.unfinished && !self.entries.is_empty()
     }
 
+    /// Whether room is set aside on this agent for somebody.
+    pub(super) fn keeps(&self, agent: &str) -> bool {
+        self.kept.values().flatten().any(|kept| kept == agent)
+    }
+
     /// A task that had a place holds it no more.
     pub(super) fn released(&mut self, task: &TaskId) {
         self.ledger.released(task);
@@ -271,6 +277,30 @@ impl Queue {
                 Some(Placed { task, entry, seats })
             })
             .collect()
+    }
+
+    /// Whether somebody would find a place on these offers.
+    pub(super) fn would_place(
+        &mut self,
+        offers: &[Offer],
+        held: &BTreeMap<String, Resources>,
+        terms: &BTreeMap<String, OwnerTerms>,
+        policy: Policy,
+        now: Timestamp,
+    ) -> bool {
+        let mut constraints = std::mem::take(&mut self.constraints);
+        let batch = self.batch(held, terms, now);
+        let problem = Problem {
+            classes: &self.classes(&batch.keys, offers, now),
+            owners: &batch.owners,
+            requests: &batch.requests,
+            offers,
+            policy,
+            now,
+        };
+        let found = serves_anybody(&problem, &mut constraints);
+        self.constraints = constraints;
+        found
     }
 
     fn batch(

@@ -4,10 +4,11 @@
 use meson_core::units::Timestamp;
 use meson_mesos::types::{ExecutorInfo, FrameworkId};
 
-use super::super::agents::Agents;
+use super::super::agents::{Agent, Agents};
 use super::super::appetite::Appetite;
 use super::super::launch::ExecutorTemplate;
 use super::super::queue::Queue;
+use super::super::settings::Settings;
 
 /// One role's requests and offers.
 #[derive(Debug)]
@@ -40,11 +41,30 @@ impl Desk {
         }
     }
 
+    /// When the offers of an agent on which nobody has a place are to be given back: at once while
+    /// others wait for something else, a little later where room is set aside for who has waited
+    /// long, and after a moment when nobody waits. To keep them in case more requests come does
+    /// harm: these are placed on what happens to be in hand, and not where they fit best.
+    pub(super) fn give_back_at(&self, agent: &Agent, settings: &Settings) -> Timestamp {
+        if self.queue.is_empty() {
+            return agent.offered_at.after(settings.idle_hold);
+        }
+        if self.queue.keeps(agent.id()) {
+            return agent.offered_at.after(settings.set_aside_hold);
+        }
+        agent.offered_at
+    }
+
     /// A new session.
-    pub(super) fn begin(&mut self, framework: &FrameworkId, executor: &ExecutorTemplate) {
+    pub(super) fn begin(
+        &mut self,
+        framework: &FrameworkId,
+        executor: &ExecutorTemplate,
+        now: Timestamp,
+    ) {
         self.executor = Some(executor.info(framework, &self.role));
         self.appetite.begin();
-        self.agents.forget_all();
+        self.agents.begin(now);
         self.paced = false;
         self.crowded = false;
     }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use meson_core::ids::TaskId;
+use meson_core::resources::Resources;
 use meson_core::run::FailureClass;
 use meson_core::units::Timestamp;
 use meson_mesos::scheduler::{self, Call, Event, InverseOfferAnswer};
@@ -286,11 +287,17 @@ impl Broker {
         let ended = status.state.is_terminal() || matches!(state, AttemptState::Failed { .. });
         self.learn(&task, &state, now);
         if ended && !result_to_come {
-            let role = self.forget(&task).map(|known| known.owner);
-            if let Some(desk) = role.and_then(|owner| self.desk_of(&owner))
+            let known = self.forget(&task);
+            if let Some(known) = known
+                && let Some(desk) = self.desk_of(&known.owner)
                 && !desk.queue.is_empty()
             {
-                desk.appetite.grow();
+                if known.resources == Resources::ZERO {
+                    // What it held is not known.
+                    desk.appetite.insist();
+                } else {
+                    desk.appetite.grow();
+                }
             }
         }
         if status.uuid.is_some() {

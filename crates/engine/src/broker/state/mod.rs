@@ -146,8 +146,8 @@ impl Broker {
     pub fn explain(&mut self, task: &TaskId, now: Timestamp) -> Option<Waiting> {
         let connected = self.connected;
         let mut waiting = self.desks.values_mut().find_map(|desk| {
-            desk.queue
-                .explain(task, connected, desk.agents.known(), now)
+            let known = desk.agents.known().count();
+            desk.queue.explain(task, connected, known, now)
         })?;
         if let Some(brake) = self.brake.engaged() {
             let text = format!(
@@ -217,9 +217,9 @@ impl Broker {
 
     fn known_agents(&self) -> usize {
         if let [desk] = &self.desks.values().collect::<Vec<_>>()[..] {
-            return desk.agents.known();
+            return desk.agents.known().count();
         }
-        let all = self.desks.values().flat_map(|desk| desk.agents.0.keys());
+        let all = self.desks.values().flat_map(|desk| desk.agents.known());
         all.collect::<BTreeSet<_>>().len()
     }
 

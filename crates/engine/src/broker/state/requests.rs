@@ -21,7 +21,7 @@ impl Broker {
         self.displace_all(out);
         self.connected = true;
         for desk in self.desks.values_mut() {
-            desk.begin(&framework, &self.settings.executor);
+            desk.begin(&framework, &self.settings.executor, now);
         }
         self.framework = Some(framework);
         self.told.begin();
@@ -124,7 +124,13 @@ impl Broker {
         let attempt = task.first();
         self.payloads.remove(&attempt);
         let mut desks = self.desks.values_mut();
-        desks.find_map(|desk| desk.queue.remove(&attempt))
+        let (desk, entry) = desks.find_map(|desk| {
+            let entry = desk.queue.remove(&attempt)?;
+            Some((desk, entry))
+        })?;
+        // What was set aside for it is others'.
+        desk.appetite.grow();
+        Some(entry)
     }
 
     pub(super) fn adopt(

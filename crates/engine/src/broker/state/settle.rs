@@ -180,6 +180,15 @@ impl Broker {
                 }
                 let warm = agent.is_warm(&executor.executor_id);
                 let (offers, resources) = agent.take_offers();
+                let mut used = if warm {
+                    Resources::ZERO
+                } else {
+                    self.settings.executor.resources
+                };
+                for it in &launchables {
+                    used = used.plus(&it.resources.minus(&it.revocable));
+                }
+                agent.refuse(&resources, &used);
                 out.push(Output::Measured(Measured::Held(offered_for)));
                 self.stats.accepted += offers.len() as u64;
                 self.stats.launched += launchables.len() as u64;
@@ -203,8 +212,7 @@ impl Broker {
         }
     }
 
-    /// Offers that nobody can use now are declined: at once while others wait for something else,
-    /// after a short hold while nobody waits, since the next step often follows within a moment.
+    /// Offers that nobody can use now are declined, when their [time](super::desk::Desk) has come.
     fn give_back(&mut self, now: Timestamp, out: &mut Vec<Output>) {
         let braked = self.brake.engaged().is_some();
         let mut declined: Vec<OfferId> = Vec::new();
@@ -214,24 +222,32 @@ impl Broker {
             }
             let waiting = !desk.queue.is_empty();
             let held_up = desk.is_held_up();
-            for (id, agent) in desk
-                .agents
-                .0
-                .iter_mut()
-                .filter(|(_, agent)| agent.has_offers() && agent.placed.is_empty())
-            {
-                let held = now.since(agent.offered_at);
-                if !waiting && held < self.settings.idle_hold {
+            let in_hand = desk.agents.0.iter();
+            let in_hand = in_hand.filter(|(_, agent)| agent.is_idle());
+            let due: Vec<(String, Declined)> = in_hand
+                .filter_map(|(id, agent)| {
+                    let reason = match () {
+                        () if !waiting => Declined::Idle,
+                        () if braked => Declined::Brake,
+                        () if self.leaving.contains(id, now) => Declined::Leaving,
+                        () if held_up => Declined::Paced,
+                        () => Declined::Unfit,
+                    };
+                    let may_be_held = matches!(reason, Declined::Idle | Declined::Unfit);
+                    let due = desk.give_back_at(agent, &self.settings);
+                    (!may_be_held || due <= now).then(|| (id.clone(), reason))
+                })
+                .collect();
+            for (id, reason) in due {
+                let Some(agent) = desk.agents.0.get_mut(&id) else {
                     continue;
-                }
-                let reason = match () {
-                    () if !waiting => Declined::Idle,
-                    () if braked => Declined::Brake,
-                    () if self.leaving.contains(id, now) => Declined::Leaving,
-                    () if held_up => Declined::Paced,
-                    () => Declined::Unfit,
                 };
-                let offers = agent.take_offers().0;
+                let held = now.since(agent.offered_at);
+                let (offers, resources) = agent.take_offers();
+                agent.refuse(&resources, &Resources::ZERO);
+                if waiting {
+                    desk.appetite.gave_back(offers.len());
+                }
                 self.stats.declined(reason, offers.len());
                 out.push(Output::Measured(Measured::Held(held)));
                 declined.extend(offers);

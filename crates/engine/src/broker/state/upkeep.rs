@@ -12,6 +12,7 @@ use super::super::appetite::Wish;
 use super::super::brake::Turn;
 use super::super::constraints::Use;
 use super::super::messages::AttemptState;
+use super::desk::Desk;
 use super::task::Stage;
 use super::{Broker, News, Output};
 
@@ -28,12 +29,10 @@ impl Broker {
         });
         let mut others: Vec<Option<Timestamp>> = vec![self.brake.release_at(&self.settings.brake)];
         for desk in self.desks.values() {
-            let held = desk.agents.0.values().filter(|agent| agent.has_offers());
-            others.push(
-                held.map(|agent| agent.offered_at.after(self.settings.idle_hold))
-                    .min(),
-            );
             if self.connected {
+                let held = desk.agents.0.values().filter(|agent| agent.is_idle());
+                let back = held.map(|agent| desk.give_back_at(agent, &self.settings));
+                others.push(back.min());
                 others.push(desk.appetite.next(self.settings.revive_every));
                 others.push(desk.paced.then(|| self.pace.next()));
                 // There are offers in hand and requests that were not looked at.
@@ -87,7 +86,7 @@ impl Broker {
     /// The brake is released: offers are wanted again.
     pub(super) fn go_on(&mut self, out: &mut Vec<Output>) {
         for desk in self.desks.values_mut() {
-            desk.appetite.grow();
+            desk.appetite.insist();
         }
         out.push(Output::GoesOn);
     }
@@ -148,7 +147,8 @@ impl Broker {
             out.push(Output::Call(Call::UpdateFramework(call)));
             for role in harmed {
                 if let Some(desk) = self.desks.get_mut(&role) {
-                    desk.appetite.grow();
+                    // What was kept from us is not known.
+                    desk.appetite.insist();
                 }
             }
         }
@@ -161,10 +161,34 @@ impl Broker {
         for desk in self.desks.values_mut() {
             let wants = !desk.queue.is_empty() && !braked;
             let mut agents = desk.agents.0.values();
-            let idle = desk.agents.known() > 0 && agents.all(|agent| !agent.has_offers());
-            let Some(wish) = desk.appetite.wish(wants, idle, every, now) else {
+            let known = desk.agents.known().next().is_some();
+            let idle = known && agents.all(|agent| !agent.has_offers());
+            let Desk {
+                queue,
+                agents,
+                appetite,
+                executor,
+                ..
+            } = desk;
+            let hopeful = || {
+                let Some(executor) = executor.as_ref().filter(|_| known) else {
+                    // Nothing to go by.
+                    return true;
+                };
+                let limit = self.settings.pacing.starting_per_agent.max(1);
+                let overhead = &self.settings.executor.resources;
+                let offers = agents.revivable(&executor.executor_id, overhead, |id, agent| {
+                    agent.starting < limit && !self.leaving.contains(id, now)
+                });
+                let (terms, policy) = (&self.settings.owners, self.settings.policy);
+                queue.would_place(&offers, &self.held, terms, policy, now)
+            };
+            let Some(wish) = appetite.wish(wants, idle, every, now, hopeful) else {
                 continue;
             };
+            if wish == Wish::Revive {
+                agents.revived();
+            }
             let roles = Roles {
                 roles: if alone {
                     Vec::new()

@@ -199,8 +199,8 @@ fn item_19_offers_that_come_while_somebody_waits_are_used_or_returned_at_once() 
 fn item_20_the_rest_of_an_accepted_offer_is_refused_for_long_and_revived_for_who_waits() {
     let mut world = World::new();
     world.enqueue(1, 1);
-    world.enqueue(2, 8);
     world.offer("o1", "a", 4);
+    world.enqueue(2, 2);
     let out = world.confirm([1]);
     let refused = calls(&out).into_iter().find_map(|call| match call {
         Call::Accept(accept) => accept.filters.and_then(|filters| filters.refuse_seconds),
@@ -212,6 +212,105 @@ fn item_20_the_rest_of_an_accepted_offer_is_refused_for_long_and_revived_for_who
         1,
         "the second one still waits"
     );
+}
+
+#[test]
+fn item_21_offers_are_asked_for_only_if_somebody_is_likely_to_find_a_place() {
+    let mut world = World::with(|settings| settings.constrain_offers = false);
+    world.enqueue(1, 8);
+    world.offer("o1", "a", 4);
+    let mut revives = count(&world.enqueue(2, 8), is_revive);
+    for _ in 0..50 {
+        revives += count(&world.wait(100), is_revive);
+    }
+    assert_eq!(revives, 0, "of four cpus nobody has use");
+    revives += count(&world.enqueue(3, 2), is_revive);
+    revives += count(&world.wait(100), is_revive);
+    assert_eq!(revives, 1, "somebody has");
+}
+
+#[test]
+fn item_21_doubts_are_settled_once() {
+    let mut world = World::with(|settings| settings.constrain_offers = false);
+    world.enqueue(1, 8);
+    world.offer("o1", "a", 4);
+    world.enqueue(2, 8);
+    let mut said = Vec::new();
+    for second in 1..60 {
+        let revives = count(&world.wait(1_000), is_revive);
+        said.extend(vec![second; revives]);
+        if revives > 0 {
+            world.offer(&format!("again-{second}"), "a", 4);
+        }
+    }
+    assert_eq!(said, [10]);
+}
+
+#[test]
+fn item_21_what_a_task_leaves_behind_is_asked_for_at_once_by_who_fits_there() {
+    let mut world = World::launched(1);
+    world.enqueue(2, 4);
+    assert_eq!(count(&world.wait(60), is_revive), 1, "it was suppressed");
+    world.offer("o2", "a", 3);
+    assert_eq!(count(&world.wait(1_000), is_revive), 0);
+    let out = world.update(1, TaskState::Finished, Some(b"2"));
+    assert_eq!(count(&out, is_revive), 1);
+}
+
+#[test]
+fn item_19_room_set_aside_for_who_has_waited_long_is_held_until_it_adds_up() {
+    let mut world = World::launched(1);
+    world.enqueue(2, 4);
+    world.wait(31_000);
+    let declines = |out: &[Output]| count(out, |call| matches!(call, Call::Decline(_)));
+    assert_eq!(
+        declines(&world.offer("o2", "a", 3)),
+        0,
+        "one cpu is missing"
+    );
+    world.update(1, TaskState::Finished, Some(b"2"));
+    assert_eq!(placed(&world.offer("o3", "a", 1)), [task(2)]);
+}
+
+#[test]
+fn item_19_room_set_aside_is_not_held_for_ever() {
+    let mut world = World::launched(1);
+    world.enqueue(2, 4);
+    world.wait(31_000);
+    let declines = |out: &[Output]| count(out, |call| matches!(call, Call::Decline(_)));
+    world.offer("o2", "a", 3);
+    assert_eq!(declines(&world.wait(4_999)), 0);
+    assert_eq!(declines(&world.wait(1)), 1);
+}
+
+#[test]
+fn who_waits_does_not_keep_the_broker_awake() {
+    let mut world = World::new();
+    world.enqueue(1, 8);
+    world.offer("o1", "a", 4);
+    for _ in 0..100 {
+        world.wait(700);
+        let wake = world.broker.wake_at();
+        assert!(wake.is_none_or(|at| at > world.now), "{wake:?}");
+    }
+}
+
+#[test]
+fn what_an_agent_has_is_remembered_beyond_a_session() {
+    let mut world = World::launched(1);
+    world.tell(Input::Disconnected);
+    world.tell(Input::Subscribed(FrameworkId::new("f")));
+    let total = |world: &World| {
+        let desk = &world.broker.desks["*"];
+        let executor = desk.executor.clone().expect("a session").executor_id;
+        let known = desk.agents.open(&executor, &Resources::ZERO, |_, _| true);
+        known.first().map(|offer| offer.total.cpus)
+    };
+    assert_eq!(total(&world), Some(MilliCpus(4_000)));
+    world.update(1, TaskState::Finished, Some(b"2"));
+    world.now = Timestamp(world.now.0 + 600_000);
+    world.tell(Input::Subscribed(FrameworkId::new("f")));
+    assert_eq!(total(&world), None, "it may be gone");
 }
 
 #[test]

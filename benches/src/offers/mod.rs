@@ -1,18 +1,20 @@
 //! Offers under mixed load: the broker's decisions and a Mesos master, both as plain values, in
 //! simulated time. What is measured is what their protocol costs (rounds of offers, filters,
-//! REVIVE), and what the broker itself costs; not the network between them.
+//! REVIVE), and what the broker itself costs; not the network between them. Beside it stands the
+//! same load [without a protocol](ideal): what waits there waits for room.
+
+mod ideal;
+mod load;
 
 use std::collections::BTreeMap;
 use std::time::Duration as StdDuration;
 
 use meson_core::ids::TaskId;
-use meson_core::matching::Shape;
 use meson_core::resources::{MilliCpus, Resources};
 use meson_core::units::{Bytes, Duration, Timestamp};
-use meson_engine::broker::ExecutorTemplate;
-use meson_engine::broker::Settings;
 use meson_engine::broker::messages::AttemptState;
 use meson_engine::broker::state::{Broker, Input, News, Output};
+use meson_engine::broker::{Declined, ExecutorTemplate, Settings, Stats};
 use meson_mesos::scheduler::{Call, Event, Subscribe};
 use meson_mesos::types::{
     AgentId, AgentInfo, CapabilityType, CommandInfo, Data, FrameworkInfo, MasterInfo, Resource,
@@ -21,11 +23,9 @@ use meson_mesos::types::{
 use minimesos::link::{FromAgent, Hello, ToAgent};
 use minimesos::master::{self, Config, Master, Moment, Registry};
 
+use self::load::{AGENTS, CPUS, Load, MINUTES, SEEDS};
 use crate::figures::{Table, quantile, timed};
 
-const AGENTS: u64 = 20;
-const CPUS: u64 = 8;
-const MINUTES: u64 = 20;
 /// A commit, and a message each way.
 const COMMIT: u64 = 2;
 /// An agent's way from a launch to RUNNING on a warm executor.
@@ -50,7 +50,7 @@ struct World {
     master: Master,
     broker: Broker,
     framework: Option<meson_mesos::types::FrameworkId>,
-    chance: u64,
+    load: Load,
     /// What was asked for, when, and for how long it runs.
     asked: BTreeMap<TaskId, (u64, u64, u64)>,
     /// Cpus asked for, and how long it took to be launched.
@@ -59,7 +59,7 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(seed: u64) -> Self {
         let executor = ExecutorTemplate {
             command: CommandInfo::shell("meson-executor"),
             resources: Resources {
@@ -81,20 +81,11 @@ impl World {
             master,
             broker: Broker::new(Settings::new("*", executor)),
             framework: None,
-            chance: 42,
+            load: Load::new(seed),
             asked: BTreeMap::new(),
             waits: Vec::new(),
             spent: StdDuration::ZERO,
         }
-    }
-
-    /// A number below `n`, the same in every run.
-    fn draw(&mut self, n: u64) -> u64 {
-        self.chance = self
-            .chance
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.chance >> 33) % n
     }
 
     fn later(&mut self, wait: u64, deed: Deed) {
@@ -211,34 +202,20 @@ impl World {
 
     fn arrive(&mut self) {
         let number = self.asked.len();
-        // Most are small and short; one in a hundred wants a whole agent.
-        let (cpus, lasts) = match self.draw(100) {
-            0 => (CPUS, 30_000),
-            1..20 => (2, 5_000 + self.draw(20_000)),
-            _ => (1, 1_000 + self.draw(8_000)),
-        };
+        let next = self.load.next();
         let task: TaskId = format!("load-1.step.{number}.1")
             .parse()
             .unwrap_or_else(|_| unreachable!("well formed"));
-        self.asked.insert(task.clone(), (self.now, cpus, lasts));
+        let asked = (self.now, next.cpus, next.lasts);
+        self.asked.insert(task.clone(), asked);
         self.tell(Input::Enqueue {
             task,
-            shape: Shape {
-                // What a whole agent has, but for the executor.
-                resources: Resources {
-                    cpus: MilliCpus(cpus * 1_000 - if cpus == CPUS { 100 } else { 0 }),
-                    mem: Bytes::from_mib(512),
-                    ..Resources::ZERO
-                },
-                ..Shape::default()
-            },
-            owner: format!("owner-{}", number % 3),
+            shape: load::shape(next.cpus),
+            owner: format!("owner-{}", load::owner(number)),
             deadline: None,
             payload: Default::default(),
         });
-        // About nine tenths of all cpus are wanted.
-        let pause = self.draw(2 * 84);
-        self.later(pause, Deed::Arrive);
+        self.later(next.pause, Deed::Arrive);
     }
 
     fn act(&mut self, deed: Deed) {
@@ -275,7 +252,8 @@ impl World {
                 agent: AgentInfo {
                     hostname: format!("agent-{number}"),
                     resources: vec![
-                        Resource::scalar("cpus", CPUS as f64),
+                        // Room for the executor beside them.
+                        Resource::scalar("cpus", CPUS as f64 + 0.1),
                         Resource::scalar("mem", 65_536.0),
                     ],
                     ..AgentInfo::default()
@@ -332,56 +310,79 @@ fn moment(ms: u64) -> Moment {
 }
 
 pub(crate) fn measure(table: &mut Table) {
-    let mut world = World::new();
-    world.run();
-    let stats = world.broker.stats().clone();
-    let now = Timestamp(world.now);
+    let (mut waits, mut without, mut stranded) = (Vec::new(), Vec::new(), [0; 2]);
+    let mut stats = Stats::default();
+    let mut spent = StdDuration::ZERO;
+    for seed in SEEDS {
+        let mut world = World::new(seed);
+        world.run();
+        waits.append(&mut world.waits);
+        without.append(&mut ideal::run(seed));
+        let now = world.now;
+        for (task, (at, cpus, _)) in &world.asked {
+            let long = now - at > 300_000;
+            if long && world.broker.explain(task, Timestamp(now)).is_some() {
+                stranded[usize::from(*cpus == CPUS)] += 1;
+            }
+        }
+        let seen = world.broker.stats();
+        stats.offers += seen.offers;
+        stats.accepted += seen.accepted;
+        stats.launched += seen.launched;
+        stats.revives += seen.revives;
+        for (all, seen) in stats.declined.iter_mut().zip(seen.declined) {
+            *all += seen;
+        }
+        spent += world.spent;
+    }
     let kinds = [
-        ("small (1 or 2 of 8 cpus)", 0..CPUS, ""),
-        ("large (a whole agent)", CPUS..CPUS + 1, "not starved"),
+        ("small (1 or 2 of 8 cpus)", false),
+        ("large (a whole agent)", true),
     ];
-    for (name, cpus, goal) in kinds {
-        let of_kind = |(wanted, _): &&(u64, u64)| cpus.contains(wanted);
-        let waits = world.waits.iter().filter(of_kind);
-        let mut waits: Vec<_> = waits.map(|(_, ms)| StdDuration::from_millis(*ms)).collect();
-        let waiting = world
-            .asked
-            .iter()
-            .filter(|(_, (at, wanted, _))| cpus.contains(wanted) && world.now - at > 300_000);
-        let never = waiting
-            .filter(|(task, _)| world.broker.explain(task, now).is_some())
-            .count();
-        let text = format!(
-            "{} / {} / {}, {} launched, {never} left for 5 minutes",
-            Duration(quantile(&mut waits, 0.5).as_millis() as u64),
-            Duration(quantile(&mut waits, 0.99).as_millis() as u64),
-            Duration(waits.last().map_or(0, |last| last.as_millis() as u64)),
-            waits.len(),
-        );
+    for (name, large) in kinds {
+        let (text, bound) = (spread(&waits, large), spread(&without, large));
         table.add(
+            format!("request to launch under mixed load, {name}: p50 / p99 / max, simulated"),
             format!(
-                "request to launch under mixed load, {name}: p50 / p99 / max, in simulated time"
+                "{text}; {} left for 5 minutes",
+                stranded[usize::from(large)]
             ),
-            text,
-            goal,
+            &format!("without a protocol {bound}"),
         );
     }
     let declined: u64 = stats.declined.iter().sum();
+    let reasons: Vec<String> = Declined::ALL
+        .into_iter()
+        .filter(|reason| stats.declined[*reason as usize] > 0)
+        .map(|reason| format!("{} {}", reason.name(), stats.declined[reason as usize]))
+        .collect();
     table.add(
         "offers under mixed load: share declined",
         format!(
-            "{:.0} % of {}; {} launches, {} REVIVEs",
+            "{:.0} % of {} ({}); {} launches, {} REVIVEs",
             declined as f64 * 100.0 / (stats.offers.max(1) as f64),
             stats.offers,
+            reasons.join(", "),
             stats.launched,
             stats.revives
         ),
         "",
     );
-    let each = world.spent / u32::try_from(stats.launched.max(1)).unwrap_or(u32::MAX);
+    let each = spent / u32::try_from(stats.launched.max(1)).unwrap_or(u32::MAX);
     table.add(
         "the broker's own time per launch under mixed load",
         crate::figures::ms(each),
         "",
     );
+}
+
+/// Median, 99th percentile and longest of the waits of one kind, and how many there were.
+fn spread(waits: &[(u64, u64)], large: bool) -> String {
+    let of_kind = waits.iter().filter(|(cpus, _)| (*cpus == CPUS) == large);
+    let mut waits: Vec<_> = of_kind
+        .map(|(_, ms)| StdDuration::from_millis(*ms))
+        .collect();
+    let mut at = |share| Duration(quantile(&mut waits, share).as_millis() as u64);
+    let text = format!("{} / {} / {}", at(0.5), at(0.99), at(1.0));
+    format!("{text} of {}", waits.len())
 }
