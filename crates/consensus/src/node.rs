@@ -82,6 +82,20 @@ impl Drop for NodeInner {
     }
 }
 
+impl NodeInner {
+    /// The node has lost what it had acknowledged: it stops, and does not start again.
+    fn unfit(&self, shard: ShardId, acknowledged: u64) {
+        let reason = format!(
+            "shard {shard} lacks log entries, up to {acknowledged}, that this node had acknowledged: the data directory was replaced by an older copy, or lost some of its files"
+        );
+        if let Some(store) = self.store.get() {
+            store.mark_unfit(&reason);
+        }
+        self.failures
+            .refuse("keeping what was acknowledged", reason);
+    }
+}
+
 impl ConsensusNode {
     /// Opens a data directory, creating it if it is empty or missing, and starts its shards. They
     /// elect their leaders by themselves; see [`Shard::leadership`]. Must be called in a tokio
@@ -246,7 +260,9 @@ impl ConsensusNode {
         let index = usize::from(request.shard.get());
         match (self.inner.shards.get(index), self.inner.inboxes.get(index)) {
             (Some(shard), Some(inbox)) => {
-                raft::serve(&shard.inner.raft, inbox, &request.body, &self.inner.traffic).await
+                let unfit = |acknowledged| self.inner.unfit(request.shard, acknowledged);
+                let (raft, traffic) = (&shard.inner.raft, &self.inner.traffic);
+                raft::serve(raft, inbox, &request.body, traffic, unfit).await
             }
             // An empty answer decodes as none, which the caller takes for an unreachable replica.
             _ => Bytes::new(),

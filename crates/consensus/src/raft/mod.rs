@@ -3,6 +3,7 @@
 
 mod codec;
 mod peers;
+mod reversion;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -177,9 +178,11 @@ pub(crate) async fn start(
     let node = options.node_id.get();
     let config = config(options, shard)?;
     let peers = Peers::new(shard, Arc::clone(&options.network), Arc::clone(traffic));
+    let acknowledged = peers.acknowledged();
     let raft = Raft::new(node, config, peers, log, state)
         .await
         .map_err(|error| error.to_string())?;
+    acknowledged.watch(&raft);
     if raft
         .is_initialized()
         .await
