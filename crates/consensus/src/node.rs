@@ -51,6 +51,7 @@ pub struct ConsensusNode {
 struct NodeInner {
     node: NodeId,
     incarnation: String,
+    opened_blank: bool,
     shards: Vec<Shard>,
     inboxes: Vec<SnapshotInbox>,
     store: StoreRef,
@@ -132,6 +133,7 @@ impl ConsensusNode {
             shards: Vec::new(),
             inboxes: Vec::new(),
             traffic: Arc::default(),
+            blank: true,
         };
         for number in 0..options.shards {
             let shard = ShardId::new(number);
@@ -153,6 +155,7 @@ impl ConsensusNode {
             store_ref,
             closed,
             traffic,
+            blank,
             ..
         } = node;
         let (all_members, members) = watch::channel(Members::new());
@@ -166,6 +169,7 @@ impl ConsensusNode {
             inner: Arc::new(NodeInner {
                 node: options.node_id,
                 incarnation: store.incarnation.clone(),
+                opened_blank: blank,
                 shards,
                 inboxes,
                 store: store_ref,
@@ -188,6 +192,12 @@ impl ConsensusNode {
     #[must_use]
     pub fn incarnation(&self) -> &str {
         &self.inner.incarnation
+    }
+
+    /// Whether no shard had a log when the directory was opened: it was new, or has lost them.
+    #[must_use]
+    pub fn opened_blank(&self) -> bool {
+        self.inner.opened_blank
     }
 
     /// A shard by its number, or `None` if the cluster does not have that many.
@@ -336,6 +346,8 @@ struct Starting<'a> {
     shards: Vec<Shard>,
     inboxes: Vec<SnapshotInbox>,
     traffic: Arc<Traffic>,
+    /// No shard so far had a log.
+    blank: bool,
 }
 
 impl Starting<'_> {
@@ -352,6 +364,7 @@ impl Starting<'_> {
             options.limits.log_cache_bytes,
         )
         .map_err(|error| error.to_string())?;
+        self.blank &= log.info().last().is_none();
         let state = StateStore::open(shard, self.store, machine, Some(log.durable()))
             .map_err(|error| error.to_string())?;
         let (info, inbox, applied_term) = (log.info(), state.inbox(), state.applied_term());
