@@ -332,6 +332,32 @@ pub(crate) async fn add_learner(
     added.map(drop).map_err(explain_membership)
 }
 
+/// Waits until a replica has acknowledged something to this leader; whether it has in time.
+pub(crate) async fn answers(
+    raft: &ShardRaft,
+    node: NodeId,
+    within: Duration,
+) -> Result<bool, MembershipError> {
+    let mut metrics = raft.data_metrics();
+    let answered = async {
+        loop {
+            match &metrics.borrow_watched().replication {
+                Some(replication) if replication.get(&node.get()).is_some_and(Option::is_some) => {
+                    return Ok(true);
+                }
+                Some(_) => {}
+                None => return Err(MembershipError::NotLeader { leader: None }),
+            }
+            if metrics.changed().await.is_err() {
+                return Err(MembershipError::Closed);
+            }
+        }
+    };
+    tokio::time::timeout(within, answered)
+        .await
+        .unwrap_or(Ok(false))
+}
+
 /// Changes who votes, or who belongs to the shard at all.
 pub(crate) async fn change(raft: &ShardRaft, change: Change) -> Result<(), MembershipError> {
     let (change, retain) = match change {

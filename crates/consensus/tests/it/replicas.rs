@@ -431,6 +431,29 @@ async fn leadership_goes_to_the_voter_that_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_not_there_gets_no_vote() {
+    let dir = TempDir::new().unwrap();
+    let (_lan, nodes) = cluster(dir.path(), SnapshotPolicy::default()).await;
+    let (first, _) = leader(&nodes, |_| true).await;
+    let shard = &first.shards()[0];
+    let refused = shard
+        .add_voter(NodeId::new(4), Member::at("nobody"))
+        .await
+        .unwrap_err();
+    assert!(
+        refused
+            .to_string()
+            .contains("does not answer at \"nobody\""),
+        "{refused}"
+    );
+    let status = shard.status();
+    assert_eq!((status.voters.len(), status.replicas.len()), (3, 3));
+    for node in nodes.values() {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_joins_and_another_leaves_while_the_shard_goes_on() {
     let dir = TempDir::new().unwrap();
     let (lan, mut nodes) = cluster_of(4, 3, dir.path(), SnapshotPolicy::default()).await;
