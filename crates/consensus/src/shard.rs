@@ -234,9 +234,8 @@ impl Shard {
         // A short log counts as caught up before the node was ever spoken to, and a voter that is not
         // there costs the shard the loss of another one.
         if !raft::answers(raft, node, ANSWERS_WITHIN).await? {
-            if !status.replicas.contains(&node) {
-                raft::change(raft, raft::Change::Forget(node)).await?;
-            }
+            // It may have been added by a leader before this one, which could not wait for it either.
+            raft::change(raft, raft::Change::Forget(node)).await?;
             return Err(MembershipError::Refused {
                 reason: format!(
                     "node {node} does not answer at {addr:?}; it must run, and be reachable there from every member"
