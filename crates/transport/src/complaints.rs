@@ -18,8 +18,10 @@ const MAX_ADDRESSES: usize = 1024;
 pub(crate) struct Complaints {
     refused: AtomicU64,
     bad_streams: AtomicU64,
+    twins: AtomicU64,
     connections: Recent,
     streams: Recent,
+    doubles: Recent,
 }
 
 impl Complaints {
@@ -43,8 +45,20 @@ impl Complaints {
         }
     }
 
+    /// Two processes run under one number: their certificate and their data were copied.
+    pub(crate) fn twins(&self, peer: PeerId, one: SocketAddr, other: SocketAddr) {
+        self.twins.fetch_add(1, Ordering::Relaxed);
+        if self.doubles.is_first(one.ip()) {
+            tracing::error!(%peer, %one, %other, "two processes run as the same node, with the same data: stop the one that should not, and never start it again");
+        }
+    }
+
     pub(crate) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn seen_twins(&self) -> u64 {
+        self.twins.load(Ordering::Relaxed)
     }
 
     pub(crate) fn bad_streams(&self) -> u64 {

@@ -68,7 +68,26 @@ pub(crate) struct Shared {
 struct State {
     peers: BTreeMap<PeerId, Arc<Peer>>,
     incoming: BTreeMap<PeerId, Vec<Guest>>,
+    lives: BTreeMap<PeerId, Lives>,
     random: StdRng,
+}
+
+/// The processes that have come to us under one number, the newest and the one before it. A process
+/// that ended does not come back: if the one before does, both run.
+#[derive(Default)]
+struct Lives {
+    now: Option<(u64, SocketAddr)>,
+    before: Option<u64>,
+}
+
+impl Lives {
+    /// Where the other process is, if two run under this number.
+    fn see(&mut self, incarnation: u64, at: SocketAddr) -> Option<SocketAddr> {
+        let last = self.now.replace((incarnation, at));
+        let (last, other) = last.filter(|(last, _)| *last != incarnation)?;
+        let twins = self.before.replace(last) == Some(incarnation);
+        twins.then_some(other)
+    }
 }
 
 /// A connection that a member has to us.
@@ -129,6 +148,7 @@ impl Mesh {
             state: Mutex::new(State {
                 peers: BTreeMap::new(),
                 incoming: BTreeMap::new(),
+                lives: BTreeMap::new(),
                 random,
             }),
         });
@@ -180,6 +200,7 @@ impl Mesh {
             }
         }
         state.incoming.retain(|id, _| members.contains_key(id));
+        state.lives.retain(|id, _| members.contains_key(id));
         for (id, address) in members {
             if id == shared.introduction.node {
                 continue;
@@ -253,6 +274,7 @@ impl Mesh {
         MeshCounters {
             refused_connections: self.shared.complaints.refused(),
             bad_streams: self.shared.complaints.bad_streams(),
+            twins: self.shared.complaints.seen_twins(),
         }
     }
 
@@ -363,6 +385,11 @@ impl Shared {
         let Some(peer) = state.peers.get(&id).cloned() else {
             return Err(format!("node {id} is no longer a member"));
         };
+        let here = connection.remote_address();
+        let lives = state.lives.entry(id).or_default();
+        if let Some(there) = lives.see(incarnation, here) {
+            self.complaints.twins(id, here, there);
+        }
         let guests = state.incoming.entry(id).or_default();
         if guests.iter().any(|guest| guest.incarnation != incarnation) {
             tracing::info!(peer = %id, "the peer has restarted");
@@ -400,5 +427,23 @@ impl Shared {
         if let Some(peer) = state.peers.get(&id) {
             peer.count(connection);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_comes_back_after_its_successor_is_its_twin() {
+        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let mut lives = Lives::default();
+        assert_eq!(lives.see(1, at(1)), None);
+        assert_eq!(lives.see(1, at(2)), None, "another connection");
+        assert_eq!(lives.see(2, at(3)), None, "it restarted");
+        assert_eq!(lives.see(3, at(4)), None, "and again");
+        assert_eq!(lives.see(2, at(5)), Some(at(4)), "it never ended");
+        assert_eq!(lives.see(3, at(6)), Some(at(5)));
+        assert_eq!(lives.see(4, at(7)), None);
     }
 }

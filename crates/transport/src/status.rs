@@ -37,4 +37,6 @@ pub struct MeshCounters {
     pub refused_connections: u64,
     /// Streams of members that carried something else than frames, or frames over the limit.
     pub bad_streams: u64,
+    /// Connections that showed that two processes run under one member's number.
+    pub twins: u64,
 }

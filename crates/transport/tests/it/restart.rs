@@ -176,3 +176,18 @@ async fn an_idle_connection_is_kept_and_a_dead_peer_is_noticed() {
     assert!(matches!(told, CallError::Interrupted { .. }), "{told}");
     assert_eq!(one.mesh.peers()[0].connected_for, None);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn two_processes_that_run_as_the_same_node_are_noticed() {
+    let office = Office::new("test");
+    let one = node(office.identity(1));
+    let identity = office.identity(2);
+    let dials = |options: &mut MeshOptions| options.members = member(1, one.address());
+    let first = node_with(identity.clone(), any_port(), dials);
+    one.mesh.set_members(member(2, first.address()));
+    ask(&first, 1, ECHO).await.unwrap();
+    assert_eq!(one.mesh.counters().twins, 0);
+    // Each is sent away when the other comes, and comes back.
+    let _second = node_with(identity, any_port(), dials);
+    until("they are noticed", || one.mesh.counters().twins > 0).await;
+}
