@@ -21,8 +21,14 @@ pub(crate) struct Cli {
         value_name = "URL,URL…"
     )]
     pub(crate) url: Vec<String>,
-    /// Give up on a request after so many seconds.
-    #[arg(long, global = true, default_value_t = 30, value_name = "SECONDS")]
+    /// Give up on a request after so many seconds, however many coordinators are tried.
+    #[arg(
+        long,
+        global = true,
+        default_value_t = 30,
+        value_name = "SECONDS",
+        value_parser = clap::value_parser!(u64).range(1..=86_400)
+    )]
     pub(crate) timeout: u64,
     /// Print JSON instead of text.
     #[arg(long, global = true)]
@@ -220,7 +226,8 @@ pub(crate) enum ClusterCommand {
         #[arg(long)]
         off: bool,
     },
-    /// Let a node that runs with `join = true` into the cluster.
+    /// Let a node that runs with `join = true` into the cluster. It gets a copy of everything first:
+    /// five minutes are allowed for that even if --timeout says less.
     Join {
         /// The node's number: one that was never used.
         node: u64,
