@@ -274,7 +274,7 @@ pub(crate) enum CertsCommand {
         #[arg(value_hint = ValueHint::DirPath)]
         dir: PathBuf,
         /// The number of the node.
-        #[arg(long, value_name = "NUMBER")]
+        #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
         node: u64,
         /// How long the certificate lasts.
         #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3650))]
@@ -311,6 +311,9 @@ impl FromStr for Nodes {
                 return Err(format!(
                     "{part:?} runs backwards; write the smaller number first"
                 ));
+            }
+            if first == 0 {
+                return Err("0 is no number of a node: count from 1".to_owned());
             }
             if last - first >= MAX_NODES {
                 return Err(format!("{part:?} is more than {MAX_NODES} nodes"));
@@ -354,7 +357,17 @@ mod tests {
         let nodes = |text: &str| text.parse::<Nodes>();
         assert_eq!(nodes("1,2,3"), Ok(Nodes(vec![1, 2, 3])));
         assert_eq!(nodes("1-3,2, 7"), Ok(Nodes(vec![1, 2, 3, 7])));
-        for wrong in ["", "one", "1,", "3-1", "1-", "-1", "0-99999999999"] {
+        for wrong in [
+            "",
+            "one",
+            "1,",
+            "3-1",
+            "1-",
+            "-1",
+            "1-99999999999",
+            "0",
+            "0-2",
+        ] {
             assert!(nodes(wrong).is_err(), "{wrong}");
         }
     }
