@@ -461,6 +461,12 @@ impl Cluster {
         left::kill(self.layout.folder(), "").await;
     }
 
+    /// What a coordinator has logged, in all of its lives.
+    #[must_use]
+    pub fn log(&self, node: u64) -> PathBuf {
+        self.layout.log(&format!("node-{node}"))
+    }
+
     /// Where logs and data are.
     #[must_use]
     pub fn folder(&self) -> PathBuf {

@@ -1,9 +1,11 @@
 //! The harnesses, in numbers small enough for every test run: crashes of one node here, clusters in
 //! `cluster`, what operators do to a cluster in `upkeep`, clusters that span
-//! regions in `regions`, what each new leader takes over in `adoption`.
+//! regions in `regions`, what each new leader takes over in `adoption`, nodes that
+//! have lost data in `lost_data`.
 
 mod adoption;
 mod cluster;
+mod lost_data;
 mod regions;
 mod upkeep;
 

@@ -16,7 +16,7 @@ use tokio::{process::Command, sync::watch, time::timeout};
 
 use crate::cluster::alone;
 
-const SOON: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 /// A long run on a busy machine.
 const LATER: Duration = Duration::from_secs(240);
 
@@ -33,7 +33,7 @@ fn bin() -> PathBuf {
 }
 
 impl Three {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(&Settings::default()).await
     }
 

@@ -69,9 +69,19 @@ pub enum OpenError {
         /// The newest format that this release reads.
         supported: u32,
     },
+    /// The node has lost what it had acknowledged, and was told so by a leader.
+    #[error(
+        "data directory {dir} is not fit for use: {reason}; remove the node from its cluster, and let a new one join under a number that was never used"
+    )]
+    Unfit {
+        /// The data directory.
+        dir: PathBuf,
+        /// What it lacks.
+        reason: String,
+    },
     /// The directory holds something, but not what a node leaves there.
     #[error(
-        "data directory {dir} is not a whole data directory: {reason}; restore it from a backup, or start with an empty one"
+        "data directory {dir} is not a whole data directory: {reason}; in a cluster, remove the node and let a new one join under another number; restore a node that is alone from a backup"
     )]
     Damaged {
         /// The data directory.
@@ -181,14 +191,14 @@ pub enum ReadError {
 /// A failure after which a node serves no more: after a failed fsync nobody knows what is on
 /// disk, and trying again would only pretend to know (see "fsyncgate", PostgreSQL 2018).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the node stopped serving: {action} failed: {cause}; check the disk's space and health, then restart the node"
-)]
+#[error("the node stopped serving: {action} failed: {cause}; {remedy}")]
 pub struct Failure {
     /// What was being done.
     pub action: String,
     /// Why it failed.
     pub cause: String,
+    /// What to do.
+    pub remedy: String,
 }
 
 fn display_leader(leader: &Option<NodeId>) -> String {

@@ -51,6 +51,7 @@ pub struct ConsensusNode {
 struct NodeInner {
     node: NodeId,
     incarnation: String,
+    opened_blank: bool,
     shards: Vec<Shard>,
     inboxes: Vec<SnapshotInbox>,
     store: StoreRef,
@@ -79,6 +80,20 @@ impl Drop for NodeInner {
             // The tasks see `closing` and end by themselves; aborting them would cut off answers.
             running.tasks.detach_all();
         }
+    }
+}
+
+impl NodeInner {
+    /// The node has lost what it had acknowledged: it stops, and does not start again.
+    fn unfit(&self, shard: ShardId, acknowledged: u64) {
+        let reason = format!(
+            "shard {shard} lacks log entries, up to {acknowledged}, that this node had acknowledged: the data directory was replaced by an older copy, or lost some of its files"
+        );
+        if let Some(store) = self.store.get() {
+            store.mark_unfit(&reason);
+        }
+        self.failures
+            .refuse("keeping what was acknowledged", reason);
     }
 }
 
@@ -118,6 +133,7 @@ impl ConsensusNode {
             shards: Vec::new(),
             inboxes: Vec::new(),
             traffic: Arc::default(),
+            blank: true,
         };
         for number in 0..options.shards {
             let shard = ShardId::new(number);
@@ -139,6 +155,7 @@ impl ConsensusNode {
             store_ref,
             closed,
             traffic,
+            blank,
             ..
         } = node;
         let (all_members, members) = watch::channel(Members::new());
@@ -152,6 +169,7 @@ impl ConsensusNode {
             inner: Arc::new(NodeInner {
                 node: options.node_id,
                 incarnation: store.incarnation.clone(),
+                opened_blank: blank,
                 shards,
                 inboxes,
                 store: store_ref,
@@ -174,6 +192,12 @@ impl ConsensusNode {
     #[must_use]
     pub fn incarnation(&self) -> &str {
         &self.inner.incarnation
+    }
+
+    /// Whether no shard had a log when the directory was opened: it was new, or has lost them.
+    #[must_use]
+    pub fn opened_blank(&self) -> bool {
+        self.inner.opened_blank
     }
 
     /// A shard by its number, or `None` if the cluster does not have that many.
@@ -246,7 +270,9 @@ impl ConsensusNode {
         let index = usize::from(request.shard.get());
         match (self.inner.shards.get(index), self.inner.inboxes.get(index)) {
             (Some(shard), Some(inbox)) => {
-                raft::serve(&shard.inner.raft, inbox, &request.body, &self.inner.traffic).await
+                let unfit = |acknowledged| self.inner.unfit(request.shard, acknowledged);
+                let (raft, traffic) = (&shard.inner.raft, &self.inner.traffic);
+                raft::serve(raft, inbox, &request.body, traffic, unfit).await
             }
             // An empty answer decodes as none, which the caller takes for an unreachable replica.
             _ => Bytes::new(),
@@ -320,6 +346,8 @@ struct Starting<'a> {
     shards: Vec<Shard>,
     inboxes: Vec<SnapshotInbox>,
     traffic: Arc<Traffic>,
+    /// No shard so far had a log.
+    blank: bool,
 }
 
 impl Starting<'_> {
@@ -336,6 +364,7 @@ impl Starting<'_> {
             options.limits.log_cache_bytes,
         )
         .map_err(|error| error.to_string())?;
+        self.blank &= log.info().last().is_none();
         let state = StateStore::open(shard, self.store, machine, Some(log.durable()))
             .map_err(|error| error.to_string())?;
         let (info, inbox, applied_term) = (log.info(), state.inbox(), state.applied_term());

@@ -1,6 +1,6 @@
 //! A shard's handle: propose, read, follow who leads.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -16,6 +16,10 @@ use crate::{
     store::{Failures, LogInfo, StoreRef},
     view::View,
 };
+
+/// How long a node that joins may take to acknowledge the first entry: it opens its data directory
+/// once it is spoken to.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(15);
 
 /// A command that is committed and applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -225,8 +229,21 @@ impl Shard {
         if status.voters.contains(&node) {
             return Ok(());
         }
-        raft::add_learner(&self.inner.raft, node, member).await?;
-        raft::change(&self.inner.raft, raft::Change::Promote(node)).await
+        let (raft, addr) = (&self.inner.raft, member.addr.clone());
+        raft::add_learner(raft, node, member).await?;
+        // A short log counts as caught up before the node was ever spoken to, and a voter that is not
+        // there costs the shard the loss of another one.
+        if !raft::answers(raft, node, ANSWERS_WITHIN).await? {
+            if !status.replicas.contains(&node) {
+                raft::change(raft, raft::Change::Forget(node)).await?;
+            }
+            return Err(MembershipError::Refused {
+                reason: format!(
+                    "node {node} does not answer at {addr:?}; it must run, and be reachable there from every member"
+                ),
+            });
+        }
+        raft::change(raft, raft::Change::Promote(node)).await
     }
 
     /// Takes a node's vote and its replica. Asking again for what is so already changes nothing.

@@ -121,9 +121,12 @@ impl Coordinator {
         let consensus = ConsensusNode::open(data.join("shards"), raft, machine)
             .await
             .with_context(|| format!("cannot open {}", data.display()))?;
+        if let Some(place) = &place {
+            place.check(&consensus, data)?;
+        }
         let engine = Engine::start(consensus.clone(), options);
         if let Some(place) = &place {
-            place.serve(&consensus, &engine);
+            place.serve(&consensus, &engine, data);
         }
         let logs = LogStore::new(&blobs);
         let api = Api::start(

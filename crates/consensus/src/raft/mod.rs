@@ -3,6 +3,7 @@
 
 mod codec;
 mod peers;
+mod reversion;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -177,9 +178,11 @@ pub(crate) async fn start(
     let node = options.node_id.get();
     let config = config(options, shard)?;
     let peers = Peers::new(shard, Arc::clone(&options.network), Arc::clone(traffic));
+    let acknowledged = peers.acknowledged();
     let raft = Raft::new(node, config, peers, log, state)
         .await
         .map_err(|error| error.to_string())?;
+    acknowledged.watch(&raft);
     if raft
         .is_initialized()
         .await
@@ -327,6 +330,32 @@ pub(crate) async fn add_learner(
 ) -> Result<(), MembershipError> {
     let added = raft.add_learner(node.get(), member, true).await;
     added.map(drop).map_err(explain_membership)
+}
+
+/// Waits until a replica has acknowledged something to this leader; whether it has in time.
+pub(crate) async fn answers(
+    raft: &ShardRaft,
+    node: NodeId,
+    within: Duration,
+) -> Result<bool, MembershipError> {
+    let mut metrics = raft.data_metrics();
+    let answered = async {
+        loop {
+            match &metrics.borrow_watched().replication {
+                Some(replication) if replication.get(&node.get()).is_some_and(Option::is_some) => {
+                    return Ok(true);
+                }
+                Some(_) => {}
+                None => return Err(MembershipError::NotLeader { leader: None }),
+            }
+            if metrics.changed().await.is_err() {
+                return Err(MembershipError::Closed);
+            }
+        }
+    };
+    tokio::time::timeout(within, answered)
+        .await
+        .unwrap_or(Ok(false))
 }
 
 /// Changes who votes, or who belongs to the shard at all.

@@ -1,7 +1,7 @@
 //! openraft's calls to other replicas, carried by our [`Network`] as opaque bytes, and answered
 //! on the other side by [`serve`] and, where entries are streamed, by [`serve_stream`].
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, future::BoxFuture, stream::BoxStream};
@@ -18,7 +18,10 @@ use openraft::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::task::JoinSet;
 
-use super::{ShardRaft, SnapshotMeta, Types, Vote, codec};
+use super::{
+    ShardRaft, SnapshotMeta, Types, Vote, codec,
+    reversion::{self, Acknowledged, Lost},
+};
 use crate::{
     ids::{NodeId, ShardId},
     members::Member,
@@ -26,6 +29,9 @@ use crate::{
     store::SnapshotFile,
     traffic::{MessageKind, Traffic},
 };
+
+/// How long a replica is told that it has lost something.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
 
 /// How much of a snapshot travels in one call, in bytes.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -37,6 +43,7 @@ enum Request {
     PreVote(VoteRequest<Types>),
     TransferLeader(TransferLeaderRequest<Types>),
     Snapshot(Chunk),
+    Lost(Lost),
 }
 
 /// A part of a snapshot. Chunks are sent in order, each after the one before it is answered.
@@ -64,6 +71,7 @@ pub(crate) struct Peers {
     shard: ShardId,
     network: Arc<dyn Network>,
     traffic: Arc<Traffic>,
+    acknowledged: Arc<Acknowledged>,
 }
 
 impl Peers {
@@ -72,7 +80,13 @@ impl Peers {
             shard,
             network,
             traffic,
+            acknowledged: Arc::default(),
         }
+    }
+
+    /// What the replicas have acknowledged, once the group has started.
+    pub(super) fn acknowledged(&self) -> Arc<Acknowledged> {
+        Arc::clone(&self.acknowledged)
     }
 }
 
@@ -85,6 +99,7 @@ impl RaftNetworkFactory<Types> for Peers {
             target: NodeId::new(target),
             network: Arc::clone(&self.network),
             traffic: Arc::clone(&self.traffic),
+            acknowledged: Arc::clone(&self.acknowledged),
         }
     }
 }
@@ -98,18 +113,22 @@ fn kind(append: &AppendEntriesRequest<Types>) -> MessageKind {
 }
 
 /// A client for one replica of a shard on another node.
+#[derive(Clone)]
 pub(crate) struct Peer {
     shard: ShardId,
     target: NodeId,
     network: Arc<dyn Network>,
     traffic: Arc<Traffic>,
+    acknowledged: Arc<Acknowledged>,
 }
 
 impl Request {
     fn urgency(&self) -> Urgency {
         match self {
             Self::Append(_) => Urgency::Append,
-            Self::Vote(_) | Self::PreVote(_) | Self::TransferLeader(_) => Urgency::Vote,
+            Self::Vote(_) | Self::PreVote(_) | Self::TransferLeader(_) | Self::Lost(_) => {
+                Urgency::Vote
+            }
             Self::Snapshot(_) => Urgency::Snapshot,
         }
     }
@@ -117,7 +136,9 @@ impl Request {
     fn kind(&self) -> MessageKind {
         match self {
             Self::Append(append) => kind(append),
-            Self::Vote(_) | Self::PreVote(_) | Self::TransferLeader(_) => MessageKind::Vote,
+            Self::Vote(_) | Self::PreVote(_) | Self::TransferLeader(_) | Self::Lost(_) => {
+                MessageKind::Vote
+            }
             Self::Snapshot(_) => MessageKind::Snapshot,
         }
     }
@@ -154,6 +175,20 @@ impl Peer {
         codec::decode::<Answer<T>>(&answer)
             .map_err(|error| self.unreachable(&error))?
             .map_err(|reason| self.unreachable(&std::io::Error::other(reason)))
+    }
+
+    /// Tells a replica that has lost what it acknowledged to stop. openraft must not hear of its
+    /// answer, which no rule of Raft allows for.
+    async fn refuse(&self, lost: Lost) -> RPCError<Types> {
+        let (shard, acknowledged) = (self.shard, lost.acknowledged.index);
+        tracing::error!(node = %self.target, %shard, acknowledged, "the node has lost log entries that it had acknowledged; it is told to stop, and gets no more until it is removed and another joins");
+        let (request, option) = (Request::Lost(lost), RPCOption::new(TOLD_WITHIN));
+        if let Err(error) = self.call::<()>(&request, &option).await {
+            tracing::debug!(node = %self.target, %shard, %error, "the node could not be told");
+        }
+        self.unreachable(&std::io::Error::other(
+            "it has lost log entries that it had acknowledged",
+        ))
     }
 
     /// Whatever went wrong is worth a pause before the next try.
@@ -205,20 +240,26 @@ async fn say(
 fn answers(
     source: Box<dyn FrameSource>,
     speaker: JoinSet<()>,
-    traffic: Arc<Traffic>,
+    peer: Peer,
 ) -> impl Stream<Item = Result<StreamAppendResult<Types>, RPCError<Types>>> + Send {
-    futures::stream::unfold(Some((source, speaker, traffic)), |open| async move {
-        let (mut source, speaker, traffic) = open?;
+    futures::stream::unfold(Some((source, speaker, peer)), |open| async move {
+        let (mut source, speaker, peer) = open?;
         let answer = match source.next().await {
             Ok(Some(frame)) => frame,
             Ok(None) => return None,
             Err(error) => return Some((Err(failed(error)), None)),
         };
-        traffic.received(MessageKind::Answer, answer.len());
+        peer.traffic.received(MessageKind::Answer, answer.len());
         match codec::decode::<Answer<StreamAppendResult<Types>>>(&answer) {
-            Ok(Ok(Ok(flushed))) => Some((Ok(Ok(flushed)), Some((source, speaker, traffic)))),
+            Ok(Ok(Ok(flushed))) => Some((Ok(Ok(flushed)), Some((source, speaker, peer)))),
             // A refusal ends the stream, on both sides.
-            Ok(Ok(refused)) => Some((Ok(refused), None)),
+            Ok(Ok(refused)) => {
+                let acknowledged = peer.acknowledged.by(peer.target.get());
+                match reversion::lost(&refused, acknowledged) {
+                    Some(lost) => Some((Err(peer.refuse(lost).await), None)),
+                    None => Some((Ok(refused), None)),
+                }
+            }
             Ok(Err(reason)) => Some((Err(not_understood(reason)), None)),
             Err(error) => Some((Err(not_understood(error)), None)),
         }
@@ -253,7 +294,7 @@ impl RaftNetworkV2<Types> for Peer {
             // Ends with the stream of answers, which owns it.
             let mut speaker = JoinSet::new();
             speaker.spawn(say(input, sink, Arc::clone(&self.traffic)));
-            Ok(answers(source, speaker, Arc::clone(&self.traffic)).boxed())
+            Ok(answers(source, speaker, self.clone()).boxed())
         })
     }
 
@@ -338,19 +379,21 @@ impl RaftNetworkV2<Types> for Peer {
     }
 }
 
-/// Answers a request of another replica of the shard.
+/// Answers a request of another replica of the shard. `unfit` is called if this one has lost entries
+/// that it had acknowledged, with the index of the last.
 pub(crate) async fn serve(
     raft: &ShardRaft,
     inbox: &crate::store::SnapshotInbox,
     body: &[u8],
     traffic: &Traffic,
+    unfit: impl FnOnce(u64),
 ) -> Bytes {
     let mut answered = MessageKind::Answer;
     let answer = match codec::decode::<Request>(body) {
         Ok(request) => {
             traffic.received(request.kind(), body.len());
             answered = request.answer_kind();
-            answer(raft, inbox, request).await
+            answer(raft, inbox, request, unfit).await
         }
         Err(error) => codec::encode(&Answer::<()>::Err(format!(
             "the request was not understood: {error}"
@@ -407,6 +450,7 @@ async fn answer(
     raft: &ShardRaft,
     inbox: &crate::store::SnapshotInbox,
     request: Request,
+    unfit: impl FnOnce(u64),
 ) -> Result<Vec<u8>, codec::CodecError> {
     match request {
         Request::Append(rpc) => codec::encode(
@@ -428,6 +472,12 @@ async fn answer(
                 .map_err(|error| error.to_string()),
         ),
         Request::Snapshot(chunk) => codec::encode(&take_chunk(raft, inbox, chunk).await),
+        Request::Lost(lost) => {
+            if reversion::confirms(raft, &lost) {
+                unfit(lost.acknowledged.index);
+            }
+            codec::encode(&Answer::Ok(()))
+        }
     }
 }
 

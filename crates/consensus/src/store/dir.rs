@@ -5,6 +5,7 @@
 //! node/identity     cluster, node, number of shards, format
 //! node/db/          the database
 //! node/snapshots/   one snapshot per shard
+//! node/unfit        why the directory must not be used any more, if it must not
 //! ```
 //!
 //! `node/` is put together under another name and renamed when it is whole, so that a crash during
@@ -28,6 +29,8 @@ use crate::{
 
 /// The format that this release writes, and the newest it reads.
 const FORMAT: u32 = 1;
+
+const UNFIT: &str = "unfit";
 
 pub(super) struct DataDir {
     pub(super) lock: File,
@@ -85,6 +88,16 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<DataDir, OpenError> 
         create(dir, &node, options)?;
     }
     let identity = check(dir, &node, options)?;
+    match fs::read_to_string(node.join(UNFIT)) {
+        Ok(reason) => {
+            return Err(OpenError::Unfit {
+                dir: dir.to_owned(),
+                reason,
+            });
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(source) => return Err(io("look whether it is fit for use")(source)),
+    }
     let opened = DataDir {
         lock,
         incarnation: identity.incarnation,
@@ -100,6 +113,15 @@ pub(super) fn open(dir: &Path, options: &Options) -> Result<DataDir, OpenError> 
         }
     }
     Ok(opened)
+}
+
+/// Says in the node's folder, which `snapshots` is in, why it must not be used any more.
+pub(super) fn mark_unfit(snapshots: &Path, reason: &str) -> io::Result<()> {
+    let node = snapshots.parent().unwrap_or(snapshots);
+    let mut file = File::create(node.join(UNFIT))?;
+    file.write_all(reason.as_bytes())?;
+    file.sync_all()?;
+    sync_dir(node)
 }
 
 fn create(dir: &Path, node: &Path, options: &Options) -> Result<(), OpenError> {

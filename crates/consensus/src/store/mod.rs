@@ -87,6 +87,10 @@ impl From<StoreError> for ReadError {
     }
 }
 
+/// What to do with a node whose data cannot be trusted.
+const REPLACE: &str =
+    "remove the node from its cluster, and let a new one join under a number that was never used";
+
 /// Where a failure of the node is reported; the first one stands.
 #[derive(Clone)]
 pub(crate) struct Failures(watch::Sender<Option<Failure>>);
@@ -97,10 +101,23 @@ impl Failures {
     }
 
     pub(crate) fn report(&self, action: impl Into<String>, cause: impl ToString) {
-        let failure = Failure {
+        self.first(Failure {
             action: action.into(),
             cause: cause.to_string(),
-        };
+            remedy: "check the disk's space and health, then restart the node".to_owned(),
+        });
+    }
+
+    /// The node must not take part any more.
+    pub(crate) fn refuse(&self, action: impl Into<String>, cause: impl ToString) {
+        self.first(Failure {
+            action: action.into(),
+            cause: cause.to_string(),
+            remedy: REPLACE.to_owned(),
+        });
+    }
+
+    fn first(&self, failure: Failure) {
         self.0.send_if_modified(|current| {
             if current.is_some() {
                 return false;
@@ -236,6 +253,13 @@ impl Store {
             _lock: opened.lock,
             closed: watch::Sender::new(()),
         })
+    }
+
+    /// Leaves word in the directory that it must not be used any more.
+    pub(crate) fn mark_unfit(&self, reason: &str) {
+        if let Err(error) = dir::mark_unfit(&self.snapshots, reason) {
+            tracing::error!(%error, "cannot mark the data directory as unfit");
+        }
     }
 
     /// Whether opening the directory would create it.

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -11,8 +11,8 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use meson_consensus::{
     Birth, ClusterId, ConsensusNode, Consistency, FrameSink, FrameSource, FrameStream, LogIndex,
-    Member, Members, MessageKind, Network, NetworkError, NodeId, Options, PeerRequest, ReadError,
-    ShardId, SnapshotPolicy, Term, Urgency,
+    Member, Members, MessageKind, Network, NetworkError, NodeId, OpenError, Options, PeerRequest,
+    ReadError, ShardId, SnapshotPolicy, Term, Urgency,
 };
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -24,7 +24,7 @@ const SLOW_PART: Duration = Duration::from_millis(400);
 
 #[derive(Default)]
 struct Lan {
-    nodes: OnceLock<BTreeMap<NodeId, ConsensusNode>>,
+    nodes: Mutex<BTreeMap<NodeId, ConsensusNode>>,
     cut_off: Mutex<BTreeSet<NodeId>>,
 }
 
@@ -41,7 +41,7 @@ impl Lan {
 
     /// The other node, if it can be reached.
     fn reach(&self, from: NodeId, to: NodeId) -> Result<ConsensusNode, NetworkError> {
-        match self.nodes.get().and_then(|nodes| nodes.get(&to)) {
+        match self.nodes.lock().expect("no panic").get(&to) {
             Some(node) if !self.is_cut(from, to) => Ok(node.clone()),
             _ => Err(cut_off(to)),
         }
@@ -162,30 +162,121 @@ async fn cluster_of(
         .collect();
     let mut nodes = BTreeMap::new();
     for id in &ids {
-        let options = Options {
-            node_id: *id,
-            cluster_id: ClusterId::new("three"),
-            members: members.clone(),
-            birth: if members.contains_key(id) {
-                Birth::Found
-            } else {
-                Birth::Join
-            },
-            network: Arc::new(Port {
-                lan: Arc::clone(&lan),
-                node: *id,
-            }),
-            timing: meson_consensus::Timing::lan(),
-            snapshots,
-            ..options(1)
-        };
-        let node = ConsensusNode::open(dir.join(id.to_string()), options, Arc::new(Notes))
-            .await
-            .expect("the node opens");
-        nodes.insert(*id, node);
+        let node = member(&lan, *id, &members, dir, snapshots).await;
+        nodes.insert(*id, node.expect("the node opens"));
     }
-    assert!(lan.nodes.set(nodes.clone()).is_ok());
+    lan.nodes.lock().expect("no panic").clone_from(&nodes);
     (lan, nodes)
+}
+
+async fn member(
+    lan: &Arc<Lan>,
+    id: NodeId,
+    members: &Members,
+    dir: &Path,
+    snapshots: SnapshotPolicy,
+) -> Result<ConsensusNode, OpenError> {
+    let options = Options {
+        node_id: id,
+        cluster_id: ClusterId::new("three"),
+        members: members.clone(),
+        birth: if members.contains_key(&id) {
+            Birth::Found
+        } else {
+            Birth::Join
+        },
+        network: Arc::new(Port {
+            lan: Arc::clone(lan),
+            node: id,
+        }),
+        timing: meson_consensus::Timing::lan(),
+        snapshots,
+        ..options(1)
+    };
+    ConsensusNode::open(dir.join(id.to_string()), options, Arc::new(Notes)).await
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let (path, name) = entry
+            .map(|entry| (entry.path(), entry.file_name()))
+            .expect("an entry");
+        if path.is_dir() {
+            copy(&path, &to.join(name));
+        } else {
+            std::fs::copy(&path, to.join(name)).expect("a copy");
+        }
+    }
+}
+
+/// Waits until a node has applied as much as another one has now.
+async fn caught_up(node: &ConsensusNode, with: &ConsensusNode) {
+    let applied = |node: &ConsensusNode| node.shards()[0].status().applied_index;
+    let target = applied(with);
+    tokio::time::timeout(DEADLINE, async {
+        while applied(node) < target {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("it catches up");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_on_an_older_copy_of_its_data_stops_for_good_and_the_others_go_on() {
+    let dir = TempDir::new().unwrap();
+    let snapshots = SnapshotPolicy::default();
+    let (lan, mut nodes) = cluster(dir.path(), snapshots).await;
+    let (first, term) = leader(&nodes, |_| true).await;
+    let shard = &first.shards()[0];
+    propose(shard, term, "set key 1").await;
+    let id = *nodes.keys().find(|id| **id != first.node_id()).unwrap();
+    let members: Members = nodes
+        .keys()
+        .map(|id| (*id, Member::at(format!("node-{id}"))))
+        .collect();
+    let data = dir.path().join(id.to_string());
+    let open = || member(&lan, id, &members, dir.path(), snapshots);
+    let put = |node: &ConsensusNode| lan.nodes.lock().unwrap().insert(id, node.clone());
+
+    caught_up(&nodes[&id], &first).await;
+    nodes.remove(&id).unwrap().shutdown().await;
+    lan.nodes.lock().unwrap().remove(&id);
+    copy(&data, &dir.path().join("old"));
+    let node = open().await.unwrap();
+    put(&node);
+    for n in 2..20 {
+        propose(shard, term, format!("set key {n}")).await;
+    }
+    caught_up(&node, &first).await;
+    node.shutdown().await;
+    lan.nodes.lock().unwrap().remove(&id);
+    drop(node);
+
+    std::fs::remove_dir_all(&data).unwrap();
+    copy(&dir.path().join("old"), &data);
+    let node = open().await.unwrap();
+    put(&node);
+    let mut failures = node.failures();
+    let failure = tokio::time::timeout(DEADLINE, failures.wait_for(Option::is_some))
+        .await
+        .expect("it is told")
+        .unwrap()
+        .clone()
+        .unwrap();
+    assert!(failure.cause.contains("acknowledged"), "{failure}");
+    propose(shard, term, "set key 20").await;
+    assert_eq!(get(shard, "key").await.as_deref(), Some("20"));
+
+    node.shutdown().await;
+    lan.nodes.lock().unwrap().remove(&id);
+    drop((node, failures));
+    let again = open().await.map(drop).unwrap_err();
+    assert!(matches!(again, OpenError::Unfit { .. }), "{again}");
+    for node in nodes.values() {
+        node.shutdown().await;
+    }
 }
 
 /// The node that leads, once one does, of those given.
@@ -334,6 +425,29 @@ async fn leadership_goes_to_the_voter_that_is_named() {
     }
     let stranger = first.shards()[0].transfer(NodeId::new(9)).await;
     assert!(stranger.is_err(), "{stranger:?}");
+    for node in nodes.values() {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_not_there_gets_no_vote() {
+    let dir = TempDir::new().unwrap();
+    let (_lan, nodes) = cluster(dir.path(), SnapshotPolicy::default()).await;
+    let (first, _) = leader(&nodes, |_| true).await;
+    let shard = &first.shards()[0];
+    let refused = shard
+        .add_voter(NodeId::new(4), Member::at("nobody"))
+        .await
+        .unwrap_err();
+    assert!(
+        refused
+            .to_string()
+            .contains("does not answer at \"nobody\""),
+        "{refused}"
+    );
+    let status = shard.status();
+    assert_eq!((status.voters.len(), status.replicas.len()), (3, 3));
     for node in nodes.values() {
         node.shutdown().await;
     }

@@ -172,6 +172,9 @@ pub(super) struct Record {
     pub(super) incarnation: String,
     /// What was decided, once it is. A shard that is still blank then has never taken part.
     founder: Option<bool>,
+    /// The node's shards have held something: where they hold nothing, it was lost.
+    #[serde(default)]
+    grown: bool,
 }
 
 impl Record {
@@ -193,6 +196,7 @@ impl Record {
         let record = Self {
             incarnation: fresh.iter().map(|byte| format!("{byte:02x}")).collect(),
             founder: None,
+            grown: false,
         };
         record.write(data)?;
         Ok(record)
@@ -208,6 +212,29 @@ impl Record {
     pub(super) fn decided(&mut self, birth: Birth, data: &Path) -> anyhow::Result<()> {
         self.founder = Some(birth == Birth::Found);
         self.write(data)
+    }
+
+    /// Whether the node's shards have held something.
+    pub(super) fn has_grown(&self) -> bool {
+        self.grown
+    }
+
+    /// Refuses shards that hold nothing although they have; see [`Self::remember`].
+    pub(super) fn check(&self, blank: bool, data: &Path) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            !(self.grown && blank),
+            "{} holds nothing, but this node has taken part in its cluster with it: what it had promised to keep is lost; remove the node (mesonctl cluster remove), and let a new one join under another number",
+            data.join("shards").display()
+        );
+        Ok(())
+    }
+
+    /// From here on, shards that hold nothing have lost it.
+    pub(super) fn remember(&mut self, data: &Path) -> anyhow::Result<()> {
+        if !std::mem::replace(&mut self.grown, true) {
+            self.write(data)?;
+        }
+        Ok(())
     }
 
     fn write(&self, data: &Path) -> anyhow::Result<()> {
@@ -279,6 +306,15 @@ mod tests {
         first.decided(Birth::Found, folder.path()).unwrap();
         let again = Record::read_or_draw(folder.path()).unwrap();
         assert_eq!((&again, again.birth()), (&first, Some(Birth::Found)));
+        assert!(
+            again.check(true, folder.path()).is_ok(),
+            "it may not have begun"
+        );
+        first.remember(folder.path()).unwrap();
+        let grown = Record::read_or_draw(folder.path()).unwrap();
+        assert!(grown.check(false, folder.path()).is_ok());
+        let error = grown.check(true, folder.path()).unwrap_err();
+        assert!(error.to_string().contains("holds nothing"), "{error}");
         std::fs::write(folder.path().join(FILE), b"{").unwrap();
         let error = Record::read_or_draw(folder.path()).unwrap_err();
         assert!(error.to_string().contains("damaged"), "{error}");

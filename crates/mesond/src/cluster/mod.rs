@@ -16,7 +16,7 @@ mod switchboard;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,7 +95,10 @@ impl Place {
         let own = NodeId::new(config.node.id);
         let data = &config.node.data;
         let mut record = birth::Record::read_or_draw(data)?;
+        record.check(ConsensusNode::is_new(data.join("shards")), data)?;
         let birth = match record.birth() {
+            // A shard that lost its history must not begin another one.
+            Some(_) if record.has_grown() => Birth::Join,
             Some(birth) => birth,
             None if ConsensusNode::is_new(data.join("shards")) => {
                 let incarnation = &record.incarnation;
@@ -118,9 +121,15 @@ impl Place {
         })
     }
 
+    /// Refuses data that were lost without their folder.
+    pub(crate) fn check(&self, consensus: &ConsensusNode, data: &Path) -> anyhow::Result<()> {
+        birth::Record::read_or_draw(data)?.check(consensus.opened_blank(), data)
+    }
+
     /// From here on, others are answered.
-    pub(crate) fn serve(&self, consensus: &ConsensusNode, engine: &Engine) {
+    pub(crate) fn serve(&self, consensus: &ConsensusNode, engine: &Engine, data: &Path) {
         self.switchboard.connect(consensus, engine);
+        tokio::spawn(remember(consensus.clone(), data.to_owned()));
         tokio::spawn(follow_members(
             self.mesh.clone(),
             consensus.clone(),
@@ -133,6 +142,21 @@ impl Place {
     pub(crate) async fn leave(&self) {
         self.switchboard.disconnect();
         self.mesh.shutdown().await;
+    }
+}
+
+/// Makes it last that the shards hold something, once something of them is durable.
+async fn remember(consensus: ConsensusNode, data: PathBuf) {
+    let holds_something = || {
+        let shards = consensus.status().shards;
+        shards.iter().any(|shard| shard.applied_index.is_some())
+    };
+    while !holds_something() {
+        tokio::time::sleep(REGISTER_EVERY).await;
+    }
+    let remembered = birth::Record::read_or_draw(&data).and_then(|mut it| it.remember(&data));
+    if let Err(error) = remembered {
+        tracing::error!(%error, "cannot write down that the node has begun");
     }
 }
 
