@@ -165,20 +165,41 @@ fn copy(from: &Path, to: &Path) {
 fn a_certificate_has_to_be_this_nodes_and_this_clusters() {
     let mut node = Node::new();
     node.configure(|text| text.replace("certs/node-1", "certs/node-2"));
-    node.is_refused(1, &["that of node 2", "not of node 1"]);
+    node.is_refused(2, &["that of node 2", "not of node 1"]);
 
     node.certificates("others", "two", "1");
     node.configure(|text| text.replace("certs/node-1", "others/node-1"));
-    node.is_refused(1, &["cluster \"two\"", "not of \"one\""]);
+    node.is_refused(2, &["cluster \"two\"", "not of \"one\""]);
 
     node.configure(|text| text.replace("certs/node-1", "nowhere"));
-    node.is_refused(1, &["nowhere", "mesonctl certs"]);
+    node.is_refused(2, &["nowhere", "mesonctl certs"]);
 
     // The certificate of one authority, and another that is trusted.
     node.certificates("again", "one", "1");
     std::fs::copy(node.path("again/ca.pem"), node.path("certs/node-1/ca.pem")).unwrap();
     node.configure(|text| text);
-    node.is_refused(1, &["ca.pem"]);
+    node.is_refused(2, &["ca.pem"]);
+}
+
+#[test]
+fn a_node_of_a_cluster_makes_no_secret_of_its_own() {
+    let mut node = Node::new();
+    std::fs::remove_file(node.path("secret")).unwrap();
+    node.is_refused(2, &["/secret is missing", "openssl rand -hex 32"]);
+    assert!(!node.path("secret").exists() && !node.path("data").exists());
+
+    std::fs::write(node.path("secret"), "short").unwrap();
+    node.is_refused(2, &["/secret is shorter than 16 bytes"]);
+}
+
+#[test]
+fn a_store_or_a_data_folder_that_cannot_be_is_exit_code_2() {
+    let mut node = Node::new();
+    node.configure(|text| text.replace("file://", "floppy://"));
+    node.is_refused(2, &["floppy://"]);
+    // A file is in the way.
+    node.configure(|text| text.replace("\"data\"", "\"secret/data\""));
+    node.is_refused(2, &["secret/data"]);
 }
 
 #[test]
@@ -203,16 +224,16 @@ fn data_of_another_cluster_or_node_are_refused() {
         text.replace("certs/node-1", "others/node-1")
             .replace("cluster = \"one\"", "cluster = \"two\"")
     });
-    node.is_refused(1, &["belongs to cluster \"one\", not to \"two\""]);
+    node.is_refused(2, &["belongs to cluster \"one\", not to \"two\""]);
 
     node.configure(|text| {
         text.replace("certs/node-1", "certs/node-2")
             .replace("id = 1", "id = 2")
     });
-    node.is_refused(1, &["belongs to node 1, not to 2"]);
+    node.is_refused(2, &["belongs to node 1, not to 2"]);
 
     node.configure(|text| text.replace("shards = 2", "shards = 3"));
-    node.is_refused(1, &["has 2 shards, not 3"]);
+    node.is_refused(2, &["has 2 shards, not 3"]);
 
     // None of that has harmed them.
     node.configure(|text| text);
@@ -231,7 +252,10 @@ fn half_written_data_are_refused_and_say_what_is_missing() {
     };
 
     std::fs::remove_file(node.path("data/shards/node/identity")).unwrap();
-    node.is_refused(1, &["identity is missing", "restore it from a backup"]);
+    node.is_refused(
+        1,
+        &["identity is missing", "let a new one join", "from a backup"],
+    );
 
     again(&node);
     std::fs::write(node.path("data/shards/node/identity"), b"{\"form").unwrap();

@@ -21,8 +21,14 @@ pub(crate) struct Cli {
         value_name = "URL,URL…"
     )]
     pub(crate) url: Vec<String>,
-    /// Give up on a request after so many seconds.
-    #[arg(long, global = true, default_value_t = 30, value_name = "SECONDS")]
+    /// Give up on a request after so many seconds, however many coordinators are tried.
+    #[arg(
+        long,
+        global = true,
+        default_value_t = 30,
+        value_name = "SECONDS",
+        value_parser = clap::value_parser!(u64).range(1..=86_400)
+    )]
     pub(crate) timeout: u64,
     /// Print JSON instead of text.
     #[arg(long, global = true)]
@@ -220,7 +226,8 @@ pub(crate) enum ClusterCommand {
         #[arg(long)]
         off: bool,
     },
-    /// Let a node that runs with `join = true` into the cluster.
+    /// Let a node that runs with `join = true` into the cluster. It gets a copy of everything first:
+    /// five minutes are allowed for that even if --timeout says less.
     Join {
         /// The node's number: one that was never used.
         node: u64,
@@ -267,7 +274,7 @@ pub(crate) enum CertsCommand {
         #[arg(value_hint = ValueHint::DirPath)]
         dir: PathBuf,
         /// The number of the node.
-        #[arg(long, value_name = "NUMBER")]
+        #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
         node: u64,
         /// How long the certificate lasts.
         #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3650))]
@@ -304,6 +311,9 @@ impl FromStr for Nodes {
                 return Err(format!(
                     "{part:?} runs backwards; write the smaller number first"
                 ));
+            }
+            if first == 0 {
+                return Err("0 is no number of a node: count from 1".to_owned());
             }
             if last - first >= MAX_NODES {
                 return Err(format!("{part:?} is more than {MAX_NODES} nodes"));
@@ -347,7 +357,17 @@ mod tests {
         let nodes = |text: &str| text.parse::<Nodes>();
         assert_eq!(nodes("1,2,3"), Ok(Nodes(vec![1, 2, 3])));
         assert_eq!(nodes("1-3,2, 7"), Ok(Nodes(vec![1, 2, 3, 7])));
-        for wrong in ["", "one", "1,", "3-1", "1-", "-1", "0-99999999999"] {
+        for wrong in [
+            "",
+            "one",
+            "1,",
+            "3-1",
+            "1-",
+            "-1",
+            "1-99999999999",
+            "0",
+            "0-2",
+        ] {
             assert!(nodes(wrong).is_err(), "{wrong}");
         }
     }

@@ -57,7 +57,10 @@ pub(crate) async fn run(
                 region,
                 zone,
             };
-            done(client.put_json(&node_path(node), &member).await)?;
+            // Whoever answers this is there to be waited for.
+            let _: ClusterView = client.get("/v1/cluster", &[]).await?;
+            let patient = client.patient(JOINED_WITHIN)?;
+            done(patient.put_json(&node_path(node), &member).await)?;
             say(json, &format!("node {node} is a member of every shard"));
             Ok(())
         }
@@ -70,6 +73,9 @@ pub(crate) async fn run(
         }
     }
 }
+
+/// A new node is brought up to date before it votes.
+const JOINED_WITHIN: std::time::Duration = std::time::Duration::from_secs(300);
 
 /// Waits until a node leads nothing; the client's own time limit bounds each look.
 async fn drained(client: &Client, node: u64) -> Result<(), Failure> {

@@ -5,8 +5,10 @@
 //!   [`usage`]: what steps used.
 //! * [`logs`], [`artifacts`]: what steps leave behind.
 //! * [`cluster`]: its nodes and shards. * [`certs`]: certificates of coordinators.
-//! * [`client`]: speaks to coordinators. * [`failure`]: exit codes.
+//! * [`client`]: speaks to coordinators; [`answers`]: what they said if none of them helped.
+//! * [`failure`]: exit codes.
 
+mod answers;
 mod args;
 mod artifacts;
 mod certs;

@@ -10,6 +10,7 @@ use comfy_table::{Cell, Color, Table};
 use meson_core::run::view::StepView;
 use meson_protocol::api::{
     ArtifactView, ClusterView, MissingShard, Page, PoolView, RunDetail, RunEvent, RunSummary,
+    ShardView,
 };
 use serde::Serialize;
 
@@ -280,7 +281,7 @@ pub(crate) fn cluster(cluster: &ClusterView) -> String {
             cluster
                 .shards
                 .iter()
-                .filter(|shard| shard.leader == Some(node.id))
+                .filter(|shard| shard.leader == Some(node.id) && is_up(cluster, node.id))
                 .count()
                 .to_string(),
             node.rtt_ms
@@ -301,15 +302,60 @@ pub(crate) fn cluster(cluster: &ClusterView) -> String {
             .join(" ");
         shards.add_row([
             shard.id.to_string(),
-            shard
-                .leader
-                .map_or_else(|| "none".to_owned(), |leader| leader.to_string()),
+            leader(cluster, shard),
             shard.term.to_string(),
             replicas,
             shard.commit_index.to_string(),
         ]);
     }
-    format!("{nodes}\n\n{shards}")
+    format!("{nodes}\n\n{shards}{}", standstill(cluster))
+}
+
+fn is_up(cluster: &ClusterView, node: u64) -> bool {
+    let found = cluster.nodes.iter().find(|known| known.id == node);
+    found.is_some_and(|node| node.state != "down")
+}
+
+/// Who leads a shard. One that is down is still believed to until somebody else is elected.
+fn leader(cluster: &ClusterView, shard: &ShardView) -> String {
+    match shard.leader {
+        None => "none".to_owned(),
+        Some(node) if is_up(cluster, node) => node.to_string(),
+        Some(node) => format!("{node} (down)"),
+    }
+}
+
+/// Shards that stand still, because no majority of their replicas is up. Where nobody is known to
+/// have a replica, nothing can be said.
+fn without_majority(cluster: &ClusterView) -> Vec<u16> {
+    let stands_still = |shard: &&ShardView| {
+        let replicas = &shard.replicas;
+        let up = replicas.iter().filter(|node| is_up(cluster, **node));
+        !replicas.is_empty() && 2 * up.count() <= replicas.len()
+    };
+    let shards = cluster.shards.iter().filter(stands_still);
+    shards.map(|shard| shard.id).collect()
+}
+
+/// A line about shards that stand still, if there are any.
+fn standstill(cluster: &ClusterView) -> String {
+    let still = without_majority(cluster);
+    if still.is_empty() {
+        return String::new();
+    }
+    let which = if still.len() == cluster.shards.len() {
+        "every shard".to_owned()
+    } else {
+        let numbers: Vec<String> = still.iter().map(u16::to_string).collect();
+        match numbers.as_slice() {
+            [one] => format!("shard {one}"),
+            many => format!("shards {}", many.join(", ")),
+        }
+    };
+    format!(
+        "\n\nno majority is up, as this coordinator sees it: {which}. Runs there stand still until \
+         enough of the replicas are back"
+    )
 }
 
 /// Pools, and why one launches nothing.
@@ -356,4 +402,64 @@ pub(crate) fn pools(pools: &[PoolView]) -> String {
         words.insert(0, '\n');
     }
     format!("{rows}{words}")
+}
+
+#[cfg(test)]
+mod tests {
+    use meson_protocol::api::NodeView;
+
+    use super::*;
+
+    /// Three nodes, of which these are up, and shards with a leader and replicas.
+    fn view(up: &[u64], shards: &[(Option<u64>, &[u64])]) -> ClusterView {
+        let node = |id| NodeView {
+            id,
+            region: "local".to_owned(),
+            zone: String::new(),
+            addr: format!("http://node-{id}:7070"),
+            state: if up.contains(&id) { "up" } else { "down" }.to_owned(),
+            version: None,
+            clock_ahead_ms: None,
+            rtt_ms: None,
+        };
+        let shard = |(id, (leader, replicas)): (u16, &(Option<u64>, &[u64]))| ShardView {
+            id,
+            leader: *leader,
+            term: 7,
+            replicas: replicas.to_vec(),
+            commit_index: 9,
+        };
+        ClusterView {
+            nodes: (1..=3).map(node).collect(),
+            shards: (0..).zip(shards).map(shard).collect(),
+        }
+    }
+
+    #[test]
+    fn a_leader_that_is_down_is_shown_as_down_and_leads_nothing() {
+        let all: &[u64] = &[1, 2, 3];
+        let cluster = view(&[1, 2], &[(Some(3), all), (Some(1), all), (None, all)]);
+        let leaders: Vec<String> = cluster
+            .shards
+            .iter()
+            .map(|shard| leader(&cluster, shard))
+            .collect();
+        assert_eq!(leaders, ["3 (down)", "1", "none"]);
+        let text = super::cluster(&cluster);
+        assert!(!text.contains("majority"), "two of three are one:\n{text}");
+    }
+
+    #[test]
+    fn shards_without_a_majority_are_named_in_one_line() {
+        let all: &[u64] = &[1, 2, 3];
+        let cluster = view(&[1], &[(Some(1), &[1]), (Some(3), all), (None, &[1, 2])]);
+        assert_eq!(without_majority(&cluster), [1, 2]);
+        assert!(standstill(&cluster).contains("it: shards 1, 2. Runs"));
+        let lost = view(&[1], &[(Some(3), all), (None, all)]);
+        assert!(super::cluster(&lost).contains("every shard"));
+        assert_eq!(
+            standstill(&view(&[1, 3], &[(Some(3), all), (None, &[])])),
+            ""
+        );
+    }
 }

@@ -124,7 +124,7 @@ pub(crate) fn of_step(step: &StepView) -> String {
     };
     format!(
         "{} {} cpu",
-        spread(&usage.peak_rss_bytes, memory),
+        spread(&usage.peak_rss_bytes, mebibytes),
         spread(&usage.cpu_ms, seconds)
     )
 }
@@ -133,11 +133,20 @@ pub(crate) fn of_step(step: &StepView) -> String {
 pub(crate) fn of_attempt(usage: &Usage) -> String {
     format!(
         "{} {} cpu",
-        memory(usage.peak_rss_bytes),
+        mebibytes(usage.peak_rss_bytes),
         seconds(usage.cpu_ms)
     )
 }
 
+/// As people read it: beside a time, `4m` would be four minutes.
+fn mebibytes(bytes: u64) -> String {
+    match bytes.div_ceil(1 << 20) {
+        mib if mib >= 10 << 10 => format!("{:.1} GiB", mib as f64 / 1024.0),
+        mib => format!("{mib} MiB"),
+    }
+}
+
+/// As workflows say it, to be copied from a profile.
 fn memory(bytes: u64) -> String {
     match bytes.div_ceil(1 << 20) {
         mib if mib >= 10 << 10 => format!("{:.1}g", mib as f64 / 1024.0),
@@ -149,7 +158,7 @@ fn seconds(millis: u64) -> String {
     match millis {
         0..10_000 => format!("{:.1}s", millis as f64 / 1000.0),
         10_000..600_000 => format!("{}s", millis / 1000),
-        _ => format!("{}m", millis / 60_000),
+        _ => format!("{}min", millis / 60_000),
     }
 }
 
@@ -158,6 +167,19 @@ mod tests {
     use meson_protocol::api::StepProfile;
 
     use super::*;
+
+    #[test]
+    fn what_an_attempt_used_reads_as_memory_and_time() {
+        let used = |mib: u64, cpu_ms| {
+            of_attempt(&Usage {
+                peak_rss_bytes: mib << 20,
+                cpu_ms,
+                ..Usage::default()
+            })
+        };
+        assert_eq!(used(4, 0), "4 MiB 0.0s cpu");
+        assert_eq!(used(20 << 10, 720_000), "20.0 GiB 12min cpu");
+    }
 
     #[test]
     fn a_profile_shows_asked_used_and_suggested_and_says_why() {

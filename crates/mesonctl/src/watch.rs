@@ -22,6 +22,8 @@ const MAX_LINES: usize = 20;
 pub(crate) async fn follow(client: &Client, run: &str, json: bool) -> Result<RunDetail, Failure> {
     let path = crate::run_path(run)?;
     let screen = Screen::new(json);
+    // Well within what one coordinator may take of the client's time.
+    let wait = LOOK_SECONDS.min(client.timeout().as_secs() / 4);
     let mut after = 0;
     loop {
         let detail: RunDetail = client.get(&path, &[]).await?;
@@ -35,7 +37,7 @@ pub(crate) async fn follow(client: &Client, run: &str, json: bool) -> Result<Run
         let query = [
             ("after", after.to_string()),
             ("limit", "1000".to_owned()),
-            ("wait", LOOK_SECONDS.to_string()),
+            ("wait", wait.to_string()),
         ];
         let news: Vec<RunEvent> = client.get(&format!("{path}/events"), &query).await?;
         after = news.last().map_or(after, |event| event.seq);

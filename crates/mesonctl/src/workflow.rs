@@ -114,7 +114,6 @@ pub(crate) async fn submit(
     let params = values(params);
     let compiled = compile(client, file, Some(params.clone())).await?;
     warn(&compiled.warnings);
-    let bundle = upload(client, file, &compiled).await?;
     // Drawn before, so that sending the request again after a lost answer starts nothing twice.
     let definition = &compiled.definition;
     let replication = match definition.replication {
@@ -127,6 +126,8 @@ pub(crate) async fn submit(
         ("replication", replication.to_owned()),
     ];
     let RunAccepted { id } = client.get("/v1/run-id", &query).await?;
+    // Only now, when it is known who answers.
+    let bundle = upload(client, file, &compiled).await?;
     let request = SubmitRun {
         id: Some(id),
         definition: compiled.definition,

@@ -18,7 +18,7 @@ use meson_protocol::task::StoreLocation;
 use meson_protocol::token::ClusterSecret;
 
 use crate::cluster::{Place, impostor};
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::pools;
 use crate::system;
 
@@ -55,15 +55,14 @@ impl Coordinator {
     /// Opens the data, takes up what was going on, and serves.
     pub(crate) async fn start(config: Config) -> anyhow::Result<Self> {
         let data = &config.node.data;
+        let named = config.node.secret.clone();
+        let file = named.unwrap_or_else(|| data.join("secret"));
+        if config.cluster.is_some() && !file.exists() {
+            return Err(anyhow::Error::new(no_secret(file)));
+        }
         std::fs::create_dir_all(data)
             .with_context(|| format!("cannot make the data folder {}", data.display()))?;
-        let secret = secret(
-            &config
-                .node
-                .secret
-                .clone()
-                .unwrap_or_else(|| data.join("secret")),
-        )?;
+        let secret = secret(&file)?;
         let location = StoreLocation {
             url: config.store.url.clone(),
             options: config.store.options.clone(),
@@ -190,6 +189,18 @@ impl Coordinator {
     }
 }
 
+/// A node of a cluster is given the secret: one that it made itself would be another one than the
+/// others', and they would refuse each other's tasks.
+fn no_secret(path: PathBuf) -> ConfigError {
+    ConfigError::Secret {
+        path,
+        problem: "is missing: all nodes of a cluster have the same one; copy it from another node \
+                  or, for a new cluster, make one with `openssl rand -hex 32` and copy it to all; \
+                  `secret` in [node] says where it is"
+            .to_owned(),
+    }
+}
+
 /// Reads the cluster's secret, or makes one that only we can read.
 fn secret(path: &Path) -> anyhow::Result<ClusterSecret> {
     if !path.exists() {
@@ -206,13 +217,14 @@ fn secret(path: &Path) -> anyhow::Result<ClusterSecret> {
             })
             .with_context(|| format!("cannot write the cluster's secret to {}", path.display()))?;
     }
-    let bytes = std::fs::read(path)
-        .with_context(|| format!("cannot read the cluster's secret from {}", path.display()))?;
-    ClusterSecret::new(bytes.trim_ascii()).with_context(|| {
-        format!(
-            "the secret in {} is shorter than {} bytes",
-            path.display(),
-            ClusterSecret::MIN_BYTES
-        )
-    })
+    let wrong = |problem: String| ConfigError::Secret {
+        path: path.to_owned(),
+        problem,
+    };
+    let bytes = std::fs::read(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+    let secret = ClusterSecret::new(bytes.trim_ascii());
+    Ok(secret.ok_or_else(|| {
+        let least = ClusterSecret::MIN_BYTES;
+        wrong(format!("is shorter than {least} bytes"))
+    })?)
 }

@@ -4,6 +4,7 @@
 //! * [`coordinator`]: wires a node together; [`pools`]: the brokers of its pools.
 //! * [`dev`]: a coordinator with an embedded Mesos, for laptops; [`agent`]: its agents, as child
 //!   processes of the same binary.
+//! * [`exit`]: the exit code of what went wrong.
 //! * [`system`]: the clock, the threads and the seed that everything else is given.
 
 mod agent;
@@ -11,6 +12,7 @@ mod cluster;
 mod config;
 mod coordinator;
 mod dev;
+mod exit;
 mod pools;
 mod system;
 
@@ -75,12 +77,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("mesond: {error:#}");
-            // A configuration that is wrong is the caller's; everything else is ours.
-            ExitCode::from(if error.is::<config::ConfigError>() {
-                2
-            } else {
-                1
-            })
+            ExitCode::from(exit::code(&error))
         }
     }
 }

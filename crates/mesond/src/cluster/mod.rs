@@ -29,7 +29,7 @@ use meson_transport::{Mesh, MeshOptions};
 
 use self::link::Link;
 use self::switchboard::Switchboard;
-use crate::config::{Cluster, Config};
+use crate::config::{Cluster, Config, ConfigError};
 use crate::system;
 
 /// The largest call or answer, in bytes: a bundle, with room for what is around it.
@@ -178,20 +178,25 @@ pub(crate) async fn impostor(engine: Engine) -> String {
 /// The node's certificate, which has to say what the configuration says.
 fn identity(config: &Config, cluster: &Cluster) -> anyhow::Result<Identity> {
     let identity = Identity::load(&cluster.certificates, system::system_time())?;
-    let folder = cluster.certificates.display();
-    anyhow::ensure!(
-        identity.id().get() == config.node.id,
-        "the certificate in {folder} is that of node {}, not of node {}: use the folder of this node",
-        identity.id(),
-        config.node.id
-    );
-    anyhow::ensure!(
-        identity.cluster() == config.node.cluster,
-        "the certificate in {folder} is one of cluster {:?}, not of {:?}",
-        identity.cluster(),
-        config.node.cluster
-    );
-    Ok(identity)
+    let problem = if identity.id().get() != config.node.id {
+        format!(
+            "that of node {}, not of node {}: use the folder of this node",
+            identity.id(),
+            config.node.id
+        )
+    } else if identity.cluster() != config.node.cluster {
+        format!(
+            "one of cluster {:?}, not of {:?}",
+            identity.cluster(),
+            config.node.cluster
+        )
+    } else {
+        return Ok(identity);
+    };
+    Err(anyhow::Error::new(ConfigError::Certificate {
+        folder: cluster.certificates.clone(),
+        problem,
+    }))
 }
 
 fn dialled(members: &Members) -> BTreeMap<PeerId, String> {

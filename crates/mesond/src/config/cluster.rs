@@ -127,6 +127,7 @@ impl Cluster {
     /// What makes no sense, as key and problem.
     pub(super) fn check(&self, own: u64) -> Result<(), Problem> {
         let mut seen = BTreeMap::new();
+        let mut addresses = BTreeMap::new();
         for member in &self.members {
             if member.id == 0 {
                 return Err((
@@ -140,6 +141,31 @@ impl Cluster {
                     format!(
                         "{:?} is no address: write host:port, as in \"10.0.0.{}:7071\"",
                         member.addr, member.id
+                    ),
+                ));
+            }
+            let is_url = |text: &str| {
+                let rest = text.strip_prefix("http://");
+                let rest = rest.or_else(|| text.strip_prefix("https://"));
+                rest.is_some_and(|host| !host.is_empty())
+            };
+            if !member.http.is_empty() && !is_url(&member.http) {
+                return Err((
+                    "cluster.member.http",
+                    format!(
+                        "{:?} is no URL: write http:// in front, as in \"http://10.0.0.{}:7070\"",
+                        member.http, member.id
+                    ),
+                ));
+            }
+            if let Some(other) = addresses.insert(member.addr.as_str(), member.id)
+                && other != member.id
+            {
+                return Err((
+                    "cluster.member.addr",
+                    format!(
+                        "members {other} and {} have the same one, {:?}",
+                        member.id, member.addr
                     ),
                 ));
             }

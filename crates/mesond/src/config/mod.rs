@@ -44,7 +44,7 @@ pub(crate) enum ConfigError {
         /// The file.
         path: PathBuf,
         /// Where and what.
-        reason: Box<toml::de::Error>,
+        reason: String,
     },
     /// A value makes no sense.
     #[error("the configuration {path} is wrong: {key}: {problem}")]
@@ -54,6 +54,22 @@ pub(crate) enum ConfigError {
         /// The key.
         key: &'static str,
         /// What is wrong, and what to write instead.
+        problem: String,
+    },
+    /// The secret that the file names cannot be used.
+    #[error("the cluster's secret {path} {problem}")]
+    Secret {
+        /// Where it should be.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
+    /// The certificate is that of somebody else.
+    #[error("the certificate in {folder} is {problem}")]
+    Certificate {
+        /// The folder.
+        folder: PathBuf,
+        /// Whose it is instead.
         problem: String,
     },
     /// What the file says of a pool is not so on this machine.
@@ -105,7 +121,8 @@ pub(crate) struct Node {
     pub(crate) zone: String,
     /// The folder of its log and state.
     pub(crate) data: PathBuf,
-    /// A file with the secret that all coordinators share, at least 16 bytes; made if missing.
+    /// A file with the secret that all coordinators share, at least 16 bytes. Made if it is missing,
+    /// but not in a cluster: one that the others do not know is of no use.
     pub(crate) secret: Option<PathBuf>,
     /// How many Raft groups; fixed for the life of a cluster. Not with `[[cluster.group]]`.
     pub(crate) shards: Option<u16>,
@@ -288,6 +305,21 @@ fn executor_mem() -> u64 {
     64
 }
 
+/// What a number may be, in words instead of Rust's types.
+fn plain(reason: &str) -> String {
+    let mut text = reason.to_owned();
+    for (name, words) in [
+        ("u64", "a whole number from 0 on"),
+        ("u32", "a whole number from 0 to 4294967295"),
+        ("u16", "a whole number from 0 to 65535"),
+        ("usize", "a whole number from 0 on"),
+        ("f64", "a number"),
+    ] {
+        text = text.replace(&format!("expected {name}"), &format!("expected {words}"));
+    }
+    text
+}
+
 fn or(text: &mut String, other: impl FnOnce() -> String) {
     if text.is_empty() {
         *text = other();
@@ -304,7 +336,7 @@ impl Config {
         })?;
         let mut config: Self = toml::from_str(&text).map_err(|reason| ConfigError::Parse {
             path: path.to_owned(),
-            reason: Box::new(reason),
+            reason: plain(&reason.to_string()),
         })?;
         let folder = path.parent().unwrap_or(Path::new("."));
         if let Some(node) = node {
@@ -361,6 +393,8 @@ impl Config {
                 "the node has no number: write it here, counted from 1, or say --node".to_owned(),
             ));
         }
+        meson_certs::check_cluster(&self.node.cluster)
+            .map_err(|error| ("node.cluster", error.to_string()))?;
         self.layout().map_err(|problem| ("node.shards", problem))?;
         self.snapshots.check()?;
         self.spill.check()?;
@@ -543,7 +577,9 @@ mod tests {
                 "certificates",
             ),
             ("id = 1", "id = 1\ncolour = 3", "colour"),
-            ("id = 1", "id = \"one\"", "id"),
+            ("id = 1", "id = \"one\"", "a whole number from 0 on"),
+            ("id = 1", "id = 1\nshards = 70000", "from 0 to 65535"),
+            ("\"test\"", "\"exa mple\"", "node.cluster"),
             ("id = 1", "id = 0", "node.id"),
             ("id = 1", "id = 1\nshards = 0", "node.shards"),
             (
@@ -616,6 +652,12 @@ mod tests {
                 "cluster.listen",
             ),
             ("id = 2", "id = 1", "two members"),
+            ("10.0.0.2:7071", "10.0.0.1:7071", "cluster.member.addr"),
+            (
+                "region = \"eu\"",
+                "http = \"10.0.0.2:7070\"",
+                "cluster.member.http",
+            ),
             ("10.0.0.2:7071", "10.0.0.2", "cluster.member.addr"),
             (
                 "id = 1\n        addr",
