@@ -13,9 +13,11 @@
 //!
 //! * `order`: who goes first. * `reserve`: room for who has waited long.
 //! * `place`: the pass itself. * `gang`: several tasks, all or none.
-//! * `constraint`: predicates over agents. * `reason`: why a request waits.
+//! * `constraint`: predicates over agents. * `reason`: why a request waits, and why an offer is of
+//!   no use. * `change`: what would make a request fit.
 
 mod agent;
+mod change;
 mod constraint;
 mod gang;
 mod order;
@@ -30,8 +32,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use self::agent::Agent;
+pub use self::change::Change;
 pub use self::constraint::Constraints;
-pub use self::reason::{Change, Misfit, Predicate, Reason, Scene, Shortage, Verdict, explain};
+pub use self::reason::{Misfit, Predicate, Reason, Scene, Shortage, Verdict, explain, nearest};
 use crate::expression::Expression;
 use crate::resources::Resources;
 use crate::units::{Duration, Timestamp};

@@ -1,4 +1,4 @@
-//! Why a request waits, and the smallest changes that would make it fit.
+//! Why a request waits, and why an offer is of no use to anybody.
 //!
 //! Nothing of this is worked out while places are found: it is asked of what a matching left
 //! behind ([`Scene`]), for the few requests that somebody asks about.
@@ -6,6 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use super::change::{CHANGES, Change, changes};
 use super::constraint::Refusal;
 use super::gang::slots;
 use super::place::mixed;
@@ -110,75 +111,26 @@ pub struct Reason {
     pub agents: u32,
 }
 
-/// A change to what is asked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Change {
-    /// In words.
-    pub text: String,
-    /// It would then fit on so many agents.
-    pub agents: u32,
-    /// At most so much processor time.
-    pub cpus: Option<MilliCpus>,
-    /// At most so much memory.
-    pub mem: Option<Bytes>,
-    /// At most so much scratch space.
-    pub disk: Option<Bytes>,
-    /// At most so many GPUs.
-    pub gpus: Option<u32>,
-    /// At most so many tasks.
-    pub tasks: Option<u32>,
-    /// Without the requirement.
-    pub without_where: bool,
-    /// Not now, but once our own tasks there have ended.
-    pub once_drained: bool,
-}
-
-/// Changes that are told.
-const CHANGES: usize = 4;
-
 /// Why a request of this shape waits.
 pub fn explain(scene: &Scene<'_>, shape: &Shape, constraints: &mut Constraints) -> Misfit {
     let wanted = &shape.resources;
-    // What is not offered may be free for all that we know, but for what our own tasks hold.
-    let left: Vec<Resources> = scene
-        .offers
-        .iter()
-        .zip(scene.left)
-        .map(|(offer, left)| match offer.offered {
-            true => *left,
-            false => offer.total.minus(&offer.held),
-        })
+    let left: Vec<Resources> = (0..scene.offers.len())
+        .map(|index| scene.rest(index))
         .collect();
     let mut rooms = left.clone();
     for (offer, amount) in scene.kept {
         rooms[*offer] = rooms[*offer].minus(amount);
     }
-    let room = |room: &Resources, offer: usize| {
-        if shape.preemptible {
-            mixed(wanted, room, &scene.lent[offer])
-        } else {
-            *room
-        }
-    };
     let mut misfit = Misfit::default();
-    for (index, offer) in scene.offers.iter().enumerate() {
-        let predicate = match constraints.refusal(shape, offer, scene.keep_gpus) {
-            Some(Refusal::GpusKept) => Predicate::GpusKept,
-            Some(Refusal::Where(text)) => Predicate::Where(text),
-            None => {
-                let all = room(&offer.total.max(&left[index]), index);
-                let left = room(&left[index], index);
-                let open = room(&rooms[index], index);
-                let first = |room| shortages(wanted, room).first().copied();
-                match (first(&all), first(&left), first(&open)) {
-                    (Some(shortage), ..) => Predicate::TooSmall(shortage),
-                    (_, Some(shortage), _) => Predicate::Busy(shortage),
-                    _ if !offer.offered => Predicate::NotOffered,
-                    (.., Some(_)) => Predicate::SetAside,
-                    _ => Predicate::Fits,
-                }
-            }
-        };
+    for index in 0..scene.offers.len() {
+        let predicate = first_failing(
+            scene,
+            shape,
+            index,
+            &left[index],
+            &rooms[index],
+            constraints,
+        );
         if matches!(
             predicate,
             Predicate::NotOffered | Predicate::Busy(_) | Predicate::SetAside
@@ -193,7 +145,7 @@ pub fn explain(scene: &Scene<'_>, shape: &Shape, constraints: &mut Constraints) 
     let open: Vec<Resources> = rooms
         .iter()
         .enumerate()
-        .map(|(offer, left)| room(left, offer))
+        .map(|(offer, left)| scene.room(shape, left, offer))
         .collect();
     misfit.reasons = count(scene, wanted, &misfit.verdicts, &left);
     misfit.changes = changes(scene, shape, &misfit.verdicts, &open);
@@ -201,6 +153,89 @@ pub fn explain(scene: &Scene<'_>, shape: &Shape, constraints: &mut Constraints) 
         misfit.gang(scene, shape, &rooms);
     }
     misfit
+}
+
+/// What stands between an offer that nobody took and those who wait: of what fails for each of
+/// them, that which is asked last ([`Predicate`] is in order), so it speaks of whoever comes nearest
+/// to using the offer. [`Predicate::Fits`], if one task of somebody's has room there and others of it
+/// have none elsewhere; nothing, if nobody waits.
+///
+/// Far less than [`explain`]: one offer, and of each of those who wait the first thing that fails.
+/// Each stands with what is set aside on the offer for others than it.
+pub fn nearest<'s>(
+    scene: &Scene<'_>,
+    offer: usize,
+    waiting: impl IntoIterator<Item = (&'s Shape, Resources)>,
+    constraints: &mut Constraints,
+) -> Option<Predicate> {
+    let left = scene.rest(offer);
+    let mut nearest = None;
+    for (shape, kept) in waiting {
+        let open = left.minus(&kept);
+        let fails = first_failing(scene, shape, offer, &left, &open, constraints);
+        nearest = nearest.max(Some(fails));
+        if nearest == Some(Predicate::Fits) {
+            break;
+        }
+    }
+    nearest
+}
+
+/// The first thing that stands in the way of one task on one agent, of which so much is left and so
+/// much of that is not set aside for others.
+fn first_failing(
+    scene: &Scene<'_>,
+    shape: &Shape,
+    index: usize,
+    left: &Resources,
+    open: &Resources,
+    constraints: &mut Constraints,
+) -> Predicate {
+    let offer = &scene.offers[index];
+    match constraints.refusal(shape, offer, scene.keep_gpus) {
+        Some(Refusal::GpusKept) => return Predicate::GpusKept,
+        Some(Refusal::Where(text)) => return Predicate::Where(text),
+        None => {}
+    }
+    let short = |room: &Resources| {
+        let room = scene.room(shape, room, index);
+        shortages(&shape.resources, &room).next()
+    };
+    if let Some(shortage) = short(&offer.total.max(left)) {
+        return Predicate::TooSmall(shortage);
+    }
+    if let Some(shortage) = short(left) {
+        return Predicate::Busy(shortage);
+    }
+    if !offer.offered {
+        return Predicate::NotOffered;
+    }
+    match short(open) {
+        Some(_) => Predicate::SetAside,
+        None => Predicate::Fits,
+    }
+}
+
+impl Scene<'_> {
+    /// What is left of an agent. What is not offered may be free for all that we know, but for what
+    /// our own tasks hold.
+    fn rest(&self, index: usize) -> Resources {
+        let offer = &self.offers[index];
+        if offer.offered {
+            self.left[index]
+        } else {
+            offer.total.minus(&offer.held)
+        }
+    }
+
+    /// What of it is there for a task of this shape, with what it may borrow.
+    fn room(&self, shape: &Shape, left: &Resources, index: usize) -> Resources {
+        if shape.preemptible {
+            mixed(&shape.resources, left, &self.lent[index])
+        } else {
+            *left
+        }
+    }
 }
 
 impl Misfit {
@@ -289,166 +324,20 @@ fn count(
     reasons
 }
 
-fn changes(
-    scene: &Scene<'_>,
-    shape: &Shape,
-    verdicts: &[Verdict],
-    open: &[Resources],
-) -> Vec<Change> {
-    let wanted = &shape.resources;
-    let mut changes = Vec::new();
-    let now: Vec<&Resources> = verdicts
-        .iter()
-        .filter(|verdict| {
-            matches!(
-                verdict.predicate,
-                Predicate::Busy(_) | Predicate::TooSmall(_) | Predicate::SetAside
-            ) && scene.offers[verdict.offer].offered
-        })
-        .map(|verdict| &open[verdict.offer])
-        .collect();
-    changes.extend(less(wanted, &now, false));
-    let bare = verdicts.iter().filter(|verdict| {
-        matches!(verdict.predicate, Predicate::Where(_)) && wanted.fits_in(&open[verdict.offer])
-    });
-    let bare = u32::try_from(bare.count()).unwrap_or(u32::MAX);
-    if bare > 0 {
-        changes.push(Change {
-            text: format!("fits now on {} without its `where`", agents(bare)),
-            agents: bare,
-            without_where: true,
-            ..Change::default()
-        });
-    }
-    if verdicts.iter().all(|verdict| {
-        matches!(
-            verdict.predicate,
-            Predicate::TooSmall(_) | Predicate::Where(_) | Predicate::GpusKept
-        )
-    }) {
-        // It will never fit as it is: what would, if it waited?
-        let all: Vec<&Resources> = verdicts
-            .iter()
-            .filter(|verdict| matches!(verdict.predicate, Predicate::TooSmall(_)))
-            .map(|verdict| &scene.offers[verdict.offer].total)
-            .collect();
-        let more = less(wanted, &all, true);
-        changes.extend(
-            more.into_iter()
-                .filter(|change| !changes_contain(&now, wanted, change)),
-        );
-    }
-    changes.truncate(CHANGES);
-    changes
-}
-
-/// Whether asking for less, as the change says, would fit at once: then the wait need not be told.
-fn changes_contain(now: &[&Resources], wanted: &Resources, change: &Change) -> bool {
-    let asked = change.applied(wanted);
-    now.iter().any(|room| asked.fits_in(room))
-}
-
-/// Amounts that would fit: for each set of resources of which there is too little somewhere, the
-/// most that one agent of those has.
-fn less(wanted: &Resources, rooms: &[&Resources], once_drained: bool) -> Vec<Change> {
-    let mut best: BTreeMap<Vec<Shortage>, Resources> = BTreeMap::new();
-    for room in rooms {
-        let short = shortages(wanted, room);
-        if short.is_empty() {
-            continue;
-        }
-        let have = best.entry(short.clone()).or_insert(**room);
-        // The one that comes nearest: of what is short there, the larger share of what is wanted.
-        if nearness(wanted, room, &short) > nearness(wanted, have, &short) {
-            *have = **room;
-        }
-    }
-    let mut changes: Vec<(usize, u64, Change)> = best
-        .into_iter()
-        .filter(|(_, best)| best.cpus.0 > 0 && best.mem.0 > 0)
-        .map(|(short, best)| {
-            let near = nearness(wanted, &best, &short);
-            let mut change = Change {
-                once_drained,
-                ..Change::default()
-            };
-            for shortage in &short {
-                match shortage {
-                    Shortage::Cpus => change.cpus = Some(best.cpus),
-                    // Rounded down to whole mebibytes, as it is told, so that it does fit.
-                    Shortage::Mem => change.mem = Some(Bytes::from_mib(best.mem.0 >> 20)),
-                    Shortage::Disk => change.disk = Some(Bytes::from_mib(best.disk.0 >> 20)),
-                    Shortage::Gpus => change.gpus = Some(best.gpus),
-                }
-            }
-            let asked = change.applied(wanted);
-            let fitting = rooms.iter().filter(|room| asked.fits_in(room)).count();
-            change.agents = u32::try_from(fitting).unwrap_or(u32::MAX);
-            let limits: Vec<String> = short
-                .iter()
-                .map(|shortage| {
-                    let (name, amount) = shortage.of(&asked);
-                    format!("{name} ≤ {amount}")
-                })
-                .collect();
-            let when = if once_drained {
-                ", once they are empty,"
-            } else {
-                " now"
-            };
-            change.text = format!(
-                "fits{when} on {} if {}",
-                agents(change.agents),
-                limits.join(" and ")
-            );
-            (short.len(), near, change)
-        })
-        .collect();
-    // Fewest resources first, then the smallest reduction, then what opens most agents.
-    changes.sort_by_key(|(short, near, change)| (*short, Reverse(*near), Reverse(change.agents)));
-    changes.into_iter().map(|(.., change)| change).collect()
-}
-
-impl Change {
-    /// What is asked for after the change.
-    pub fn applied(&self, wanted: &Resources) -> Resources {
-        Resources {
-            cpus: self.cpus.unwrap_or(wanted.cpus),
-            mem: self.mem.unwrap_or(wanted.mem),
-            disk: self.disk.unwrap_or(wanted.disk),
-            gpus: self.gpus.unwrap_or(wanted.gpus),
-            stated: wanted.stated,
-        }
-    }
-}
-
-/// How much of what is wanted is there, in millionths, of the scarcest resource.
-fn nearness(wanted: &Resources, room: &Resources, short: &[Shortage]) -> u64 {
-    short
-        .iter()
-        .map(|shortage| {
-            let (wanted, room) = (shortage.amount(wanted), shortage.amount(room));
-            let share = u128::from(room) * 1_000_000 / u128::from(wanted.max(1));
-            u64::try_from(share).unwrap_or(u64::MAX)
-        })
-        .min()
-        .unwrap_or(0)
-}
-
 /// Resources of which there is too little, in a fixed order.
-pub(super) fn shortages(wanted: &Resources, left: &Resources) -> Vec<Shortage> {
-    let all = [
-        Shortage::Cpus,
-        Shortage::Mem,
-        Shortage::Disk,
-        Shortage::Gpus,
-    ];
-    all.into_iter()
+pub(super) fn shortages<'a>(
+    wanted: &'a Resources,
+    left: &'a Resources,
+) -> impl Iterator<Item = Shortage> + use<'a> {
+    Shortage::ALL
+        .into_iter()
         .filter(|shortage| shortage.amount(wanted) > shortage.amount(left))
-        .collect()
 }
 
 impl Shortage {
+    /// All of them, in order.
+    pub const ALL: [Self; 4] = [Self::Cpus, Self::Mem, Self::Disk, Self::Gpus];
+
     /// The amount, in its smallest unit.
     pub fn amount(self, resources: &Resources) -> u64 {
         match self {
@@ -477,13 +366,6 @@ impl Shortage {
             Self::Disk => ("disk", "disk_total"),
             Self::Gpus => ("gpus", "gpus_total"),
         }
-    }
-}
-
-fn agents(count: u32) -> String {
-    match count {
-        1 => "1 agent".to_owned(),
-        count => format!("{count} agents"),
     }
 }
 

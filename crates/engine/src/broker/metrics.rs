@@ -212,7 +212,8 @@ impl PoolMetrics {
             count.get_or_create(&label).inc_by(more);
         }
         for reason in Declined::ALL {
-            let more = stats.declined[reason as usize] - self.shown.declined[reason as usize];
+            let count = |stats: &Stats| stats.declined.get(&reason).copied().unwrap_or(0);
+            let more = count(stats).saturating_sub(count(&self.shown));
             let label = PoolAndReason {
                 pool: self.pool.clone(),
                 reason: reason.name(),
@@ -247,6 +248,7 @@ impl Drop for PoolMetrics {
 
 #[cfg(test)]
 mod tests {
+    use meson_core::matching::Shortage;
     use prometheus_client::encoding::text::encode;
 
     use super::*;
@@ -264,7 +266,8 @@ mod tests {
             reconciles: 4,
             ..Stats::default()
         };
-        stats.declined(Declined::Unfit, 2);
+        stats.declined(Declined::Busy(Shortage::Mem), 2);
+        stats.declined(Declined::TooSmall(Shortage::Gpus), 1);
         let now = Now {
             unacknowledged: 7,
             ..Now::default()
@@ -279,7 +282,9 @@ mod tests {
         for line in [
             "meson_broker_offers_received_total{pool=\"default\"} 6",
             "meson_broker_offers_used_total{pool=\"default\"} 2",
-            "meson_broker_offers_declined_total{pool=\"default\",reason=\"unfit\"} 2",
+            "meson_broker_offers_declined_total{pool=\"default\",reason=\"mem\"} 2",
+            "meson_broker_offers_declined_total{pool=\"default\",reason=\"gpus_total\"} 1",
+            "meson_broker_offers_declined_total{pool=\"default\",reason=\"where\"} 0",
             "meson_broker_revives_total{pool=\"default\"} 3",
             "meson_broker_suppressions_total{pool=\"default\"} 1",
             "meson_broker_reconcile_rounds_total{pool=\"default\"} 4",

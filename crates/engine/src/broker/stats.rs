@@ -1,41 +1,79 @@
 //! What a broker counts and measures (MESOS.md 37), as plain values; [`metrics`](super::metrics)
 //! shows them.
 
+use std::collections::BTreeMap;
+
+use meson_core::matching::{Predicate, Shortage};
 use meson_core::units::Duration;
 
-/// Why offers were given back.
+/// Why offers were given back. What is of use to nobody who waits is counted by what stands between
+/// it and whoever comes nearest to using it; see [`nearest`](meson_core::matching::nearest).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Declined {
     /// Nobody waited.
     Idle,
-    /// Nobody who waited could use it.
-    Unfit,
     /// As many tasks as are allowed were being started.
     Paced,
     /// The agent is about to be maintained.
     Leaving,
     /// Launching had stopped.
     Brake,
+    /// Its GPUs are kept for who asks for some.
+    GpusKept,
+    /// What the steps require of an agent does not hold.
+    Where,
+    /// The agent has too little of this, even when empty.
+    TooSmall(Shortage),
+    /// Too little of this is free.
+    Busy(Shortage),
+    /// There is room, but it is set aside for who has waited longer.
+    SetAside,
+    /// There is room for some tasks of a gang, and not for all.
+    Gang,
+    /// Everybody who waits holds as much as its owner may.
+    Quota,
+    /// Nobody who waited could use it, and it cannot be told why.
+    Unfit,
 }
 
 impl Declined {
     /// All of them, in order.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 18] = [
         Self::Idle,
-        Self::Unfit,
         Self::Paced,
         Self::Leaving,
         Self::Brake,
+        Self::GpusKept,
+        Self::Where,
+        Self::TooSmall(Shortage::Cpus),
+        Self::TooSmall(Shortage::Mem),
+        Self::TooSmall(Shortage::Disk),
+        Self::TooSmall(Shortage::Gpus),
+        Self::Busy(Shortage::Cpus),
+        Self::Busy(Shortage::Mem),
+        Self::Busy(Shortage::Disk),
+        Self::Busy(Shortage::Gpus),
+        Self::SetAside,
+        Self::Gang,
+        Self::Quota,
+        Self::Unfit,
     ];
 
-    /// As it is written in metrics.
+    /// As it is written in metrics; in the words of [`Predicate::code`], where there are some.
     pub fn name(self) -> &'static str {
         match self {
             Self::Idle => "idle",
-            Self::Unfit => "unfit",
             Self::Paced => "paced",
             Self::Leaving => "leaving",
             Self::Brake => "brake",
+            Self::GpusKept => Predicate::GpusKept.code(),
+            Self::Where => Predicate::Where(String::new()).code(),
+            Self::TooSmall(shortage) => Predicate::TooSmall(shortage).code(),
+            Self::Busy(shortage) => Predicate::Busy(shortage).code(),
+            Self::SetAside => Predicate::SetAside.code(),
+            Self::Gang => "gang",
+            Self::Quota => "quota",
+            Self::Unfit => "unfit",
         }
     }
 }
@@ -47,8 +85,8 @@ pub struct Stats {
     pub offers: u64,
     /// Offers that were used.
     pub accepted: u64,
-    /// Offers that were given back, by reason, in the order of [`Declined::ALL`].
-    pub declined: [u64; Declined::ALL.len()],
+    /// Offers that were given back, by reason.
+    pub declined: BTreeMap<Declined, u64>,
     /// Offers that were taken back by the resource manager.
     pub rescinded: u64,
     /// Tasks launched.
@@ -74,7 +112,7 @@ pub struct Stats {
 impl Stats {
     /// Counts offers that are given back.
     pub(super) fn declined(&mut self, reason: Declined, offers: usize) {
-        self.declined[reason as usize] += offers as u64;
+        *self.declined.entry(reason).or_default() += offers as u64;
     }
 }
 

@@ -1,6 +1,7 @@
 //! Cases are built here; each file asks one kind of question of them.
 
 mod choice;
+mod declined;
 mod gangs;
 mod properties;
 mod reasons;

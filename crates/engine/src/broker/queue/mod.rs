@@ -1,10 +1,12 @@
 //! Who waits for a place, and why.
 //!
 //! * this file: the queue, and how it is put to the matching. * [`ledger`]: who holds what, for how
-//!   long still, and where steps failed. * [`explain`]: why a task waits.
+//!   long still, and where steps failed. * [`explain`]: why a task waits. * [`refuse`]: why an
+//!   offer is of use to nobody.
 
 mod explain;
 mod ledger;
+mod refuse;
 #[cfg(test)]
 mod tests;
 
@@ -117,6 +119,8 @@ struct Scene {
     lent: Vec<Resources>,
     /// Room set aside: for whom, on which offer, how much.
     kept: Vec<(ClassKey, usize, Resources)>,
+    /// Those of whom some found no place; see [`refuse::refused`].
+    refused: Vec<ClassKey>,
     /// What owners held before.
     held: BTreeMap<String, Resources>,
     terms: BTreeMap<String, OwnerTerms>,
@@ -226,6 +230,7 @@ impl Queue {
             now,
         };
         let matching = match_offers(&problem, &mut constraints);
+        let refused = refuse::refused(&problem, &matching);
         // Those of a gang stand one after the other.
         let requests = matching
             .placements
@@ -261,6 +266,10 @@ impl Queue {
             left: matching.left,
             lent: matching.lent,
             kept,
+            refused: refused
+                .into_iter()
+                .map(|class| keys[class].clone())
+                .collect(),
             held: held.clone(),
             terms: terms.clone(),
             keep_gpus: policy.keep_gpus,

@@ -224,21 +224,23 @@ impl Broker {
             let held_up = desk.is_held_up();
             let in_hand = desk.agents.0.iter();
             let in_hand = in_hand.filter(|(_, agent)| agent.is_idle());
-            let due: Vec<(String, Declined)> = in_hand
+            // Why nobody can use an offer is asked of those that are given back alone.
+            let due: Vec<(String, Option<Declined>)> = in_hand
                 .filter_map(|(id, agent)| {
                     let reason = match () {
-                        () if !waiting => Declined::Idle,
-                        () if braked => Declined::Brake,
-                        () if self.leaving.contains(id, now) => Declined::Leaving,
-                        () if held_up => Declined::Paced,
-                        () => Declined::Unfit,
+                        () if !waiting => Some(Declined::Idle),
+                        () if braked => Some(Declined::Brake),
+                        () if self.leaving.contains(id, now) => Some(Declined::Leaving),
+                        () if held_up => Some(Declined::Paced),
+                        () => None,
                     };
-                    let may_be_held = matches!(reason, Declined::Idle | Declined::Unfit);
+                    let may_be_held = matches!(reason, Some(Declined::Idle) | None);
                     let due = desk.give_back_at(agent, &self.settings);
                     (!may_be_held || due <= now).then(|| (id.clone(), reason))
                 })
                 .collect();
             for (id, reason) in due {
+                let reason = reason.unwrap_or_else(|| desk.queue.refusal(&id));
                 let Some(agent) = desk.agents.0.get_mut(&id) else {
                     continue;
                 };

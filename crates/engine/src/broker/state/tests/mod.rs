@@ -1,13 +1,14 @@
 //! What the broker decides, by subject; the names of tests say which item of CHECKLIST.md they
 //! stand for.
 
+mod declined;
 mod gangs;
 mod offers;
 mod reconciliation;
 mod updates;
 mod upkeep;
 
-use meson_core::matching::Shape;
+use meson_core::matching::{Shape, Shortage};
 use meson_core::resources::MilliCpus;
 use meson_core::run::FailureClass;
 use meson_core::units::{Bytes as Size, Duration};

@@ -183,7 +183,7 @@ fn item_19_offers_that_nobody_wants_are_held_for_less_than_a_second_and_measured
         out.contains(&Output::Measured(Measured::Held(Duration(300)))),
         "{out:?}"
     );
-    assert_eq!(world.broker.stats().declined[Declined::Idle as usize], 1);
+    assert_eq!(world.broker.stats().declined[&Declined::Idle], 1);
 }
 
 #[test]
@@ -192,7 +192,10 @@ fn item_19_offers_that_come_while_somebody_waits_are_used_or_returned_at_once() 
     world.enqueue(1, 8);
     let out = world.offer("o1", "a", 4);
     assert_eq!(count(&out, |call| matches!(call, Call::Decline(_))), 1);
-    assert_eq!(world.broker.stats().declined[Declined::Unfit as usize], 1);
+    assert_eq!(
+        world.broker.stats().declined[&Declined::TooSmall(Shortage::Cpus)],
+        1
+    );
 }
 
 #[test]

@@ -51,7 +51,7 @@ fn item_29_brake_stops_launching_says_so_and_goes_on_after_calm() {
     world.enqueue(100, 1);
     let out = world.offer("later", "b", 4);
     assert!(placed(&out).is_empty(), "{out:?}");
-    assert_eq!(world.broker.stats().declined[Declined::Brake as usize], 1);
+    assert_eq!(world.broker.stats().declined[&Declined::Brake], 1);
     let why = world
         .broker
         .explain(&task(100), world.now)
@@ -123,7 +123,7 @@ fn item_39_at_most_so_many_tasks_are_started_on_one_agent_at_a_time() {
         placed(&world.offer("o2", "a", 6)).is_empty(),
         "both are still being started"
     );
-    assert_eq!(world.broker.stats().declined[Declined::Paced as usize], 1);
+    assert_eq!(world.broker.stats().declined[&Declined::Paced], 1);
     world.wait(1_000);
     let out = world.update(1, TaskState::Running, Some(b"1"));
     assert!(
@@ -248,7 +248,7 @@ fn item_27_inverse_offers_are_accepted_and_nothing_is_placed_there_any_more() {
         offers: vec![again],
     };
     assert!(placed(&world.tell(Input::Event(Event::Offers(offers)))).is_empty());
-    assert_eq!(world.broker.stats().declined[Declined::Leaving as usize], 1);
+    assert_eq!(world.broker.stats().declined[&Declined::Leaving], 1);
     assert_eq!(placed(&world.offer("o3", "b", 4)), [task(2)]);
 }
 
