@@ -14,7 +14,7 @@ use meson_core::resources::{MilliCpus, Resources};
 use meson_core::units::{Bytes, Duration, Timestamp};
 use meson_engine::broker::messages::AttemptState;
 use meson_engine::broker::state::{Broker, Input, News, Output};
-use meson_engine::broker::{Declined, ExecutorTemplate, Settings, Stats};
+use meson_engine::broker::{ExecutorTemplate, Settings, Stats};
 use meson_mesos::scheduler::{Call, Event, Subscribe};
 use meson_mesos::types::{
     AgentId, AgentInfo, CapabilityType, CommandInfo, Data, FrameworkInfo, MasterInfo, Resource,
@@ -330,8 +330,8 @@ pub(crate) fn measure(table: &mut Table) {
         stats.accepted += seen.accepted;
         stats.launched += seen.launched;
         stats.revives += seen.revives;
-        for (all, seen) in stats.declined.iter_mut().zip(seen.declined) {
-            *all += seen;
+        for (reason, seen) in &seen.declined {
+            *stats.declined.entry(*reason).or_default() += seen;
         }
         spent += world.spent;
     }
@@ -350,11 +350,11 @@ pub(crate) fn measure(table: &mut Table) {
             &format!("without a protocol {bound}"),
         );
     }
-    let declined: u64 = stats.declined.iter().sum();
-    let reasons: Vec<String> = Declined::ALL
-        .into_iter()
-        .filter(|reason| stats.declined[*reason as usize] > 0)
-        .map(|reason| format!("{} {}", reason.name(), stats.declined[reason as usize]))
+    let declined: u64 = stats.declined.values().sum();
+    let reasons: Vec<String> = stats
+        .declined
+        .iter()
+        .map(|(reason, offers)| format!("{} {offers}", reason.name()))
         .collect();
     table.add(
         "offers under mixed load: share declined",
