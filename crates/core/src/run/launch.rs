@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::effect::{LaunchKind, LaunchSpec, ResolvedArtifact};
 use super::plan::Plan;
-use super::record::{Phase, StepRecord};
+use super::record::{Phase, RunHeader, RunStatus, StepRecord};
 use super::records::Records;
 use super::scope::Scope;
 use super::state::{header, status, step};
@@ -16,6 +17,7 @@ use crate::expression::{EvalError, Piece, ResolvedText, Template};
 use crate::ids::{Attempt, Instance, TaskId};
 use crate::params;
 use crate::resources::Resources;
+use crate::units::{Duration, Timestamp};
 
 /// Longest id of an artifact, in bytes.
 const ARTIFACT_ID_BYTES: usize = 512;
@@ -50,14 +52,8 @@ pub fn launch_spec(
         plan,
         scope: Scope::new(plan, records, instance),
     };
-    let or = |own: &str, general: &str| {
-        if own.is_empty() {
-            general.to_owned()
-        } else {
-            own.to_owned()
-        }
-    };
     let kind = resolver.kind(step)?;
+    let claim = claimed(step, &record, &header, &status);
     Ok(LaunchSpec {
         task: TaskId {
             run: header.id.clone(),
@@ -74,21 +70,68 @@ pub fn launch_spec(
         items: resolver.scope.items()?.into_iter().collect(),
         outputs: step.outputs.clone(),
         produces: resolver.produced(step)?,
-        resources: sized(&step.resources, &record),
+        resources: claim.resources,
         require: step.require.clone(),
         prefer: step.prefer.clone(),
         preemptible: step.preemptible,
         spread: step.spread,
         gang: step.gang.clone(),
         hosts: Vec::new(),
-        timeout: step.timeout,
-        deadline: step
-            .sla
-            .map(|sla| status.started_at.unwrap_or(header.created_at).after(sla)),
-        owner: or(&step.owner, &header.owner),
+        timeout: claim.lasts,
+        deadline: claim.deadline,
+        owner: claim.owner,
         region: plan.regions_of(step).first().cloned().unwrap_or_default(),
         pool: step.pool.clone(),
     })
+}
+
+/// What an attempt holds and for how long, as far as those need to know who did not place it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Amounts, of each of its tasks.
+    pub resources: Resources,
+    /// Who pays.
+    pub owner: String,
+    /// For how long it runs at most, if known.
+    pub lasts: Option<Duration>,
+    /// Wanted done by then.
+    pub deadline: Option<Timestamp>,
+    /// When it began to run, if that is on record.
+    pub started_at: Option<Timestamp>,
+}
+
+/// What `attempt` holds wherever it is, if it is its instance's newest. Nothing is evaluated.
+pub fn claim(
+    plan: &Plan,
+    records: &dyn Records,
+    instance: &Instance,
+    attempt: Attempt,
+) -> Option<Claim> {
+    let step = plan.step(instance.node)?;
+    let record = self::step(records, instance).filter(|record| record.attempt == attempt)?;
+    let (header, status) = (header(records)?, status(records)?);
+    Some(claimed(step, &record, &header, &status))
+}
+
+fn claimed(step: &Step, record: &StepRecord, header: &RunHeader, status: &RunStatus) -> Claim {
+    Claim {
+        resources: sized(&step.resources, record),
+        owner: or(&step.owner, &header.owner),
+        lasts: step.timeout,
+        deadline: step
+            .sla
+            .map(|sla| status.started_at.unwrap_or(header.created_at).after(sla)),
+        started_at: record.started_at,
+    }
+}
+
+/// What the step says, or what is said in general.
+fn or(own: &str, general: &str) -> String {
+    if own.is_empty() {
+        general.to_owned()
+    } else {
+        own.to_owned()
+    }
 }
 
 /// What the newest attempt asks for.

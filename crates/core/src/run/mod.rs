@@ -49,7 +49,7 @@ pub use effects::{effects, recover};
 pub use event::{Event, Late};
 pub use input::{Failure, FailureClass, Input, Outcome};
 pub use key::{Family, RecordKey, Scan};
-pub use launch::launch_spec;
+pub use launch::{Claim, claim, launch_spec};
 pub use plan::Plan;
 pub use record::{Place, Record, RunHeader, RunState, RunStatus, Seat, StepState};
 pub use records::{MemoryRecords, Overlay, Records, RecordsMut};

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use meson_core::ids::Attempt;
-use meson_core::run::{Effect, Input, LaunchKind, Outcome, RunState, StepState, launch_spec};
+use meson_core::run::{
+    Effect, Input, LaunchKind, Outcome, RunState, StepState, claim, launch_spec,
+};
 use serde_json::{Value, json};
 
 use crate::flow::{seq, step};
@@ -133,6 +135,33 @@ fn an_artifact_id_that_cannot_be_evaluated_fails_the_step() {
         error.starts_with("step b failed: cannot evaluate `a.out.name`"),
         "{error}"
     );
+}
+
+#[test]
+fn what_an_attempt_holds_is_what_it_was_launched_with_and_since_when_it_runs() {
+    let flow = step("a").retries(1).with(|step| {
+        step.sla = Some(meson_core::units::Duration::from_secs(60));
+        step.timeout = Some(meson_core::units::Duration::from_secs(30));
+    });
+    let mut world = World::begin(flow.define());
+    let holds =
+        |world: &World, attempt| claim(&world.plan, &world.records, &at(0, &[]), Attempt(attempt));
+    let spec = launch_spec(&world.plan, &world.records, &at(0, &[]), Attempt(1)).unwrap();
+    let before = holds(&world, 1).unwrap();
+    assert_eq!(before.started_at, None);
+    assert_eq!(
+        (
+            before.resources,
+            before.owner,
+            before.lasts,
+            before.deadline
+        ),
+        (spec.resources, spec.owner, spec.timeout, spec.deadline)
+    );
+    world.now.0 += 5_000;
+    world.run_on("a");
+    assert_eq!(holds(&world, 1).unwrap().started_at, Some(world.now));
+    assert_eq!(holds(&world, 2), None, "there is no such attempt yet");
 }
 
 #[test]

@@ -248,6 +248,7 @@ impl Handler<Adopt> for BrokerActor {
             Input::Adopt {
                 task: adopt.task,
                 agent: adopt.agent,
+                claim: adopt.claim,
             },
             ctx,
         );

@@ -128,6 +128,20 @@ impl Agents {
         agent.here = true;
     }
 
+    /// A task of ours is there that we did not know of: the agent has that much more than it seemed.
+    pub(super) fn found(&mut self, agent: &str, resources: &Resources) {
+        self.hold(agent, resources);
+        if let Some(agent) = self.0.get_mut(agent) {
+            agent.total = agent.total.plus(resources);
+        }
+    }
+
+    /// Whether it has offered something since it was last forgotten. Until then nothing is known of
+    /// it but what our tasks hold there.
+    pub(super) fn has_offered(&self, agent: &str) -> bool {
+        self.0.get(agent).is_some_and(Agent::has_offered)
+    }
+
     /// Whether a placement there was confirmed.
     pub(super) fn is_confirmed(&self, agent: Option<&str>, task: &TaskId) -> bool {
         let agent = agent.and_then(|agent| self.0.get(agent));
@@ -196,7 +210,13 @@ impl Agents {
         here.map(|(id, _)| id.as_str())
     }
 
-    /// All agents, as the matching sees them. An agent without the executor must have room for
+    /// Whether any of them has offered something and is there.
+    pub(super) fn have_offered(&self) -> bool {
+        let mut agents = self.0.values();
+        agents.any(|agent| agent.here && agent.has_offered())
+    }
+
+    /// All agents that have offered something, as the matching sees them. An agent without the executor must have room for
     /// it as well. Agents that wait for confirmations offer nothing: an offer can be accepted only
     /// once; nor do those that `may` not be used.
     pub(super) fn open(
@@ -207,6 +227,7 @@ impl Agents {
     ) -> Vec<matching::Offer> {
         self.0
             .iter()
+            .filter(|(_, agent)| agent.has_offered())
             .map(|(id, agent)| {
                 let open = agent.is_idle() && may(id, agent);
                 let room = if open { agent.offered() } else { Room::NOTHING };
@@ -225,6 +246,7 @@ impl Agents {
     ) -> Vec<matching::Offer> {
         self.0
             .iter()
+            .filter(|(_, agent)| agent.has_offered())
             .map(|(id, agent)| {
                 let open = agent.placed.is_empty() && may(id, agent);
                 let room = match () {
@@ -356,6 +378,10 @@ impl Agent {
 
     pub(super) fn id(&self) -> &str {
         self.about.id()
+    }
+
+    fn has_offered(&self) -> bool {
+        self.seen_at > Timestamp(0)
     }
 
     pub(super) fn has_offers(&self) -> bool {

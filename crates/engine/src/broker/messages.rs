@@ -13,7 +13,8 @@
 //!
 //! The agent of an attempt is durable before the resource manager hears of the attempt. An
 //! attempt without one was therefore never launched and may be enqueued again under the same
-//! task id; an attempt with one is adopted ([`Adopt`]) and never launched a second time.
+//! task id; an attempt with one is adopted ([`Adopt`]) and never launched a second time. What an
+//! adopted one holds counts from then on: for its owner, on its agent, and in what is explained.
 //!
 //! The broker is soft state: when it is gone, senders get an error that says so, and step
 //! actors send `Enqueue` or `Adopt` again to the next one. Everything here is idempotent by
@@ -28,7 +29,7 @@ use actix::prelude::*;
 use bytes::Bytes;
 use meson_core::ids::TaskId;
 use meson_core::matching::Shape;
-use meson_core::run::{FailureClass, Seat};
+use meson_core::run::{Claim, FailureClass, Seat};
 use meson_core::sizing::Usage;
 use meson_core::units::Timestamp;
 use meson_protocol::api::{PoolView, Reason, WaitingView};
@@ -69,6 +70,9 @@ pub struct Adopt {
     pub task: TaskId,
     /// The agent that it was placed on.
     pub agent: String,
+    /// What it holds there, so that it counts for its owner and in what is told of the agent; not
+    /// counted if nobody can say.
+    pub claim: Option<Box<Claim>>,
     /// Where signals go.
     pub observer: Recipient<Signal>,
 }

@@ -286,6 +286,7 @@ impl Handler<Adopt> for Liaison {
         self.tell(ToBroker::Adopt {
             task: adopt.task,
             agent: adopt.agent,
+            claim: adopt.claim,
         });
     }
 }

@@ -87,9 +87,10 @@ fn tell(link: &BrokerLink, relay: &Addr<Relay>, message: ToBroker) {
             observer: relay.clone().recipient(),
         }),
         ToBroker::Confirm { task } => link.confirm.do_send(Confirm { task }),
-        ToBroker::Adopt { task, agent } => link.adopt.do_send(Adopt {
+        ToBroker::Adopt { task, agent, claim } => link.adopt.do_send(Adopt {
             task,
             agent,
+            claim,
             observer: relay.clone().recipient(),
         }),
         ToBroker::Kill { task, agent } => link.kill.do_send(Kill { task, agent }),

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use meson_consensus::NodeId;
 use meson_core::ids::TaskId;
 use meson_core::matching::Shape;
+use meson_core::run::Claim;
 use meson_core::units::Timestamp;
 use meson_protocol::api::ErrorDetail;
 use meson_protocol::wire::{self, WireError};
@@ -99,6 +100,7 @@ pub(crate) enum ToBroker {
     Adopt {
         task: TaskId,
         agent: String,
+        claim: Option<Box<Claim>>,
     },
     Kill {
         task: TaskId,

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use meson_actors::{BoxError, ChildSpec, Restart, Scope};
 use meson_core::ids::{Instance, TaskId};
 use meson_core::matching::Shape;
-use meson_core::run::{Failure, FailureClass, Input, LaunchSpec, Outcome, Place, Seat};
+use meson_core::run::{Claim, Failure, FailureClass, Input, LaunchSpec, Outcome, Place, Seat};
 use meson_protocol::task::TaskPayload;
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
@@ -34,6 +34,8 @@ pub(crate) struct StepSeed {
     pub(crate) instance: Instance,
     /// How many tasks it has.
     pub(crate) tasks: u32,
+    /// What each of them holds, for a broker that did not place it.
+    pub(crate) claim: Option<Box<Claim>>,
     /// Where it may go, and where it is.
     pub(crate) route: Route,
     /// When its predecessor's end reached the run: the start of the overhead that is measured.
@@ -333,10 +335,12 @@ impl StepActor {
             Action::Adopt { rank, agent } => {
                 let task = task.member(rank);
                 let observer = ctx.address().recipient();
+                let claim = self.seed.claim.clone();
                 self.tell(|link| {
                     link.adopt.do_send(Adopt {
                         task,
                         agent,
+                        claim,
                         observer,
                     })
                 });

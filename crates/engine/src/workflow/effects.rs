@@ -93,6 +93,7 @@ impl WorkflowActor {
             task,
             instance: instance.clone(),
             tasks: kind.tasks,
+            claim: self.hot.claim(instance, attempt),
             route: self
                 .seed
                 .node

@@ -10,9 +10,9 @@ use meson_core::definition::StepKind;
 use meson_core::ids::{Attempt, Instance, RunId, TaskId};
 use meson_core::run::record::{Phase, StepRecord};
 use meson_core::run::{
-    Effect, Event, Failure, FailureClass, Input, MemoryRecords, Place, Plan, Record, RecordKey,
-    Records, Rejected, ResolvedArtifact, RunHeader, RunState, apply, decide, effects, launch_spec,
-    recover,
+    Claim, Effect, Event, Failure, FailureClass, Input, MemoryRecords, Place, Plan, Record,
+    RecordKey, Records, Rejected, ResolvedArtifact, RunHeader, RunState, apply, claim, decide,
+    effects, launch_spec, recover,
 };
 use meson_core::units::Timestamp;
 
@@ -125,6 +125,11 @@ impl HotRun {
             task_id(&self.header.id, &step.name, instance, attempt),
             kind,
         ))
+    }
+
+    /// What an attempt holds, if it is the newest one.
+    pub(super) fn claim(&self, instance: &Instance, attempt: Attempt) -> Option<Box<Claim>> {
+        claim(&self.plan, &self.records, instance, attempt).map(Box::new)
     }
 
     /// Where an attempt is, if it is the newest one.

@@ -357,6 +357,7 @@ impl Handler<Adopt> for ScriptedBroker {
 
     fn handle(&mut self, adopt: Adopt, ctx: &mut Context<Self>) {
         assert_eq!(adopt.agent, "agent-1");
+        assert!(adopt.claim.is_some(), "it says what it holds");
         self.watched.insert(adopt.task.clone(), adopt.observer);
         self.follow(adopt.task, ctx);
     }

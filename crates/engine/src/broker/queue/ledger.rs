@@ -1,12 +1,13 @@
 //! Who holds what, for how long still, and where steps failed of late.
 //!
-//! Soft state, of what this broker has placed itself: tasks that it took over from an earlier
-//! one are not in it.
+//! Soft state, of what this broker has placed itself, and of tasks that it took over from an earlier
+//! one as soon as their step actors say what they hold.
 
 use std::collections::BTreeMap;
 
 use meson_core::ids::{Attempt, IterPath, RunId, TaskId};
 use meson_core::resources::Resources;
+use meson_core::run::Claim;
 use meson_core::units::{Duration, Timestamp};
 
 use super::Entry;
@@ -34,6 +35,9 @@ pub(super) struct Hold {
     pub(super) resources: Resources,
     pub(super) owner: String,
     pub(super) since: Timestamp,
+    /// That is when its time began; otherwise it was only heard of then, and says nothing of how long
+    /// tasks of its step take.
+    timed: bool,
     /// At most, by its timeout.
     lasts: Option<Duration>,
     deadline: Option<Timestamp>,
@@ -60,8 +64,22 @@ impl Hold {
             resources: entry.shape.resources,
             owner: entry.owner.clone(),
             since: now,
+            timed: true,
             lasts: entry.shape.lasts,
             deadline: entry.deadline,
+        }
+    }
+
+    /// Of a task that somebody else placed.
+    pub(super) fn found(agent: &str, resources: Resources, claim: &Claim, now: Timestamp) -> Self {
+        Self {
+            agent: agent.to_owned(),
+            resources,
+            owner: claim.owner.clone(),
+            since: claim.started_at.unwrap_or(now),
+            timed: claim.started_at.is_some(),
+            lasts: claim.lasts,
+            deadline: claim.deadline,
         }
     }
 }
@@ -75,8 +93,16 @@ impl Ledger {
         self.holds.remove(task);
     }
 
+    #[cfg(test)]
+    pub(super) fn held(&self) -> BTreeMap<&TaskId, (&str, Resources)> {
+        let holds = self.holds.iter();
+        holds
+            .map(|(task, hold)| (task, (hold.agent.as_str(), hold.resources)))
+            .collect()
+    }
+
     pub(super) fn finished(&mut self, task: &TaskId, now: Timestamp) {
-        let Some(hold) = self.holds.get(task) else {
+        let Some(hold) = self.holds.get(task).filter(|hold| hold.timed) else {
             return;
         };
         if self.times.len() >= MOST_STEPS {

@@ -18,6 +18,7 @@ use meson_core::matching::{
     serves_anybody,
 };
 use meson_core::resources::Resources;
+use meson_core::run::Claim;
 use meson_core::units::Timestamp;
 
 use self::ledger::{Hold, Ledger};
@@ -36,6 +37,18 @@ pub(super) struct Entry {
 impl Entry {
     pub(super) fn is_gang(&self) -> bool {
         !self.shape.gang.is_single()
+    }
+}
+
+impl From<&Entry> for Claim {
+    fn from(entry: &Entry) -> Self {
+        Self {
+            resources: entry.shape.resources,
+            owner: entry.owner.clone(),
+            lasts: entry.shape.lasts,
+            deadline: entry.deadline,
+            started_at: None,
+        }
     }
 }
 
@@ -158,6 +171,12 @@ impl Queue {
         self.gangs > 0
     }
 
+    /// Who holds what where, as the ledger has it.
+    #[cfg(test)]
+    pub(super) fn holds(&self) -> BTreeMap<&TaskId, (&str, Resources)> {
+        self.ledger.held()
+    }
+
     #[cfg(test)]
     pub(super) fn tasks(&self) -> impl Iterator<Item = &TaskId> {
         self.entries.keys()
@@ -187,6 +206,19 @@ impl Queue {
     /// Whether room is set aside on this agent for somebody.
     pub(super) fn keeps(&self, agent: &str) -> bool {
         self.kept.values().flatten().any(|kept| kept == agent)
+    }
+
+    /// A task that somebody else placed holds so much there.
+    pub(super) fn found(
+        &mut self,
+        task: TaskId,
+        agent: &str,
+        resources: &Resources,
+        claim: &Claim,
+        now: Timestamp,
+    ) {
+        let hold = Hold::found(agent, *resources, claim, now);
+        self.ledger.holds(task, hold);
     }
 
     /// A task that had a place holds it no more.

@@ -2,8 +2,7 @@
 
 use bytes::Bytes;
 use meson_core::ids::TaskId;
-use meson_core::resources::Resources;
-use meson_core::run::FailureClass;
+use meson_core::run::{Claim, FailureClass};
 use meson_core::units::Timestamp;
 use meson_mesos::scheduler::{self, Call, Event, InverseOfferAnswer};
 use meson_mesos::types::{Offer, StatusReason, TaskState, TaskStatus};
@@ -167,9 +166,10 @@ impl Broker {
         if !known && !self.is_worth_knowing(&status) {
             return;
         }
-        if self.withdraw(&task).is_some() {
+        if let Some(entry) = self.withdraw(&task) {
             // Told of what still waits: it was launched before, whoever asks for it again.
-            let launched = Task::elsewhere(None);
+            let agent = status.agent_id.as_ref();
+            let launched = Task::elsewhere(agent.map(|agent| agent.as_str().to_owned()));
             let claimed = true;
             self.tasks.insert(
                 task.clone(),
@@ -178,6 +178,7 @@ impl Broker {
                     ..launched
                 },
             );
+            self.count(&task, &Claim::from(&entry), now);
         }
         match self.tasks.get(&task) {
             Some(known) if known.claimed => self.heard(task, status, now, out),
@@ -292,8 +293,9 @@ impl Broker {
                 && let Some(desk) = self.desk_of(&known.owner)
                 && !desk.queue.is_empty()
             {
-                if known.resources == Resources::ZERO {
-                    // What it held is not known.
+                let agent = known.agent.as_deref().unwrap_or_default();
+                if known.is_uncounted() || !desk.agents.has_offered(agent) {
+                    // What it held is not known, or not what the agent is.
                     desk.appetite.insist();
                 } else {
                     desk.appetite.grow();

@@ -256,7 +256,9 @@ impl Broker {
                 self.enqueue(task, entry, payload, now, out);
             }
             Input::Confirm(task) => self.confirm(task, now, out),
-            Input::Adopt { task, agent } => self.adopt(task, agent, now, out),
+            Input::Adopt { task, agent, claim } => {
+                self.adopt(task, agent, claim.as_deref(), now, out);
+            }
             Input::Kill { task, agent } => self.kill(task, agent, now, out),
             Input::Acknowledge { task, agent, uuid } => self.acknowledged(task, &agent, uuid, out),
             Input::Unheard(task) => self.unheard(&task, now, out),

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use meson_core::ids::IterPath;
 use meson_core::matching::{Gang, Shape};
 use meson_core::resources::MilliCpus;
+use meson_core::run::Claim;
 use meson_core::units::Bytes as Size;
 use meson_mesos::scheduler::{Event, Offers, Rescind, Update};
 use meson_mesos::types::{CommandInfo, Offer, OfferId, Resource, StatusReason, TaskState};
@@ -41,6 +42,7 @@ enum Step {
         task: u32,
         rank: u32,
         agent: usize,
+        cpus: Option<u64>,
     },
     Kill {
         task: u32,
@@ -89,8 +91,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..4_usize).prop_map(|back| Step::Rescind { back }),
         6 => (task(), 1..4_u64).prop_map(move |(task, cpus)| Step::Enqueue { task, cpus, tasks: tasks(task) }),
         4 => task().prop_map(|task| Step::Confirm { task }),
-        3 => (task(), rank(), agent()).prop_map(move |(task, rank, agent)| {
-            Step::Adopt { task, rank: rank % tasks(task), agent }
+        3 => (task(), rank(), agent(), prop::option::of(1..4_u64)).prop_map(move |(task, rank, agent, cpus)| {
+            Step::Adopt { task, rank: rank % tasks(task), agent, cpus }
         }),
         2 => (task(), rank(), prop::option::of(agent())).prop_map(move |(task, rank, agent)| {
             Step::Kill { task, rank: rank % tasks(task), agent }
@@ -109,6 +111,14 @@ struct World {
     broker: Broker,
     now: Timestamp,
     offers: u64,
+}
+
+fn resources(cpus: u64) -> Resources {
+    Resources {
+        cpus: MilliCpus(cpus * 1000),
+        mem: Size::from_mib(16),
+        ..Resources::ZERO
+    }
 }
 
 fn name(task: u32) -> TaskId {
@@ -156,11 +166,7 @@ impl World {
             Step::Enqueue { task, cpus, tasks } => Input::Enqueue {
                 task: name(task),
                 shape: Shape {
-                    resources: Resources {
-                        cpus: MilliCpus(cpus * 1000),
-                        mem: Size::from_mib(16),
-                        ..Resources::ZERO
-                    },
+                    resources: resources(cpus),
                     gang: Gang {
                         tasks,
                         ..Gang::default()
@@ -176,9 +182,19 @@ impl World {
                 task,
                 rank,
                 agent: at,
+                cpus,
             } => Input::Adopt {
                 task: name(task).member(rank),
                 agent: agent(at),
+                claim: cpus.map(|cpus| {
+                    Box::new(Claim {
+                        resources: resources(cpus),
+                        owner: format!("owner-{}", task % 2),
+                        lasts: None,
+                        deadline: None,
+                        started_at: None,
+                    })
+                }),
             },
             Step::Kill {
                 task,
@@ -251,6 +267,46 @@ impl World {
         }
     }
 
+    /// Whoever has a place counts once: for its owner, on its agent and in the ledger.
+    fn held_once(&self) {
+        let broker = &self.broker;
+        let mut held: BTreeMap<String, Resources> = BTreeMap::new();
+        let mut holds = BTreeMap::new();
+        for (task, state) in &broker.tasks {
+            if state.resources != Resources::ZERO {
+                let agent = state.agent.as_deref().expect("it is somewhere");
+                assert!(broker.desks["*"].agents.0.contains_key(agent));
+                holds.insert(task, (agent, state.resources));
+                let owner = held.entry(state.owner.clone()).or_insert(Resources::ZERO);
+                *owner = owner.plus(&state.resources);
+            }
+        }
+        assert_eq!(broker.held, held, "what owners hold");
+        assert_eq!(broker.desks["*"].queue.holds(), holds, "the ledger");
+    }
+
+    /// Everybody's end is told.
+    fn end_all(&mut self) {
+        let tasks: Vec<TaskId> = self.broker.tasks.keys().cloned().collect();
+        for task in tasks {
+            let mut out = Vec::new();
+            let kill = Input::Kill {
+                task: task.clone(),
+                agent: None,
+            };
+            self.broker.handle(kill, self.now, &mut out);
+            let id = meson_mesos::types::TaskId::new(task.to_string());
+            let status = TaskStatus {
+                agent_id: Some(AgentId::new(AGENTS[0])),
+                uuid: Some(Data(Bytes::from_static(b"end"))),
+                ..TaskStatus::new(id, TaskState::Killed)
+            };
+            let update = Input::Event(Event::Update(Update { status }));
+            self.broker.handle(update, self.now, &mut out);
+            self.books_agree();
+        }
+    }
+
     fn books_agree(&self) {
         let broker = &self.broker;
         let desk = &broker.desks["*"];
@@ -280,6 +336,7 @@ impl World {
         let waiting: BTreeSet<_> = desk.queue.tasks().cloned().collect();
         let payloads: BTreeSet<_> = broker.payloads.keys().cloned().collect();
         assert_eq!(waiting, payloads, "a payload is kept while its task waits");
+        self.held_once();
         for (id, agent) in &desk.agents.0 {
             let of_agent = || {
                 let tasks = broker.tasks.iter();
@@ -331,5 +388,12 @@ proptest! {
             }
         }
         prop_assert!(waiting.is_empty(), "still waiting: {waiting:?}");
+        world.end_all();
+        let desk = &world.broker.desks["*"];
+        prop_assert!(world.broker.held.is_empty(), "{:?}", world.broker.held);
+        prop_assert!(desk.queue.holds().is_empty());
+        for agent in AGENTS {
+            prop_assert_eq!(desk.agents.held(agent), Resources::ZERO);
+        }
     }
 }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use meson_core::ids::TaskId;
 use meson_core::resources::Resources;
+use meson_core::run::Claim;
 use meson_core::units::Timestamp;
 use meson_mesos::types::FrameworkId;
 
@@ -107,6 +108,10 @@ impl Broker {
         let known = self.members(&task);
         if !known.is_empty() {
             // Asked again by a new incarnation of its step actor.
+            let claim = Claim::from(&entry);
+            for task in &known {
+                self.count(task, &claim, now);
+            }
             return self.enqueued_again(&task, known, now, out);
         }
         let Some(desk) = self.desk_of(&entry.owner) else {
@@ -133,16 +138,42 @@ impl Broker {
         Some(entry)
     }
 
+    /// A task that was launched by somebody else counts for its owner and on its agent from now on, if
+    /// it does not already. Not where it is unknown who has it: it could not be taken back from there.
+    pub(super) fn count(&mut self, task: &TaskId, claim: &Claim, now: Timestamp) {
+        let Some(known) = self.tasks.get_mut(task) else {
+            return;
+        };
+        let Some(agent) = known.agent.as_ref().filter(|_| known.is_uncounted()) else {
+            return;
+        };
+        let Some(desk) = self.desks.get_mut(self.settings.role_of(&claim.owner)) else {
+            return;
+        };
+        let resources = self.settings.held(claim.resources);
+        known.resources = resources;
+        known.owner.clone_from(&claim.owner);
+        let held = self
+            .held
+            .entry(claim.owner.clone())
+            .or_insert(Resources::ZERO);
+        *held = held.plus(&resources);
+        desk.agents.found(agent, &resources);
+        desk.queue
+            .found(task.clone(), agent, &resources, claim, now);
+    }
+
     pub(super) fn adopt(
         &mut self,
         task: TaskId,
         agent: String,
+        claim: Option<&Claim>,
         now: Timestamp,
         out: &mut Vec<Output>,
     ) {
         // It waits here for a place although it is on record as placed: an attempt is launched where it
         // is on record, or nowhere.
-        self.withdraw(&task);
+        let waited = self.withdraw(&task).as_ref().map(Claim::from);
         if let Some(known) = self.tasks.get(&task).filter(|known| !known.is_launched()) {
             if known.agent.as_ref() == Some(&agent) {
                 // Its step actor was lost between having the placement committed and saying so.
@@ -164,10 +195,14 @@ impl Broker {
             .entry(task.clone())
             .or_insert_with(|| Task::elsewhere(Some(agent.clone())));
         known.claimed = true;
+        known.agent.get_or_insert_with(|| agent.clone());
         if !known.killing {
             known.next = None;
         }
         let unheard = std::mem::take(&mut known.unheard);
+        if let Some(claim) = claim.or(waited.as_ref()) {
+            self.count(&task, claim, now);
+        }
         // What was told to its last hearer comes first; it may not have become durable.
         let told = self.unacknowledged.remove(&task);
         self.questions.ask(task, Some(agent), now);
@@ -205,7 +240,7 @@ impl Broker {
             }
             None => match agent {
                 Some(agent) => {
-                    self.adopt(task.clone(), agent, now, out);
+                    self.adopt(task.clone(), agent, None, now, out);
                     if let Some(known) = self.tasks.get_mut(&task) {
                         known.kill(now);
                     }

@@ -112,6 +112,9 @@ impl Broker {
                 let payloads = match payloads(payload, &hosts) {
                     Ok(payloads) => payloads,
                     Err(error) => {
+                        for rank in 0..entry.shape.gang.tasks {
+                            desk.queue.released(&task.member(rank));
+                        }
                         out.push(indescribable(task, &error));
                         continue;
                     }

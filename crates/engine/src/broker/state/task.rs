@@ -22,7 +22,8 @@ const UNHEARD: usize = 8;
 #[derive(Debug)]
 pub(super) struct Task {
     pub(super) agent: Option<String>,
-    /// Zero when adopted: what it holds is not known, and not counted.
+    /// Zero while nobody has said what it holds, as of one that was launched by somebody else: it is
+    /// not counted then.
     pub(super) resources: Resources,
     pub(super) owner: String,
     pub(super) stage: Stage,
@@ -104,6 +105,11 @@ impl Task {
 
     pub(super) fn is_launched(&self) -> bool {
         matches!(self.stage, Stage::Launched)
+    }
+
+    /// It was launched by somebody else, and nobody has said yet what it holds.
+    pub(super) fn is_uncounted(&self) -> bool {
+        self.is_launched() && self.resources == Resources::ZERO
     }
 
     /// Kill it now, and again until it ends. Told once more, it changes nothing.

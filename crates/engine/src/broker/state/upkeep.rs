@@ -161,7 +161,7 @@ impl Broker {
         for desk in self.desks.values_mut() {
             let wants = !desk.queue.is_empty() && !braked;
             let mut agents = desk.agents.0.values();
-            let known = desk.agents.known().next().is_some();
+            let known = desk.agents.have_offered();
             let idle = known && agents.all(|agent| !agent.has_offers());
             let Desk {
                 queue,

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use meson_core::ids::TaskId;
 use meson_core::matching::Shape;
-use meson_core::run::Seat;
+use meson_core::run::{Claim, Seat};
 use meson_core::sizing::Usage;
 use meson_core::units::Timestamp;
 use meson_mesos::scheduler::{Call, Event};
@@ -48,6 +48,8 @@ pub enum Input {
         task: TaskId,
         /// Where it was placed.
         agent: String,
+        /// What it holds there, if that is known.
+        claim: Option<Box<Claim>>,
     },
     /// See [`messages::Kill`](super::super::messages::Kill).
     Kill {

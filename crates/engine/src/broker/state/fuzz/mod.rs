@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use meson_core::matching::Shape;
 use meson_core::resources::{MilliCpus, Resources};
+use meson_core::run::Claim;
 use meson_core::units::{Bytes as Size, Duration};
 use meson_mesos::scheduler::{
     Event, Failure, InverseOffers, Message, Offers, Rescind, Update as UpdateEvent,
@@ -35,6 +36,20 @@ struct World {
     in_hand: BTreeSet<OfferId>,
     serial: u32,
     told: BTreeMap<TaskId, (String, Vec<u8>)>,
+}
+
+fn claim(n: u32) -> Claim {
+    Claim {
+        resources: Resources {
+            cpus: MilliCpus(1_000),
+            mem: Size::from_mib(64),
+            ..Resources::ZERO
+        },
+        owner: OWNERS[n as usize % OWNERS.len()].to_owned(),
+        lasts: None,
+        deadline: None,
+        started_at: None,
+    }
 }
 
 impl World {
@@ -224,6 +239,8 @@ impl World {
                 self.tell(Input::Adopt {
                     task: task(n),
                     agent: format!("a{agent}"),
+                    // Some know what it holds, others do not.
+                    claim: n.is_multiple_of(2).then(|| Box::new(claim(n))),
                 });
             }
             Op::Kill(n) => self.tell(Input::Kill {

@@ -221,6 +221,7 @@ fn an_end_that_is_not_durable_yet_is_told_again_when_its_agent_repeats_it() {
     let out = world.tell(Input::Adopt {
         task: task(1).member(1),
         agent: "a".to_owned(),
+        claim: None,
     });
     assert_eq!(states(&out), states(&first));
 }

@@ -1,6 +1,7 @@
 //! What the broker decides, by subject; the names of tests say which item of CHECKLIST.md they
 //! stand for.
 
+mod adoption;
 mod declined;
 mod gangs;
 mod offers;

@@ -146,6 +146,7 @@ fn a_placement_that_is_on_record_counts_as_confirmed_when_it_is_adopted() {
     let out = world.tell(Input::Adopt {
         task: task(1),
         agent: "a".to_owned(),
+        claim: None,
     });
     assert_eq!(launched(&out), [task(1).to_string()]);
 }
@@ -159,6 +160,7 @@ fn an_agent_is_not_held_for_a_placement_that_is_gone() {
     world.tell(Input::Adopt {
         task: task(1),
         agent: "b".to_owned(),
+        claim: None,
     });
     assert_eq!(placed(&world.enqueue(2, 1)), [task(2)]);
     let out = world.tell(Input::Confirm(task(2)));

@@ -34,6 +34,7 @@ fn item_16_an_adopted_task_is_reconciled_with_its_agent_until_answered() {
     let out = world.tell(Input::Adopt {
         task: task(1),
         agent: "a".to_owned(),
+        claim: None,
     });
     assert_eq!(reconciles(&out), 1);
     assert_eq!(reconciles(&world.wait(2_000)), 1);

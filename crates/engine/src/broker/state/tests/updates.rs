@@ -29,6 +29,7 @@ fn item_09_an_update_that_was_not_acknowledged_is_told_to_whoever_adopts_the_tas
     let adopt = || Input::Adopt {
         task: task(1),
         agent: "a".to_owned(),
+        claim: None,
     };
     world.tell(adopt());
     let told = world.update(1, TaskState::Finished, Some(b"7"));
@@ -61,6 +62,7 @@ fn what_was_heard_before_the_adoption_is_told_after_it() {
     let out = world.tell(Input::Adopt {
         task: task(9),
         agent: "a".to_owned(),
+        claim: None,
     });
     assert!(
         out.iter().any(|o| matches!(
