@@ -9,7 +9,7 @@ use meson_slurm::Commands;
 use nix::unistd::{Uid, User};
 use serde::Deserialize;
 
-use super::{Packing, default_pool, executor_mem, yes};
+use super::mesos::{Packing, default_pool, executor_mem, yes};
 
 /// A Slurm partition.
 #[derive(Debug, Clone, Deserialize)]
