@@ -4,6 +4,10 @@ use std::{io, path::PathBuf};
 
 use crate::ids::{ClusterId, NodeId, Term};
 
+/// What to do with a node whose data cannot be trusted.
+pub(crate) const REPLACE: &str =
+    "remove the node from its cluster, and let a new one join under a number that was never used";
+
 /// Why a data directory could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -70,9 +74,7 @@ pub enum OpenError {
         supported: u32,
     },
     /// The node has lost what it had acknowledged, and was told so by a leader.
-    #[error(
-        "data directory {dir} is not fit for use: {reason}; remove the node from its cluster, and let a new one join under a number that was never used"
-    )]
+    #[error("data directory {dir} is not fit for use: {reason}; {}", REPLACE)]
     Unfit {
         /// The data directory.
         dir: PathBuf,

@@ -8,7 +8,10 @@
 
 use std::sync::OnceLock;
 
-use openraft::raft::{StreamAppendError, StreamAppendResult};
+use openraft::{
+    raft::{StreamAppendError, StreamAppendResult},
+    type_config::async_runtime::watch::WatchReceiver as _,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{LogId, ShardRaft, Types};
@@ -27,8 +30,6 @@ impl Acknowledged {
 
     /// None: nothing, or this node does not lead.
     pub(super) fn by(&self, node: u64) -> Option<LogId> {
-        use openraft::async_runtime::watch::WatchReceiver;
-
         let metrics = self.0.get()?.borrow_watched();
         metrics.replication.as_ref()?.get(&node).copied().flatten()
     }
@@ -57,8 +58,6 @@ pub(super) fn lost(
 
 /// Whether it is so, as the replica itself sees it: what was said may be late.
 pub(super) fn confirms(raft: &ShardRaft, lost: &Lost) -> bool {
-    use openraft::async_runtime::watch::WatchReceiver;
-
     let last = raft.data_metrics().borrow_watched().last_log;
     last.is_none_or(|last| last.index < lost.acknowledged.index)
 }

@@ -30,6 +30,7 @@ use crate::{
 /// The format that this release writes, and the newest it reads.
 const FORMAT: u32 = 1;
 
+/// The file in the node's folder that says why the directory must not be used any more.
 const UNFIT: &str = "unfit";
 
 pub(super) struct DataDir {

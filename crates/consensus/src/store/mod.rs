@@ -50,7 +50,7 @@ pub(crate) use self::{
     writer::LogWriter,
 };
 use crate::{
-    errors::{Failure, OpenError, ReadError},
+    errors::{self, Failure, OpenError, ReadError},
     ids::ShardId,
     options::Options,
     status::IoStats,
@@ -87,10 +87,6 @@ impl From<StoreError> for ReadError {
     }
 }
 
-/// What to do with a node whose data cannot be trusted.
-const REPLACE: &str =
-    "remove the node from its cluster, and let a new one join under a number that was never used";
-
 /// Where a failure of the node is reported; the first one stands.
 #[derive(Clone)]
 pub(crate) struct Failures(watch::Sender<Option<Failure>>);
@@ -113,7 +109,7 @@ impl Failures {
         self.first(Failure {
             action: action.into(),
             cause: cause.to_string(),
-            remedy: REPLACE.to_owned(),
+            remedy: errors::REPLACE.to_owned(),
         });
     }
 
