@@ -147,7 +147,7 @@ impl Pool {
             format!("--port={}", self.masters[master]),
             format!("--work_dir={}/{name}", self.path().display()),
             "--agent_ping_timeout=1secs".to_owned(),
-            "--max_agent_ping_timeouts=8".to_owned(),
+            "--max_agent_ping_timeouts=3".to_owned(),
             "--agent_reregister_timeout=60secs".to_owned(),
             "--allocation_interval=200ms".to_owned(),
         ];

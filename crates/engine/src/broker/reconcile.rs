@@ -1,7 +1,12 @@
 //! What must be asked again until it is answered (docs/reconciliation.md): explicitly, with the
 //! agent's id, in batches, with truncated exponential back-off.
+//!
+//! A task that is *out of sight* stays in question: a launch that its agent never received, because
+//! a partition swallowed it, is no longer heard of by itself when the agent is back. It is asked
+//! about at once when the agent is heard of again, and now and then until then, since an agent that
+//! is back has nothing to say to a framework that wants no offers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use meson_core::ids::TaskId;
 use meson_core::units::{Duration, Timestamp};
@@ -27,19 +32,32 @@ struct Question {
     agent: Option<String>,
     /// In this session.
     asked: u32,
+    /// When it was asked last, or its answer came by itself.
+    asked_at: Option<Timestamp>,
     next: Timestamp,
     unknown: u32,
     first_unknown: Option<Timestamp>,
 }
 
 impl Question {
-    fn new(agent: Option<String>, asked: u32, next: Timestamp) -> Self {
+    /// To be asked then.
+    fn due(agent: Option<String>, next: Timestamp) -> Self {
         Self {
             agent,
-            asked,
+            asked: 0,
+            asked_at: None,
             next,
             unknown: 0,
             first_unknown: None,
+        }
+    }
+
+    /// An answer came that settles nothing.
+    fn answered(agent: Option<String>, now: Timestamp) -> Self {
+        Self {
+            asked: 1,
+            asked_at: Some(now),
+            ..Self::due(agent, now.after(FIRST))
         }
     }
 }
@@ -48,6 +66,8 @@ impl Question {
 #[derive(Debug, Default)]
 pub(super) struct Questions {
     open: BTreeMap<TaskId, Question>,
+    /// Those of them that are out of sight, by agent.
+    out_of_sight: BTreeMap<String, BTreeSet<TaskId>>,
     /// When the current window began, and how many were asked about in it.
     window: Option<(Timestamp, usize)>,
 }
@@ -67,20 +87,53 @@ impl Questions {
         self.open
             .entry(task)
             .and_modify(|question| question.next = now)
-            .or_insert(Question::new(agent, 0, now));
+            .or_insert(Question::due(agent, now));
+    }
+
+    /// The task was said to be out of sight, or unknown: that may be over any moment.
+    pub(super) fn out_of_sight(&mut self, task: TaskId, agent: Option<String>, now: Timestamp) {
+        let question = self
+            .open
+            .entry(task.clone())
+            .or_insert_with(|| Question::answered(agent.clone(), now));
+        if question.agent.is_none() {
+            question.agent = agent;
+        }
+        if let Some(agent) = question.agent.clone() {
+            self.out_of_sight.entry(agent).or_default().insert(task);
+        }
+    }
+
+    /// Something was heard of an agent: what is out of sight there is asked about now, though no
+    /// question more often than at first.
+    pub(super) fn heard_of(&mut self, agent: &str, now: Timestamp) {
+        for task in self.out_of_sight.get(agent).into_iter().flatten() {
+            if let Some(question) = self.open.get_mut(task) {
+                let soon = question.asked_at.map_or(now, |asked| asked.after(FIRST));
+                question.next = question.next.min(soon.max(now));
+            }
+        }
     }
 
     /// A new session: silence and ignorance of an earlier one say nothing.
     pub(super) fn begin(&mut self) {
         self.window = None;
         for question in self.open.values_mut() {
-            *question = Question::new(question.agent.take(), 0, question.next);
+            *question = Question::due(question.agent.take(), question.next);
         }
     }
 
     /// It was answered, or nobody wants to know any more.
     pub(super) fn settled(&mut self, task: &TaskId) {
-        self.open.remove(task);
+        let Some(agent) = self.open.remove(task).and_then(|question| question.agent) else {
+            return;
+        };
+        if let Some(tasks) = self.out_of_sight.get_mut(&agent) {
+            tasks.remove(task);
+            if tasks.is_empty() {
+                self.out_of_sight.remove(&agent);
+            }
+        }
     }
 
     /// How many there are.
@@ -90,17 +143,29 @@ impl Questions {
 
     /// The master does not know the task. Returns true once that is to be believed.
     pub(super) fn unknown(&mut self, task: &TaskId, agent: Option<String>, now: Timestamp) -> bool {
-        let question =
-            self.open
-                .entry(task.clone())
-                .or_insert(Question::new(agent, 1, now.after(FIRST)));
+        let question = self
+            .open
+            .entry(task.clone())
+            .or_insert_with(|| Question::answered(agent, now));
         question.unknown += 1;
         let since = *question.first_unknown.get_or_insert(now);
         let believed = question.unknown >= UNKNOWN_ANSWERS && now.since(since) >= UNKNOWN_FOR;
         if believed {
-            self.open.remove(task);
+            self.settled(task);
         }
         believed
+    }
+
+    /// Whether a task is in question.
+    #[cfg(test)]
+    pub(super) fn is_open(&self, task: &TaskId) -> bool {
+        self.open.contains_key(task)
+    }
+
+    /// Those that are out of sight, all of them in question.
+    #[cfg(test)]
+    pub(super) fn all_out_of_sight(&self) -> impl Iterator<Item = &TaskId> {
+        self.out_of_sight.values().flatten()
     }
 
     /// How many may be asked about now.
@@ -136,6 +201,7 @@ impl Questions {
         for (_, task, question) in waiting {
             let wait = Duration(FIRST.0.saturating_mul(1 << question.asked.min(16))).min(LONGEST);
             question.asked = question.asked.saturating_add(1);
+            question.asked_at = Some(now);
             question.next = now.after(wait);
             if question.asked == SILENT_QUESTIONS && question.unknown == 0 {
                 due.silent.push(task.clone());
@@ -240,6 +306,32 @@ mod tests {
             5_000,
             "nobody is asked about twice before all were once"
         );
+    }
+
+    #[test]
+    fn item_18_what_is_out_of_sight_is_asked_about_when_its_agent_is_heard_of() {
+        let mut questions = Questions::default();
+        let agent = |name: &str| Some(name.to_owned());
+        for (n, name) in [(1, "a"), (2, "a"), (3, "b")] {
+            questions.out_of_sight(task(n), agent(name), Timestamp(0));
+        }
+        while questions.next_due() < Some(Timestamp(100_000)) {
+            let now = questions.next_due().unwrap();
+            assert_eq!(asked(questions.due(now)), 3, "now and then in any case");
+        }
+        questions.settled(&task(2));
+        questions.heard_of("a", Timestamp(100_000));
+        questions.heard_of("c", Timestamp(100_000));
+        assert_eq!(asked(questions.due(Timestamp(100_000))), 1);
+        // An agent that says much does not make us ask without end.
+        for ms in 0..2_000 {
+            questions.heard_of("a", Timestamp(100_000 + ms));
+            assert_eq!(asked(questions.due(Timestamp(100_000 + ms))), 0, "{ms}");
+        }
+        assert_eq!(asked(questions.due(Timestamp(102_000))), 1);
+        questions.settled(&task(1));
+        questions.settled(&task(3));
+        assert_eq!((questions.len(), questions.out_of_sight.len()), (0, 0));
     }
 
     #[test]

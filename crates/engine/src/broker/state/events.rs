@@ -5,7 +5,7 @@ use meson_core::ids::TaskId;
 use meson_core::run::{Claim, FailureClass};
 use meson_core::units::Timestamp;
 use meson_mesos::scheduler::{self, Call, Event, InverseOfferAnswer};
-use meson_mesos::types::{Offer, StatusReason, TaskState, TaskStatus};
+use meson_mesos::types::{AgentId, Offer, StatusReason, StatusSource, TaskState, TaskStatus};
 use meson_protocol::task::ExecutorMessage;
 
 use super::super::messages::AttemptState;
@@ -16,6 +16,9 @@ use super::{Broker, MOST_TASKS, News, Output, acknowledge_status};
 
 impl Broker {
     pub(super) fn event(&mut self, event: Event, now: Timestamp, out: &mut Vec<Output>) {
+        for agent in live_agents(&event) {
+            self.questions.heard_of(agent.as_str(), now);
+        }
         match event {
             Event::Offers(offers) => {
                 // One agent's offer may be too little for a gang, and the others' were refused.
@@ -265,6 +268,10 @@ impl Broker {
                 state
             }
         };
+        if state == AttemptState::Unreachable {
+            let there = known.agent.clone();
+            self.questions.out_of_sight(task.clone(), there, now);
+        }
         // That a task has ended is told by a master, when it is asked or an agent comes back, without
         // what it left behind, and without whose fault it was: the update that carries its result is
         // still to come, and comes again until it is acknowledged.
@@ -375,5 +382,24 @@ impl Broker {
             ) => desk.queue.failed_there(task, agent, now),
             _ => {}
         }
+    }
+}
+
+/// The agents that an event comes from, or that must be registered for it to come.
+fn live_agents(event: &Event) -> Vec<&AgentId> {
+    match event {
+        Event::Offers(offers) => offers.offers.iter().map(|it| &it.agent_id).collect(),
+        Event::Update(update) => {
+            let status = &update.status;
+            let back = status.reason == Some(StatusReason::AgentReregistered);
+            let agent = status.agent_id.as_ref();
+            let there = back || status.source != Some(StatusSource::Master);
+            agent.filter(|_| there).into_iter().collect()
+        }
+        Event::Message(message) => vec![&message.agent_id],
+        Event::Failure(failure) if failure.executor_id.is_some() => {
+            failure.agent_id.iter().collect()
+        }
+        _ => Vec::new(),
     }
 }

@@ -337,6 +337,16 @@ impl World {
         let payloads: BTreeSet<_> = broker.payloads.keys().cloned().collect();
         assert_eq!(waiting, payloads, "a payload is kept while its task waits");
         self.held_once();
+        for (task, state) in &broker.tasks {
+            let asked = broker.questions.is_open(task);
+            assert!(
+                !(state.away && state.claimed) || asked,
+                "{task} is out of sight, and nobody asks about it"
+            );
+        }
+        for task in broker.questions.all_out_of_sight() {
+            assert!(broker.questions.is_open(task), "{task} was settled");
+        }
         for (id, agent) in &desk.agents.0 {
             let of_agent = || {
                 let tasks = broker.tasks.iter();

@@ -225,13 +225,15 @@ impl Broker {
                 self.questions.settled(&task);
                 continue;
             };
-            known.away = true;
+            let told = std::mem::replace(&mut known.away, true);
+            let agent = known.agent.clone();
+            self.questions.out_of_sight(task.clone(), agent, now);
             let news = News::State {
                 agent: known.agent.clone(),
                 uuid: None,
                 state: AttemptState::Unreachable,
             };
-            if known.claimed {
+            if known.claimed && !told {
                 out.push(Output::Signal(task, news));
             }
         }

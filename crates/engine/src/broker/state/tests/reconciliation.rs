@@ -163,6 +163,66 @@ fn item_18_silence_makes_a_task_invisible_at_last_and_never_lost() {
     assert_eq!(world.broker.live(), 1, "it is asked about for ever");
 }
 
+/// Tasks asked about explicitly.
+fn asked_about(out: &[Output]) -> Vec<String> {
+    let explicit = calls(out).into_iter().filter_map(|call| match call {
+        Call::Reconcile(reconcile) => Some(&reconcile.tasks),
+        _ => None,
+    });
+    explicit
+        .flatten()
+        .map(|task| task.task_id.as_str().to_owned())
+        .collect()
+}
+
+#[test]
+fn item_18_a_launch_that_a_partition_swallowed_is_asked_about_as_soon_as_its_agent_is_heard_of() {
+    let unreachable = || made_up(1, TaskState::Unreachable, StatusReason::AgentRemoved);
+    type Hear = fn(&mut World) -> Vec<Output>;
+    let heard: [(&str, Hear); 3] = [
+        ("an offer", |world| world.offer("o9", "a", 4)),
+        ("news of another", |world| {
+            world.update(2, TaskState::Running, Some(b"7"))
+        }),
+        ("another is back", |world| {
+            let reason = StatusReason::AgentReregistered;
+            world.status(made_up(2, TaskState::Running, reason))
+        }),
+    ];
+    for (what, hear) in heard {
+        let mut world = World::launched(2);
+        world.enqueue(1, 1);
+        world.offer("o2", "a", 3);
+        world.confirm([1]);
+        let out = world.status(unreachable());
+        assert_eq!(states(&out), [&AttemptState::Unreachable]);
+        for ms in [30_000, 120_000, 3_000] {
+            world.wait(ms);
+        }
+        assert_eq!(asked_about(&world.offer("o8", "b", 4)), [""; 0], "{what}");
+        let out = hear(&mut world);
+        assert_eq!(asked_about(&out), [task(1).to_string()], "{what}");
+        let out = world.status(made_up(1, TaskState::Gone, StatusReason::Reconciliation));
+        assert_eq!(failure(&out), Some(FailureClass::Platform), "{what}");
+        assert_eq!(asked_about(&hear(&mut world)), [""; 0], "{what}: answered");
+    }
+}
+
+#[test]
+fn item_18_what_is_out_of_sight_is_asked_about_now_and_then_though_nothing_is_heard() {
+    let mut world = World::launched(1);
+    world.status(made_up(
+        1,
+        TaskState::Unreachable,
+        StatusReason::AgentRemoved,
+    ));
+    let asked: Vec<u32> = (1..=600)
+        .filter(|_| !asked_about(&world.wait(1_000)).is_empty())
+        .collect();
+    assert_eq!(asked[..5], [2, 6, 14, 30, 62], "seconds");
+    assert!((10..=15).contains(&asked.len()), "each minute: {asked:?}");
+}
+
 #[test]
 fn item_17_a_made_up_word_about_a_stranger_that_does_not_live_is_nobodys_business() {
     let mut world = World::new();
