@@ -292,6 +292,51 @@ fn a_second_process_on_the_same_data_is_refused_and_disturbs_nothing() {
 }
 
 #[test]
+fn a_node_that_waits_for_others_says_so_to_whoever_asks() {
+    let founders = |text: String| {
+        let others = [(2, 1), (3, 2)].map(|(id, port)| {
+            format!("[[cluster.member]]\nid = {id}\naddr = \"127.0.0.1:{port}\"\n")
+        });
+        text.replace("[store]", &format!("{}[store]", others.concat()))
+    };
+    let joins = |text: String| {
+        let other = "join = true\n[[cluster.member]]\nid = 2\naddr = \"127.0.0.1:1\"\n";
+        let (before, rest) = text.split_once("[[cluster.member]]").expect("a member");
+        let (_, after) = rest.split_once("[store]").expect("a store");
+        let listen = rest.lines().find_map(|line| line.strip_prefix("addr = "));
+        let listen = listen.expect("an address");
+        format!("{before}listen = {listen}\n{other}[store]{after}")
+    };
+    let cases: [(&dyn Fn(String) -> String, &str); 2] = [
+        (
+            &founders,
+            "waits for other coordinators before a new cluster begins (nodes 2, 3 do not",
+        ),
+        (
+            &joins,
+            "mesonctl cluster join 1 --addr HOST:PORT (node 2 does not answer)",
+        ),
+    ];
+    for (configure, expected) in cases {
+        let mut node = Node::new();
+        node.configure(configure);
+        let mut process = node.start();
+        let url = format!("http://127.0.0.1:{}", node.http);
+        wait_for(expected, SOON, || {
+            assert!(process.try_wait().expect("a process").is_none(), "it waits");
+            let asked = Command::new(binaries().join("mesonctl"))
+                .args(["--url", &url, "cluster", "status"])
+                .output()
+                .expect("mesonctl runs");
+            assert!(!asked.status.success(), "{}", text(&asked));
+            text(&asked).contains(expected).then_some(())
+        });
+        kill(Pid::from_raw(process.id().cast_signed()), Signal::SIGTERM).expect("it is there");
+        process.wait().expect("it ends");
+    }
+}
+
+#[test]
 fn a_pool_of_slurm_without_slurms_commands_is_refused_by_name() {
     let mut node = Node::new();
     node.configure(|text| {

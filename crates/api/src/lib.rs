@@ -7,6 +7,7 @@
 //! * [`runs`]: submit, look, cancel, retry, explain. * [`artifacts`]: registry and blobs.
 //! * [`bundles`]: what scripts travel in. * [`logs`]: written by executors, read by people.
 //! * [`pools`]: where resources come from. * [`cluster`]: who is there, health, metrics.
+//! * [`starting`]: what is answered before all this can be.
 
 mod artifacts;
 mod bundles;
@@ -17,8 +18,10 @@ mod pools;
 mod routes;
 mod runs;
 mod server;
+mod starting;
 
 pub use server::{Api, ApiError, ApiOptions};
+pub use starting::Starting;
 
 /// Longest JSON body of a request, in bytes: a definition and its parameters fit well.
 pub const MAX_JSON_BYTES: usize = 4 << 20;

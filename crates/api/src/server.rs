@@ -29,6 +29,14 @@ pub struct ApiError {
     reason: std::io::Error,
 }
 
+impl ApiError {
+    pub(crate) fn at(listener: &TcpListener, reason: std::io::Error) -> Self {
+        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+        let listen = listener.local_addr().unwrap_or(unknown);
+        Self { listen, reason }
+    }
+}
+
 /// A running server.
 pub struct Api {
     addr: SocketAddr,
@@ -54,15 +62,8 @@ impl Api {
     /// # Errors
     /// The listener is of no use.
     pub fn start(listener: TcpListener, options: ApiOptions) -> Result<Self, ApiError> {
-        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-        let addr = listener.local_addr().map_err(|reason| ApiError {
-            listen: unknown,
-            reason,
-        })?;
-        let failed = |reason| ApiError {
-            listen: addr,
-            reason,
-        };
+        let failed = |reason| ApiError::at(&listener, reason);
+        let addr = listener.local_addr().map_err(failed)?;
         let state = web::Data::new(options);
         let server = HttpServer::new(move || {
             App::new()
@@ -81,7 +82,10 @@ impl Api {
         .shutdown_timeout(SHUTDOWN_SECONDS)
         .client_request_timeout(CLIENT_TIMEOUT)
         .listen(listener)
-        .map_err(failed)?;
+        .map_err(|reason| ApiError {
+            listen: addr,
+            reason,
+        })?;
         let server = server.run();
         let handle = server.handle();
         actix_web::rt::spawn(async move {

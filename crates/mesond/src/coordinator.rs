@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use meson_api::{Api, ApiOptions};
+use meson_api::{Api, ApiOptions, Starting};
 use meson_artifacts::{BlobStore, LogStore, StoreConfig};
 use meson_consensus::{ClusterId, ConsensusNode, NodeId, Options};
 use meson_engine::Engine;
@@ -82,6 +82,7 @@ impl Coordinator {
             .parse()
             .context("http.listen is no address")?;
         let listener = Api::bind(listen)?;
+        let starting = Starting::serve(&listener, "it opens its data")?;
         let own_url = format!("http://{}", listener.local_addr()?);
         let advertise = if config.http.advertise.is_empty() {
             vec![own_url.clone()]
@@ -108,7 +109,7 @@ impl Coordinator {
         let mut raft = match (&place, &config.cluster) {
             (Some(place), Some(cluster)) => {
                 options.peers = place.link();
-                place.open(&config, cluster, &layout).await?
+                place.open(&config, cluster, &layout, &starting).await?
             }
             _ => Options::single(
                 ClusterId::new(&config.node.cluster),
@@ -128,6 +129,7 @@ impl Coordinator {
             place.serve(&consensus, &engine, data);
         }
         let logs = LogStore::new(&blobs);
+        starting.stop().await;
         let api = Api::start(
             listener,
             ApiOptions {

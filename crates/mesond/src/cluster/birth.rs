@@ -98,12 +98,13 @@ fn others_needed(founders: usize) -> usize {
     }
 }
 
-/// Asks until it is clear how the node begins.
+/// Asks until it is clear how the node begins, and tells `say` what it waits for.
 pub(super) async fn decide(
     own: NodeId,
     cluster: &Cluster,
     link: &Arc<Link>,
     incarnation: &str,
+    say: impl Fn(String),
 ) -> anyhow::Result<Birth> {
     let members = cluster.members();
     let others: Vec<NodeId> = members.keys().copied().filter(|id| *id != own).collect();
@@ -118,7 +119,7 @@ pub(super) async fn decide(
             .into_iter()
             .flatten()
             .collect();
-        match verdict(&answers, founders) {
+        let waits = match verdict(&answers, founders) {
             Verdict::Found => {
                 tracing::info!(nodes = members.len(), "a new cluster begins");
                 return Ok(Birth::Found);
@@ -132,37 +133,45 @@ pub(super) async fn decide(
                             error.remedy()
                         );
                     }
-                    Err(error) => tracing::debug!(%error, "cannot register the node yet"),
+                    Err(error) => format!("node {via} cannot register it yet: {error}"),
                 }
             }
-            Verdict::Wait => {}
-        }
+            Verdict::Wait => waits_for(own, cluster, &others, &answers),
+        };
         if round % SAY_EVERY == SAY_EVERY / 5 {
-            say(own, cluster, &others, &answers);
+            tracing::warn!("{waits}");
         }
+        say(waits);
         tokio::time::sleep(ASK_EVERY).await;
     }
     anyhow::bail!("the cluster was asked too often how to begin")
 }
 
-fn say(own: NodeId, cluster: &Cluster, others: &[NodeId], answers: &[(NodeId, Age)]) {
-    let silent: Vec<String> = others
+/// What a node waits for that may not begin yet, in words.
+fn waits_for(
+    own: NodeId,
+    cluster: &Cluster,
+    others: &[NodeId],
+    answers: &[(NodeId, Age)],
+) -> String {
+    let silent = others
         .iter()
-        .filter(|other| !answers.iter().any(|(heard, _)| heard == *other))
-        .map(ToString::to_string)
-        .collect();
-    let silent = silent.join(", ");
-    if cluster.join {
-        tracing::warn!(
-            silent,
-            "waiting to be let into the cluster: mesonctl cluster join {own} --addr HOST:PORT"
-        );
+        .filter(|other| !answers.iter().any(|(heard, _)| heard == *other));
+    let silent: Vec<String> = silent.map(ToString::to_string).collect();
+    let (nodes, do_not) = match &silent[..] {
+        [] => (String::new(), ""),
+        [one] => (format!("node {one}"), "does not answer"),
+        many => (format!("nodes {}", many.join(", ")), "do not answer"),
+    };
+    let mut text = if cluster.join {
+        format!("it waits to be let into the cluster: mesonctl cluster join {own} --addr HOST:PORT")
     } else {
-        tracing::warn!(
-            silent,
-            "waiting for other coordinators before a new cluster begins"
-        );
+        "it waits for other coordinators before a new cluster begins".to_owned()
+    };
+    if !nodes.is_empty() {
+        text.push_str(&format!(" ({nodes} {do_not})"));
     }
+    text
 }
 
 /// How this node's data began, in a file beside them. Lost with them, and never before them.
@@ -278,6 +287,36 @@ mod tests {
                 expected,
                 "{founders} {heard:?}"
             );
+        }
+    }
+
+    #[test]
+    fn who_waits_says_for_whom() {
+        let waits = |join: bool, heard: &[Age]| {
+            let text = format!("certificates = \"c\"\njoin = {join}\nmember = []");
+            let cluster: Cluster = toml::from_str(&text).unwrap();
+            let others = [NodeId::new(2), NodeId::new(3)];
+            waits_for(NodeId::new(4), &cluster, &others, &answers(heard))
+        };
+        for (join, heard, expected) in [
+            (
+                false,
+                vec![],
+                "a new cluster begins (nodes 2, 3 do not answer)",
+            ),
+            (
+                false,
+                vec![Age::Young],
+                "a new cluster begins (node 3 does not answer)",
+            ),
+            (
+                true,
+                vec![Age::Young; 2],
+                "mesonctl cluster join 4 --addr HOST:PORT",
+            ),
+        ] {
+            let text = waits(join, &heard);
+            assert!(text.ends_with(expected), "{text}");
         }
     }
 

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use meson_api::Starting;
 use meson_certs::{Identity, PeerId};
 use meson_consensus::{Birth, ClusterId, ConsensusNode, Members, NodeId, Options};
 use meson_engine::error::EngineError;
@@ -85,12 +86,13 @@ impl Place {
     }
 
     /// How this node opens its data. Where it has none, that takes until the cluster has said
-    /// whether it may begin, and how.
+    /// whether it may begin, and how; who asks meanwhile is told what it waits for.
     pub(crate) async fn open(
         &self,
         config: &Config,
         cluster: &Cluster,
         layout: &Layout,
+        starting: &Starting,
     ) -> anyhow::Result<Options> {
         let own = NodeId::new(config.node.id);
         let data = &config.node.data;
@@ -102,7 +104,9 @@ impl Place {
             Some(birth) => birth,
             None if ConsensusNode::is_new(data.join("shards")) => {
                 let incarnation = &record.incarnation;
-                let birth = birth::decide(own, cluster, &self.link, incarnation).await?;
+                let say = |waits: String| starting.phase(waits);
+                let birth = birth::decide(own, cluster, &self.link, incarnation, say).await?;
+                starting.phase("it opens its data");
                 record.decided(birth, data)?;
                 birth
             }
