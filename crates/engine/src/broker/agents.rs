@@ -34,6 +34,8 @@ pub(super) struct Agent {
     seen_at: Timestamp,
     /// It has offered something in this session, or runs something of ours.
     here: bool,
+    /// It was said to be lost, and has offered nothing since.
+    lost: bool,
     /// What we may have refused since offers were last asked for: the most of each resource that was
     /// given back. The resource manager does not offer it again by itself, unless it has more.
     refused: Room,
@@ -96,6 +98,7 @@ impl Agents {
         }
         agent.seen_at = now;
         agent.here = true;
+        agent.lost = false;
         agent.freed = Resources::ZERO;
         agent.describe(&offer);
         agent.offers.push(offer);
@@ -204,6 +207,27 @@ impl Agents {
         self.0.get(agent).map(|agent| agent.about.hostname())
     }
 
+    /// An agent is lost or out of sight: nothing is to be had there. It may come back.
+    pub(super) fn lost(&mut self, agent: &str) {
+        if let Some(agent) = self.0.get_mut(agent) {
+            agent.lost = true;
+            agent.refused = Room::NOTHING;
+            agent.freed = Resources::ZERO;
+        }
+    }
+
+    /// Forgets agents that were lost and have nothing of ours. Where machines come and go, a session
+    /// that lasts for months would otherwise know all that ever were.
+    pub(super) fn sweep(&mut self) {
+        self.0.retain(|_, agent| {
+            !agent.lost
+                || agent.has_offers()
+                || !agent.placed.is_empty()
+                || agent.starting > 0
+                || !agent.held.is_nothing()
+        });
+    }
+
     pub(super) fn executor_gone(&mut self, agent: &str, executor: &ExecutorId) {
         if let Some(agent) = self.0.get_mut(agent) {
             agent.executors.remove(executor);
@@ -280,6 +304,7 @@ impl Agent {
             outage: None,
             seen_at: Timestamp(0),
             here: false,
+            lost: false,
             refused: Room::NOTHING,
             freed: Resources::ZERO,
             placed: BTreeMap::new(),

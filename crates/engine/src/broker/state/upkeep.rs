@@ -214,6 +214,9 @@ impl Broker {
         if self.next_explicit <= now {
             self.next_explicit = self.soon(self.settings.explicit_every, now);
             self.ask_about_all(now);
+            for desk in self.desks.values_mut() {
+                desk.agents.sweep();
+            }
         }
         let due = self.questions.due(now);
         if let Some(call) = due.call {

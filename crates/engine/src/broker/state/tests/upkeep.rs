@@ -81,6 +81,34 @@ fn tasks_that_are_cancelled_in_one_instant_are_killed_so_many_a_second_and_none_
 }
 
 #[test]
+fn agents_that_come_and_go_are_forgotten_and_those_with_tasks_are_not() {
+    let mut world = running(4);
+    let known = |world: &World| world.broker.desks["*"].agents.0.len();
+    for n in 1..1_000 {
+        let agent = format!("a{n}");
+        world.offer(&format!("spot-{n}"), &agent, 4);
+        world.tell(Input::Event(Event::Rescind(Rescind {
+            offer_id: OfferId::new(format!("spot-{n}")),
+        })));
+        lose_agents(&mut world, n..n + 1);
+        // The disaster brake has its own tests.
+        world.tell(Input::ReleaseBrake);
+    }
+    lose_agents(&mut world, 0..1);
+    world.wait(1_100_000);
+    assert_eq!(known(&world), 1, "only the one that has tasks of ours");
+    assert_eq!(
+        world.broker.desks["*"].agents.held("a0").cpus,
+        MilliCpus(4_000)
+    );
+    // One that was out of sight only is known again as soon as it offers something.
+    world.offer("back", "a7", 4);
+    assert_eq!(known(&world), 2);
+    world.wait(1_100_000);
+    assert_eq!(known(&world), 2);
+}
+
+#[test]
 fn item_29_brake_stops_launching_says_so_and_goes_on_after_calm() {
     let mut world = running(40);
     assert!(
