@@ -7,8 +7,10 @@ use meson_core::ids::TaskId;
 use meson_core::matching::{self, Outage};
 use meson_core::resources::{MilliCpus, Resources};
 use meson_core::units::{Bytes, Duration, Timestamp};
-use meson_mesos::resources::to_fixed;
-use meson_mesos::types::{Attribute, ExecutorId, Offer, OfferId, Resource, Unavailability};
+use meson_mesos::resources::{is_plain, to_fixed};
+use meson_mesos::types::{
+    Attribute, ExecutorId, ExecutorInfo, Offer, OfferId, Resource, Unavailability,
+};
 use serde_json::Value;
 
 /// An agent as far as its offers tell.
@@ -20,6 +22,9 @@ pub(super) struct Agent {
     /// Since when the oldest of them is in hand.
     pub(super) offered_at: Timestamp,
     executors: BTreeSet<ExecutorId>,
+    /// The executor that was started there last, where its share had to come out of what is
+    /// reserved for us: it is another one than elsewhere.
+    special: Option<Box<ExecutorInfo>>,
     /// What our tasks hold there.
     held: Resources,
     /// What it had when it last offered something: that, and what our tasks held there.
@@ -29,6 +34,8 @@ pub(super) struct Agent {
     seen_at: Timestamp,
     /// It has offered something in this session, or runs something of ours.
     here: bool,
+    /// It was said to be lost, and has offered nothing since.
+    lost: bool,
     /// What we may have refused since offers were last asked for: the most of each resource that was
     /// given back. The resource manager does not offer it again by itself, unless it has more.
     refused: Room,
@@ -91,6 +98,7 @@ impl Agents {
         }
         agent.seen_at = now;
         agent.here = true;
+        agent.lost = false;
         agent.freed = Resources::ZERO;
         agent.describe(&offer);
         agent.offers.push(offer);
@@ -169,8 +177,9 @@ impl Agents {
     /// shares are of the whole, and room is set aside there as well.
     pub(super) fn begin(&mut self, now: Timestamp) {
         self.0.retain(|_, agent| {
+            let holds = !agent.held.is_nothing();
             agent.begin();
-            now.since(agent.seen_at) < FORGET_AFTER
+            holds || now.since(agent.seen_at) < FORGET_AFTER
         });
     }
 
@@ -196,6 +205,27 @@ impl Agents {
 
     pub(super) fn hostname(&self, agent: &str) -> Option<&str> {
         self.0.get(agent).map(|agent| agent.about.hostname())
+    }
+
+    /// An agent is lost or out of sight: nothing is to be had there. It may come back.
+    pub(super) fn lost(&mut self, agent: &str) {
+        if let Some(agent) = self.0.get_mut(agent) {
+            agent.lost = true;
+            agent.refused = Room::NOTHING;
+            agent.freed = Resources::ZERO;
+        }
+    }
+
+    /// Forgets agents that were lost and have nothing of ours. Where machines come and go, a session
+    /// that lasts for months would otherwise know all that ever were.
+    pub(super) fn sweep(&mut self) {
+        self.0.retain(|_, agent| {
+            !agent.lost
+                || agent.has_offers()
+                || !agent.placed.is_empty()
+                || agent.starting > 0
+                || !agent.held.is_nothing()
+        });
     }
 
     pub(super) fn executor_gone(&mut self, agent: &str, executor: &ExecutorId) {
@@ -268,11 +298,13 @@ impl Agent {
             offers: Vec::new(),
             offered_at: Timestamp(0),
             executors: BTreeSet::new(),
+            special: None,
             held: Resources::ZERO,
             total: Resources::ZERO,
             outage: None,
             seen_at: Timestamp(0),
             here: false,
+            lost: false,
             refused: Room::NOTHING,
             freed: Resources::ZERO,
             placed: BTreeMap::new(),
@@ -404,13 +436,24 @@ impl Agent {
         (ids, resources)
     }
 
-    pub(super) fn is_warm(&self, executor: &ExecutorId) -> bool {
-        self.executors.contains(executor)
+    fn is_warm(&self, usual: &ExecutorId) -> bool {
+        let special = self.special.as_ref();
+        let special = special.is_some_and(|it| self.executors.contains(&it.executor_id));
+        special || self.executors.contains(usual)
+    }
+
+    /// The executor of ours that is there: the usual one, or one of its own.
+    pub(super) fn running<'a>(&'a self, usual: &'a ExecutorInfo) -> Option<&'a ExecutorInfo> {
+        let mut either = std::iter::once(usual).chain(self.special.as_deref());
+        either.find(|info| self.executors.contains(&info.executor_id))
     }
 
     /// An executor of ours is about to be there.
-    pub(super) fn warmed(&mut self, executor: &ExecutorId) {
-        self.executors.insert(executor.clone());
+    pub(super) fn warmed(&mut self, executor: &ExecutorInfo, usual: &ExecutorInfo) {
+        self.executors.insert(executor.executor_id.clone());
+        if executor.executor_id != usual.executor_id {
+            self.special = Some(Box::new(executor.clone()));
+        }
     }
 }
 
@@ -429,7 +472,7 @@ fn outage(unavailability: &Unavailability) -> Outage {
 /// The scalars that Meson schedules, out of Mesos's list.
 fn amounts<'a>(resources: impl Iterator<Item = &'a Resource>) -> Resources {
     let mut thousandths = [0u64; 4];
-    for resource in resources {
+    for resource in resources.filter(|resource| is_plain(resource)) {
         let name = ["cpus", "mem", "disk", "gpus"];
         let Some(index) = name.iter().position(|name| *name == resource.name) else {
             continue;

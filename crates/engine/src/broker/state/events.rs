@@ -73,7 +73,12 @@ impl Broker {
                         desk.agents.executor_gone(agent.as_str(), executor);
                     }
                 }
-                (Some(agent), None) => self.brake.lost_agent(agent.as_str(), now),
+                (Some(agent), None) => {
+                    self.brake.lost_agent(agent.as_str(), now);
+                    for desk in self.desks.values_mut() {
+                        desk.agents.lost(agent.as_str());
+                    }
+                }
                 (None, _) => {}
             },
             _ => {}
