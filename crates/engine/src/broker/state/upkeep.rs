@@ -64,7 +64,7 @@ impl Broker {
 
     pub(super) fn turn_brake(&mut self, now: Timestamp, out: &mut Vec<Output>) {
         self.settled_at = now;
-        let (agents, tasks) = (self.known_agents(), &self.tasks);
+        let (agents, tasks) = (self.agents_of_this_session(), &self.tasks);
         let turn = self.brake.turn(
             |task| tasks.contains_key(task),
             tasks.len(),
