@@ -134,7 +134,9 @@ fn less(wanted: &Resources, rooms: &[&Resources], once_drained: bool) -> Vec<Cha
                 .iter()
                 .map(|shortage| {
                     let (name, amount) = shortage.of(&asked);
-                    format!("{name} ≤ {amount}")
+                    let none = *shortage == Shortage::Gpus && asked.gpus == 0;
+                    let sign = if none { '=' } else { '≤' };
+                    format!("{name} {sign} {amount}")
                 })
                 .collect();
             let when = if once_drained {

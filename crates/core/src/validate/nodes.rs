@@ -371,7 +371,7 @@ fn step(problems: &mut Problems<'_>, id: NodeId, step: &Step, level: usize) {
             add(
                 field,
                 "bad_number",
-                format!("a {field} of nothing"),
+                format!("`{field}` is no time at all"),
                 "write a duration like \"90s\", or leave it out",
             );
         }

@@ -12,8 +12,8 @@ fn gangs_that_make_no_sense() {
         ),
         (
             "python(script = \"a.py\", gang = gang(tasks = «0»))",
-            "`tasks` of gang() is 0",
-            "whole number from 1",
+            "a gang of 0 is none",
+            "2 to 256 tasks",
         ),
         (
             "python(script = \"a.py\", gang = gang(tasks = «1»))",
@@ -63,7 +63,7 @@ fn wrong_types() {
         (
             "python(script = \"a.py\", retries = «-1»)",
             "`retries` of python() is -1",
-            "whole number from 0",
+            "a whole number, 0 or more",
         ),
         (
             "python(script = \"a.py\", timeout = «90»)",

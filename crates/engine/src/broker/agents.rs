@@ -34,8 +34,8 @@ pub(super) struct Agent {
     seen_at: Timestamp,
     /// It has offered something in this session, or runs something of ours.
     here: bool,
-    /// It was said to be lost, and has offered nothing since.
-    lost: bool,
+    /// The resource manager has lost sight of it, and nothing was heard of it since.
+    lost_at: Option<Timestamp>,
     /// What we may have refused since offers were last asked for: the most of each resource that was
     /// given back. The resource manager does not offer it again by itself, unless it has more.
     refused: Room,
@@ -98,7 +98,6 @@ impl Agents {
         }
         agent.seen_at = now;
         agent.here = true;
-        agent.lost = false;
         agent.freed = Resources::ZERO;
         agent.describe(&offer);
         agent.offers.push(offer);
@@ -207,46 +206,67 @@ impl Agents {
         self.0.get(agent).map(|agent| agent.about.hostname())
     }
 
-    /// An agent is lost or out of sight: nothing is to be had there. It may come back.
-    pub(super) fn lost(&mut self, agent: &str) {
-        if let Some(agent) = self.0.get_mut(agent) {
-            agent.lost = true;
-            agent.refused = Room::NOTHING;
-            agent.freed = Resources::ZERO;
-        }
-    }
-
-    /// Forgets agents that were lost and have nothing of ours. Where machines come and go, a session
-    /// that lasts for months would otherwise know all that ever were.
-    pub(super) fn sweep(&mut self) {
-        self.0.retain(|_, agent| {
-            !agent.lost
-                || agent.has_offers()
-                || !agent.placed.is_empty()
-                || agent.starting > 0
-                || !agent.held.is_nothing()
-        });
-    }
-
     pub(super) fn executor_gone(&mut self, agent: &str, executor: &ExecutorId) {
         if let Some(agent) = self.0.get_mut(agent) {
             agent.executors.remove(executor);
         }
     }
 
+    /// The resource manager has lost sight of it. Nothing is placed there, and no room is set aside,
+    /// until something is heard of it. False: that was known, or the agent is not.
+    pub(super) fn lost(&mut self, agent: &str, now: Timestamp) -> bool {
+        let Some(agent) = self.0.get_mut(agent) else {
+            return false;
+        };
+        agent.refused = Room::NOTHING;
+        agent.freed = Resources::ZERO;
+        agent.lost_at.replace(now).is_none()
+    }
+
+    /// Forgets agents that were lost long ago and have nothing of ours. Where machines come and go, a
+    /// session that lasts for months would otherwise know all that ever were.
+    pub(super) fn sweep(&mut self, now: Timestamp) {
+        let long = |at| now.since(at) >= FORGET_AFTER;
+        self.0.retain(|_, agent| {
+            let forgotten = agent.lost_at.is_some_and(long) && agent.is_unused();
+            !forgotten || agent.has_offers()
+        });
+    }
+
+    /// Something was heard of it. False: it was not lost.
+    pub(super) fn heard_of(&mut self, agent: &str) -> bool {
+        let agent = self.0.get_mut(agent);
+        agent.is_some_and(|agent| agent.lost_at.take().is_some())
+    }
+
+    /// Agents out of sight that matter: something of ours may still run there, or they were lost of
+    /// late.
+    pub(super) fn out_of_sight(&self, now: Timestamp) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(move |(id, agent)| {
+            let late = now.since(agent.lost_at?) < FORGET_AFTER;
+            (late || !agent.is_unused()).then_some(id.as_str())
+        })
+    }
+
     /// Agents that are there, as far as this session tells.
     pub(super) fn known(&self) -> impl Iterator<Item = &str> {
-        let here = self.0.iter().filter(|(_, agent)| agent.here);
+        let here = self.0.iter().filter(|(_, agent)| agent.is_here());
         here.map(|(id, _)| id.as_str())
+    }
+
+    /// The same, and those that were lost since.
+    pub(super) fn of_this_session(&self) -> impl Iterator<Item = &str> {
+        let all = self.0.iter().filter(|(_, agent)| agent.here);
+        all.map(|(id, _)| id.as_str())
     }
 
     /// Whether any of them has offered something and is there.
     pub(super) fn have_offered(&self) -> bool {
         let mut agents = self.0.values();
-        agents.any(|agent| agent.here && agent.has_offered())
+        agents.any(|agent| agent.is_here() && agent.has_offered())
     }
 
-    /// All agents that have offered something, as the matching sees them. An agent without the executor must have room for
+    /// All agents that have offered something and are in sight, as the matching sees them. An agent without the executor must have room for
     /// it as well. Agents that wait for confirmations offer nothing: an offer can be accepted only
     /// once; nor do those that `may` not be used.
     pub(super) fn open(
@@ -257,7 +277,7 @@ impl Agents {
     ) -> Vec<matching::Offer> {
         self.0
             .iter()
-            .filter(|(_, agent)| agent.has_offered())
+            .filter(|(_, agent)| agent.has_offered() && agent.lost_at.is_none())
             .map(|(id, agent)| {
                 let open = agent.is_idle() && may(id, agent);
                 let room = if open { agent.offered() } else { Room::NOTHING };
@@ -276,7 +296,7 @@ impl Agents {
     ) -> Vec<matching::Offer> {
         self.0
             .iter()
-            .filter(|(_, agent)| agent.has_offered())
+            .filter(|(_, agent)| agent.has_offered() && agent.lost_at.is_none())
             .map(|(id, agent)| {
                 let open = agent.placed.is_empty() && may(id, agent);
                 let room = match () {
@@ -304,7 +324,7 @@ impl Agent {
             outage: None,
             seen_at: Timestamp(0),
             here: false,
-            lost: false,
+            lost_at: None,
             refused: Room::NOTHING,
             freed: Resources::ZERO,
             placed: BTreeMap::new(),
@@ -319,6 +339,7 @@ impl Agent {
         self.held = Resources::ZERO;
         self.starting = 0;
         self.here = false;
+        self.lost_at = None;
         self.refused = Room::NOTHING;
         self.freed = Resources::ZERO;
     }
@@ -414,6 +435,16 @@ impl Agent {
 
     fn has_offered(&self) -> bool {
         self.seen_at > Timestamp(0)
+    }
+
+    /// It is there, as far as this session tells.
+    fn is_here(&self) -> bool {
+        self.here && self.lost_at.is_none()
+    }
+
+    /// Nothing of ours is there, or about to be.
+    fn is_unused(&self) -> bool {
+        self.held.is_nothing() && self.placed.is_empty() && self.starting == 0
     }
 
     pub(super) fn has_offers(&self) -> bool {

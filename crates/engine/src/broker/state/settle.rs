@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use meson_core::ids::TaskId;
 use meson_core::resources::Resources;
 use meson_core::run::Seat;
-use meson_core::units::Timestamp;
+use meson_core::units::{Duration, Timestamp};
 use meson_mesos::scheduler::{Call, Decline};
 use meson_mesos::types::{Filters, OfferId};
 
@@ -16,6 +16,10 @@ use super::super::stats::{Declined, Measured};
 use super::gang::{self, indescribable, is_confirmed, payloads};
 use super::task::{Stage, Task};
 use super::{Broker, Output};
+
+/// An agent that is about to be maintained is offered again so soon: nobody tells that its
+/// maintenance was called off but its next offer.
+const REFUSE_LEAVING: Duration = Duration::from_secs(15);
 
 impl Broker {
     /// Draws the conclusions: places, launches, gives back, asks again. To be called after each burst
@@ -220,6 +224,7 @@ impl Broker {
     fn give_back(&mut self, now: Timestamp, out: &mut Vec<Output>) {
         let braked = self.brake.engaged().is_some();
         let mut declined: Vec<OfferId> = Vec::new();
+        let mut leaving: Vec<OfferId> = Vec::new();
         for desk in self.desks.values_mut() {
             if desk.queue.goes_on() {
                 continue;
@@ -256,17 +261,19 @@ impl Broker {
                 }
                 self.stats.declined(reason, offers.len());
                 out.push(Output::Measured(Measured::Held(held)));
-                declined.extend(offers);
+                match reason {
+                    Declined::Leaving => leaving.extend(offers),
+                    _ => declined.extend(offers),
+                }
             }
         }
-        if declined.is_empty() {
-            return;
+        let refuse = self.settings.refuse;
+        for (offer_ids, refuse) in [(declined, refuse), (leaving, refuse.min(REFUSE_LEAVING))] {
+            if !offer_ids.is_empty() {
+                let filters = Some(Filters::refuse(refuse.0 as f64 / 1000.0));
+                out.push(Output::Call(Call::Decline(Decline { offer_ids, filters })));
+            }
         }
-        let filters = Some(Filters::refuse(self.settings.refuse.0 as f64 / 1000.0));
-        out.push(Output::Call(Call::Decline(Decline {
-            offer_ids: declined,
-            filters,
-        })));
     }
 }
 
