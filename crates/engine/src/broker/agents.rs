@@ -9,7 +9,10 @@ use meson_core::resources::{MilliCpus, Resources};
 use meson_core::units::{Bytes, Duration, Timestamp};
 use meson_mesos::resources::to_fixed;
 use meson_mesos::types::{Attribute, ExecutorId, Offer, OfferId, Resource, Unavailability};
+use rand::rngs::StdRng;
 use serde_json::Value;
+
+use super::ports;
 
 /// An agent as far as its offers tell.
 #[derive(Debug)]
@@ -34,10 +37,21 @@ pub(super) struct Agent {
     refused: Room,
     /// What our tasks have given back since it last offered something. It is offered soon.
     freed: Resources,
-    /// Placed on the offers in hand; true once confirmed.
-    pub(super) placed: BTreeMap<TaskId, bool>,
+    /// Placed on the offers in hand.
+    pub(super) placed: BTreeMap<TaskId, Place>,
     /// Tasks that were launched there and do not run yet.
     pub(super) starting: usize,
+    /// The port that was handed out last.
+    last_port: Option<u16>,
+}
+
+/// A place on the offers in hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    /// It is on record.
+    pub(super) confirmed: bool,
+    /// The ports that the task gets.
+    pub(super) ports: Vec<u16>,
 }
 
 /// What may be kept for as long as it is used, and what may be taken away again.
@@ -66,7 +80,10 @@ impl Room {
             amounts(all.filter(move |resource| resource.revocable.is_some() == revocable))
         };
         Self {
-            firm: sum(false),
+            firm: Resources {
+                ports: ports::count(resources.clone()),
+                ..sum(false)
+            },
             revocable: sum(true),
         }
     }
@@ -105,7 +122,7 @@ impl Agents {
         self.0.values_mut().find_map(|agent| {
             let index = agent.offers.iter().position(|have| &have.id == offer)?;
             agent.offers.remove(index);
-            Some(std::mem::take(&mut agent.placed).into_iter().collect())
+            Some(agent.displace().collect())
         })
     }
 
@@ -114,7 +131,7 @@ impl Agents {
         let mut displaced = Vec::new();
         for agent in self.0.values_mut() {
             agent.offers.clear();
-            displaced.extend(std::mem::take(&mut agent.placed));
+            displaced.extend(agent.displace());
         }
         displaced
     }
@@ -145,7 +162,8 @@ impl Agents {
     /// Whether a placement there was confirmed.
     pub(super) fn is_confirmed(&self, agent: Option<&str>, task: &TaskId) -> bool {
         let agent = agent.and_then(|agent| self.0.get(agent));
-        agent.is_some_and(|agent| agent.placed.get(task) == Some(&true))
+        let place = agent.and_then(|agent| agent.placed.get(task));
+        place.is_some_and(|place| place.confirmed)
     }
 
     /// The task holds nothing there any more, no offer either.
@@ -180,6 +198,27 @@ impl Agents {
             agent.refused = Room::NOTHING;
             agent.freed = Resources::ZERO;
         }
+    }
+
+    /// So many ports for each of the tasks that go to these agents; fewer if one has no more.
+    pub(super) fn ports<'a>(
+        &mut self,
+        agents: impl Iterator<Item = &'a str>,
+        wanted: u32,
+        chance: &mut StdRng,
+    ) -> Vec<Vec<u16>> {
+        if wanted == 0 {
+            return agents.map(|_| Vec::new()).collect();
+        }
+        let mut chosen: Vec<(&str, Vec<u16>)> = Vec::new();
+        for id in agents {
+            let of_others = chosen.iter().filter(|(other, _)| *other == id);
+            let of_others = of_others.flat_map(|(_, ports)| ports).copied().collect();
+            let agent = self.0.get_mut(id);
+            let ports = agent.map(|agent| agent.choose_ports(of_others, wanted, chance));
+            chosen.push((id, ports.unwrap_or_default()));
+        }
+        chosen.into_iter().map(|(_, ports)| ports).collect()
     }
 
     pub(super) fn launched(&mut self, agent: &str) {
@@ -277,6 +316,7 @@ impl Agent {
             freed: Resources::ZERO,
             placed: BTreeMap::new(),
             starting: 0,
+            last_port: None,
         }
     }
 
@@ -289,6 +329,24 @@ impl Agent {
         self.here = false;
         self.refused = Room::NOTHING;
         self.freed = Resources::ZERO;
+    }
+
+    /// Nobody has a place on its offers any more. Returns who had one, and whether it was confirmed.
+    fn displace(&mut self) -> impl Iterator<Item = (TaskId, bool)> + use<> {
+        let placed = std::mem::take(&mut self.placed).into_iter();
+        placed.map(|(task, place)| (task, place.confirmed))
+    }
+
+    /// Ports that are offered and that nobody gets who has a place there.
+    fn choose_ports(
+        &mut self,
+        mut taken: BTreeSet<u16>,
+        wanted: u32,
+        chance: &mut StdRng,
+    ) -> Vec<u16> {
+        taken.extend(self.placed.values().flat_map(|place| &place.ports));
+        let offered = self.offers.iter().flat_map(|offer| &offer.resources);
+        ports::choose(offered, &taken, wanted, &mut self.last_port, chance)
     }
 
     /// What is probably free there although nothing of it is offered.
@@ -426,7 +484,7 @@ fn outage(unavailability: &Unavailability) -> Outage {
     }
 }
 
-/// The scalars that Meson schedules, out of Mesos's list.
+/// The scalars that Meson schedules, no ports, out of Mesos's list.
 fn amounts<'a>(resources: impl Iterator<Item = &'a Resource>) -> Resources {
     let mut thousandths = [0u64; 4];
     for resource in resources {
@@ -447,6 +505,7 @@ fn amounts<'a>(resources: impl Iterator<Item = &'a Resource>) -> Resources {
         mem: size(mem),
         disk: size(disk),
         gpus: u32::try_from(gpus / 1000).unwrap_or(u32::MAX),
+        ports: 0,
         stated: true,
     }
 }
