@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::{
     cluster::alone,
     regions::until,
-    upkeep::{SOON, Three},
+    upkeep::{SOON, Three, mesonctl, text},
 };
 
 fn copy(from: &Path, to: &Path) {
@@ -83,5 +83,16 @@ async fn a_node_that_lost_its_data_or_was_given_an_older_copy_stops_and_the_othe
         let healthy = three.cluster.wait_healthy(node, SOON).await;
         healthy.expect("nothing ever happened to it");
     }
+
+    // Neither of the two that are left can be spared; the one that is lost can.
+    let refused = mesonctl(&three.urls, &["cluster", "remove", "2"]).await;
+    let said = text(&refused);
+    assert!(
+        !refused.status.success() && said.contains("nodes 3 do not answer"),
+        "{said}"
+    );
+    let removed = mesonctl(&three.urls, &["cluster", "remove", "3"]).await;
+    assert!(removed.status.success(), "{}", text(&removed));
+    works(&three).await;
     three.cluster.stop().await;
 }

@@ -86,7 +86,7 @@ impl Three {
     }
 }
 
-async fn mesonctl(urls: &str, arguments: &[&str]) -> Output {
+pub(crate) async fn mesonctl(urls: &str, arguments: &[&str]) -> Output {
     let mut command = Command::new(bin().join("mesonctl"));
     command.args(arguments).env("MESON_URL", urls);
     command.output().await.expect("mesonctl is built")
@@ -100,7 +100,7 @@ pub(crate) async fn json(urls: &str, arguments: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
-fn text(output: &Output) -> String {
+pub(crate) fn text(output: &Output) -> String {
     let text = [&output.stdout[..], &output.stderr].concat();
     String::from_utf8_lossy(&text).into_owned()
 }

@@ -49,6 +49,12 @@ pub enum CertError {
         /// What to do.
         remedy: &'static str,
     },
+    /// The certificate's time has not come, most often because a clock is wrong.
+    #[error("{path} is not valid yet; set the clocks of this node and of the one that issued it")]
+    NotValidYet {
+        /// The certificate.
+        path: PathBuf,
+    },
     /// An authority is there already.
     #[error(
         "{path} exists, and an authority is never overwritten: every certificate of the cluster hangs on it; use the one that is there, or choose another folder"

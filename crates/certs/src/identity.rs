@@ -85,15 +85,19 @@ impl Identity {
             roots: Arc::new(roots),
             not_after,
         };
-        identity
-            .check(now)
-            .map_err(|(reason, remedy)| wrong(NODE_CERTIFICATE, reason, remedy))?;
-        Ok(identity)
+        match identity.check(now) {
+            Ok(()) => Ok(identity),
+            Err(Flaw::Early) => Err(CertError::NotValidYet {
+                path: path(NODE_CERTIFICATE),
+            }),
+            Err(Flaw::Bad(reason, remedy)) => Err(wrong(NODE_CERTIFICATE, reason, remedy)),
+        }
     }
 
     /// What a peer would say of the certificate at `now`.
-    fn check(&self, now: SystemTime) -> Result<(), (String, &'static str)> {
-        let other = |error: &dyn fmt::Display| (format!("would not be accepted ({error})"), ISSUE);
+    fn check(&self, now: SystemTime) -> Result<(), Flaw> {
+        let other =
+            |error: &dyn fmt::Display| Flaw::Bad(format!("would not be accepted ({error})"), ISSUE);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = WebPkiServerVerifier::builder_with_provider(self.roots.clone(), provider)
             .build()
@@ -106,16 +110,13 @@ impl Identity {
             Ok(_) => Ok(()),
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::Expired | CertificateError::ExpiredContext { .. },
-            )) => Err(("has expired".to_owned(), ISSUE)),
+            )) => Err(Flaw::Bad("has expired".to_owned(), ISSUE)),
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
-            )) => Err((
-                "is not valid yet".to_owned(),
-                "set the clocks of this node and of the one that issued it",
-            )),
+            )) => Err(Flaw::Early),
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::UnknownIssuer | CertificateError::BadSignature,
-            )) => Err((
+            )) => Err(Flaw::Bad(
                 format!("was not signed by {AUTHORITY_CERTIFICATE} beside it"),
                 COPY_AGAIN,
             )),
@@ -193,6 +194,14 @@ fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
         return Err("holds no certificate".to_owned());
     }
     Ok(all)
+}
+
+/// What is wrong with a certificate.
+enum Flaw {
+    /// Its time has not come.
+    Early,
+    /// This, and what to do about it.
+    Bad(String, &'static str),
 }
 
 #[cfg(test)]

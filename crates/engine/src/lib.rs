@@ -54,7 +54,7 @@ pub use facade::{Coverage, Engine, Health};
 pub use layout::{Group, Layout};
 pub use machine::ShardMachine;
 pub use options::{EngineLimits, EngineOptions, EngineTiming};
-pub use peers::{Coordinators, PeerTraffic};
+pub use peers::{Coordinators, PeerLink, PeerTraffic};
 
 // The helpers of the integration tests serve the tests of supervision too, which need messages
 // that only exist here.

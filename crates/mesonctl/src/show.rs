@@ -308,7 +308,12 @@ pub(crate) fn cluster(cluster: &ClusterView) -> String {
             shard.commit_index.to_string(),
         ]);
     }
-    format!("{nodes}\n\n{shards}{}", standstill(cluster))
+    let problems: String = cluster
+        .nodes
+        .iter()
+        .filter_map(|node| Some(format!("\nnode {}: {}", node.id, node.problem.as_ref()?)))
+        .collect();
+    format!("{nodes}{problems}\n\n{shards}{}", standstill(cluster))
 }
 
 fn is_up(cluster: &ClusterView, node: u64) -> bool {
@@ -421,6 +426,7 @@ mod tests {
             version: None,
             clock_ahead_ms: None,
             rtt_ms: None,
+            problem: None,
         };
         let shard = |(id, (leader, replicas)): (u16, &(Option<u64>, &[u64]))| ShardView {
             id,

@@ -25,7 +25,8 @@ pub(crate) fn code(error: &anyhow::Error) -> u8 {
 /// the store's address, or which data folder it is.
 fn is_configured_wrong(error: &anyhow::Error) -> bool {
     error.is::<ConfigError>()
-        || error.is::<CertError>()
+        // A machine that starts may not know the time yet.
+        || matches!(error.downcast_ref(), Some(cert) if !matches!(cert, CertError::NotValidYet { .. }))
         || matches!(
             error.downcast_ref(),
             Some(meson_artifacts::Error::Config { .. })
@@ -79,6 +80,8 @@ mod tests {
             problem: "no URL".to_owned(),
         };
         assert_eq!(code(&store.into()), WRONG);
+        let (path, remedy) = ("certs/node.pem".into(), "copy it again");
+        assert_eq!(code(&CertError::Missing { path, remedy }.into()), WRONG);
     }
 
     #[test]
@@ -88,5 +91,7 @@ mod tests {
         let taken = std::io::Error::from(ErrorKind::AddrInUse);
         assert_eq!(code(&taken.into()), FAILED);
         assert_eq!(code(&anyhow::anyhow!("its storage is gone")), FAILED);
+        let path = "certs/node.pem".into();
+        assert_eq!(code(&CertError::NotValidYet { path }.into()), FAILED);
     }
 }

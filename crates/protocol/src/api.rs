@@ -385,6 +385,9 @@ pub struct NodeView {
     /// Round-trip time to it from the coordinator that answers, in milliseconds; none for itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt_ms: Option<f64>,
+    /// Why the coordinator that answers has no connection to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// `POST /v1/cluster/shards/{shard}/transfer`: who should lead it.

@@ -81,7 +81,9 @@ async fn admit(shared: &Arc<Shared>, incoming: Incoming, address: SocketAddr) ->
     if cluster != shared.introduction.cluster || shared.peer(peer).is_none() {
         turn_away(
             close::NOT_A_MEMBER,
-            format!("node {peer} of {cluster:?} is no other member of this cluster; add it first"),
+            format!(
+                "node {peer} of {cluster:?} is no other member of this cluster, or was removed from it"
+            ),
         );
         return None;
     }

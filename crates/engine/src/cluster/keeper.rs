@@ -1,5 +1,6 @@
 //! Asks the others how they are, and hands over what this node leads and another should.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use meson_consensus::{NodeId, Shard};
@@ -44,14 +45,26 @@ pub(crate) async fn run(node: Node) {
     }
 }
 
-async fn ask_everybody(node: &Node) {
+/// This node and all others that answer now.
+pub(crate) async fn answering(node: &Node) -> BTreeSet<NodeId> {
+    let asked = others(node).into_iter().map(|other| async move {
+        let answer = how_are_you(node, other, ASK_EVERY).await;
+        answer.ok().map(|_| other)
+    });
+    let answered = futures::future::join_all(asked).await;
     let own = node.consensus().node_id();
-    let others: Vec<NodeId> = {
-        let members = node.consensus().members();
-        let members = members.borrow();
-        members.keys().filter(|id| **id != own).copied().collect()
-    };
-    let asked = others.into_iter().map(|other| async move {
+    answered.into_iter().flatten().chain([own]).collect()
+}
+
+fn others(node: &Node) -> Vec<NodeId> {
+    let own = node.consensus().node_id();
+    let members = node.consensus().members();
+    let members = members.borrow();
+    members.keys().filter(|id| **id != own).copied().collect()
+}
+
+async fn ask_everybody(node: &Node) {
+    let asked = others(node).into_iter().map(|other| async move {
         let asked_at = node.now();
         // Who does not answer is not heard: that is all there is to say of it.
         if let Ok(PeerAnswer::State(state)) = how_are_you(node, other, ASK_EVERY).await {

@@ -4,14 +4,17 @@
 //! * [`query`]: a run, its history, an artifact; [`lists`]: of all shards' runs and artifacts;
 //!   [`explain`]: why steps do not run; [`profile`]: what
 //!   steps used.
-//! * [`pools`]: what brokers say. * [`cluster`]: the node and its shards; [`replicas`]: its own
-//!   copies of them.
+//! * [`pools`]: what brokers say. * [`cluster`]: the node and its shards; [`membership`]: who
+//!   belongs to it; [`replicas`]: its own
+//!   copies of them; [`health`]: whether it serves.
 //!
 //! Every call ends within its deadline, whatever happens to actors meanwhile.
 
 mod cluster;
 mod explain;
+mod health;
 mod lists;
+mod membership;
 mod pools;
 mod profile;
 mod query;
@@ -39,7 +42,7 @@ use crate::options::EngineOptions;
 use crate::peers::liaison;
 use crate::pool::BrokerDirectory;
 
-pub use self::cluster::Health;
+pub use self::health::Health;
 pub use self::lists::Coverage;
 pub(crate) use self::submit::Submission;
 

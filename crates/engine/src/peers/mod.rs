@@ -50,11 +50,22 @@ pub trait Coordinators: Send + Sync + 'static {
         limit: Duration,
     ) -> BoxFuture<'_, Result<FrameStream, NetworkError>>;
 
-    /// Round-trip times of those that are connected, as the transport measures them.
-    fn round_trips(&self) -> Vec<(NodeId, Duration)>;
+    /// How each of them is reached.
+    fn links(&self) -> Vec<PeerLink>;
 
     /// What went to each of them and came from it since the start, as the network sees it.
     fn traffic(&self) -> Vec<PeerTraffic>;
+}
+
+/// How another coordinator is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerLink {
+    /// The other one.
+    pub node: NodeId,
+    /// The round-trip time, as the transport measures it, while there is a connection.
+    pub round_trip: Option<Duration>,
+    /// Why there is no connection, if there is none.
+    pub problem: Option<String>,
 }
 
 /// All that went between this coordinator and another one, with what the transport puts around it
@@ -173,7 +184,7 @@ impl Coordinators for Nobody {
         Box::pin(async move { Self::is_there(to) })
     }
 
-    fn round_trips(&self) -> Vec<(NodeId, Duration)> {
+    fn links(&self) -> Vec<PeerLink> {
         Vec::new()
     }
 

@@ -9,7 +9,7 @@ use meson_consensus::{
     FrameSink, FrameSource, FrameStream, Network, NetworkError, NodeId, PeerRequest, ShardId,
     Urgency,
 };
-use meson_engine::{Coordinators, PeerTraffic};
+use meson_engine::{Coordinators, PeerLink, PeerTraffic};
 use meson_transport as transport;
 use meson_transport::{CallError, FrameReceiver, FrameSender, Mesh, Service};
 
@@ -159,11 +159,17 @@ impl Coordinators for Link {
         })
     }
 
-    fn round_trips(&self) -> Vec<(NodeId, Duration)> {
+    fn links(&self) -> Vec<PeerLink> {
         let peers = self.mesh.peers();
         peers
-            .iter()
-            .filter_map(|peer| Some((NodeId::new(peer.id.get()), peer.rtt?)))
+            .into_iter()
+            .map(|peer| PeerLink {
+                node: NodeId::new(peer.id.get()),
+                round_trip: peer.rtt,
+                problem: (peer.connected_for.is_none())
+                    .then_some(peer.last_error)
+                    .flatten(),
+            })
             .collect()
     }
 
