@@ -78,7 +78,8 @@ fn steps_of_one_agent_bind_ports_of_their_own() {
         r#"
 serve = python(script = "serve.py", args = ["{folder}", "3"], outputs = ["ports"], retries = 0,
                resources = {{"cpus": 1, "mem": "64m", "ports": 2}})
-workflow(name = "serve", flow = start >> for_each(over = {{"n": [1, 2, 3]}}, do = serve) >> end)
+all = command(run = "echo 'ports=${{{{ serve.ports }}}}' >> $MESON_OUTPUT", outputs = ["ports"])
+workflow(name = "serve", flow = start >> for_each(over = {{"n": [1, 2, 3]}}, do = serve) >> all >> end)
 "#,
         folder = folder.display()
     );
@@ -88,7 +89,7 @@ workflow(name = "serve", flow = start >> for_each(over = {{"n": [1, 2, 3]}}, do 
         let id = dev.submit(&file, &[]);
         let run = dev.ended(&id, SOON);
         assert_eq!(run["state"], "succeeded", "{run:#}\n{}", dev.log());
-        let lists = &find_step(&run, "serve").unwrap()["outputs"]["ports"];
+        let lists = &find_step(&run, "all").unwrap()["outputs"]["ports"];
         let lists: Vec<Vec<u64>> = lists.as_array().unwrap().iter().map(numbers).collect();
         assert!(lists.iter().all(|ports| ports.len() == 2), "{lists:?}");
         let all: BTreeSet<u64> = lists.into_iter().flatten().collect();
@@ -103,7 +104,7 @@ workflow(name = "serve", flow = start >> for_each(over = {{"n": [1, 2, 3]}}, do 
 #[test]
 fn a_gang_meets_at_the_first_ones_port() {
     // Of two agents on this machine, each has ports of its own.
-    let dev = Dev::start(&["--agents", "2", "--resources", "cpus:2;mem:2048;disk:1000"]);
+    let dev = Dev::start(&["--agents", "2", "--resources", "cpus:3;mem:2048;disk:1000"]);
     let script = r#"
 meet = python(script = "meet.py", outputs = ["came"], gang = gang(tasks = 4),
               resources = {"cpus": 1, "mem": "64m", "ports": 2})
@@ -133,7 +134,7 @@ fn a_step_that_waits_for_ports_is_told_who_has_them_and_gets_them_afterwards() {
     dev.step_is(&holds, "hold", "running", SOON);
     let want = dev.workflow(
         "want",
-        &[("want.star", "want = command(run = \"echo ports=\\\"$MESON_PORTS\\\" >> $MESON_OUTPUT\", outputs = [\"ports\"], resources = {\"cpus\": 0.5, \"mem\": \"64m\", \"ports\": 3})\nworkflow(name = \"want\", flow = start >> want >> end)\n")],
+        &[("want.star", "want = command(run = \"echo 'ports=\\\"'$MESON_PORTS'\\\"' >> $MESON_OUTPUT\", outputs = [\"ports\"], resources = {\"cpus\": 0.5, \"mem\": \"64m\", \"ports\": 3})\nworkflow(name = \"want\", flow = start >> want >> end)\n")],
     );
     let wants = dev.submit(&want, &[]);
     let explained = wait_for("it is told who holds them", SOON, || {
