@@ -20,14 +20,9 @@ const NAME: &str = "ports";
 
 /// Those that may be kept for as long as they are used, in order: what is lent is nobody's address.
 fn offered<'a>(resources: impl IntoIterator<Item = &'a Resource>) -> Vec<Range> {
-    let firm = resources
-        .into_iter()
-        .filter(|resource| resource.name == NAME && resource.revocable.is_none());
-    let firm: Vec<Resource> = firm.cloned().collect();
-    if firm.is_empty() {
-        return Vec::new();
-    }
-    range_total(&firm, NAME)
+    let all = resources.into_iter();
+    let firm = all.filter(|resource| resource.revocable.is_none());
+    range_total(firm, NAME)
         .into_iter()
         .map(|range| Range {
             begin: range.begin.max(1),

@@ -103,7 +103,7 @@ impl PortLedger {
 }
 
 /// The task is told of the ports that it has, as many as it asked for, and its mates of the first.
-fn told(info: &TaskInfo, ports: &[u16]) {
+pub(super) fn told(info: &TaskInfo, ports: &[u16]) {
     let data = info.data.as_ref().expect("a description");
     let spec = TaskPayload::decode(&data.0).expect("one").spec;
     assert_eq!(spec.ports, ports, "{}", info.task_id.as_str());
