@@ -176,6 +176,15 @@ pub fn reserved_role(resource: &Resource) -> Option<&str> {
     }
 }
 
+/// Whether any part of it can be had, and is used up by whoever has it. Not so a volume that keeps
+/// somebody's data, a disk of its own (MOUNT, PATH, BLOCK, RAW), what a resource provider has, and
+/// what several share: those are things, taken whole and on purpose or not at all.
+pub fn is_plain(resource: &Resource) -> bool {
+    let disk = resource.disk.as_ref();
+    let root = disk.is_none_or(|disk| disk.as_object().is_some_and(|disk| disk.is_empty()));
+    root && resource.shared.is_none() && resource.provider_id.is_none()
+}
+
 fn is_amount(resource: &Resource) -> bool {
     resource.shared.is_none() && resource.disk.is_none()
 }

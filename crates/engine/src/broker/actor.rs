@@ -18,7 +18,9 @@ use super::messages::{
     Acknowledge, Adopt, Confirm, Enqueue, Explain, Kill, Look, Signal, Unheard, Waiting,
 };
 use super::metrics::PoolMetrics;
-use super::session::{ConstraintsNotTaken, Events, Lanes, SessionDown, SessionUp, keep_subscribed};
+use super::session::{
+    ConstraintsNotTaken, Events, Lanes, LaunchInDoubt, SessionDown, SessionUp, keep_subscribed,
+};
 use super::settings::Settings;
 use super::state::{Broker, Input, Output};
 use crate::clock::until;
@@ -255,7 +257,8 @@ impl Handler<Confirm> for BrokerActor {
     type Result = ();
 
     fn handle(&mut self, confirm: Confirm, ctx: &mut Context<Self>) {
-        self.input(Input::Confirm(confirm.task), ctx);
+        let Confirm { task, agents } = confirm;
+        self.input(Input::Confirm { task, agents }, ctx);
     }
 }
 
@@ -337,6 +340,14 @@ impl Handler<ConstraintsNotTaken> for BrokerActor {
 
     fn handle(&mut self, _: ConstraintsNotTaken, ctx: &mut Context<Self>) {
         self.input(Input::ConstraintsNotTaken, ctx);
+    }
+}
+
+impl Handler<LaunchInDoubt> for BrokerActor {
+    type Result = ();
+
+    fn handle(&mut self, LaunchInDoubt(tasks): LaunchInDoubt, ctx: &mut Context<Self>) {
+        self.input(Input::LaunchInDoubt(tasks), ctx);
     }
 }
 

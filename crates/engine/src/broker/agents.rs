@@ -7,8 +7,10 @@ use meson_core::ids::TaskId;
 use meson_core::matching::{self, Outage};
 use meson_core::resources::{MilliCpus, Resources};
 use meson_core::units::{Bytes, Duration, Timestamp};
-use meson_mesos::resources::to_fixed;
-use meson_mesos::types::{Attribute, ExecutorId, Offer, OfferId, Resource, Unavailability};
+use meson_mesos::resources::{is_plain, to_fixed};
+use meson_mesos::types::{
+    Attribute, ExecutorId, ExecutorInfo, Offer, OfferId, Resource, Unavailability,
+};
 use serde_json::Value;
 
 /// An agent as far as its offers tell.
@@ -20,6 +22,9 @@ pub(super) struct Agent {
     /// Since when the oldest of them is in hand.
     pub(super) offered_at: Timestamp,
     executors: BTreeSet<ExecutorId>,
+    /// The executor that was started there last, where its share had to come out of what is
+    /// reserved for us: it is another one than elsewhere.
+    special: Option<Box<ExecutorInfo>>,
     /// What our tasks hold there.
     held: Resources,
     /// What it had when it last offered something: that, and what our tasks held there.
@@ -93,6 +98,7 @@ impl Agents {
         }
         agent.seen_at = now;
         agent.here = true;
+        agent.lost_at = None;
         agent.freed = Resources::ZERO;
         agent.describe(&offer);
         agent.offers.push(offer);
@@ -171,8 +177,9 @@ impl Agents {
     /// shares are of the whole, and room is set aside there as well.
     pub(super) fn begin(&mut self, now: Timestamp) {
         self.0.retain(|_, agent| {
+            let holds = !agent.held.is_nothing();
             agent.begin();
-            now.since(agent.seen_at) < FORGET_AFTER
+            holds || now.since(agent.seen_at) < FORGET_AFTER
         });
     }
 
@@ -200,6 +207,15 @@ impl Agents {
         self.0.get(agent).map(|agent| agent.about.hostname())
     }
 
+    /// Forgets agents that were lost and have nothing of ours. Where machines come and go, a session
+    /// that lasts for months would otherwise know all that ever were.
+    pub(super) fn sweep(&mut self) {
+        self.0.retain(|_, agent| {
+            let idle = agent.is_unused() && agent.starting == 0 && !agent.has_offers();
+            agent.lost_at.is_none() || !idle
+        });
+    }
+
     pub(super) fn executor_gone(&mut self, agent: &str, executor: &ExecutorId) {
         if let Some(agent) = self.0.get_mut(agent) {
             agent.executors.remove(executor);
@@ -209,14 +225,11 @@ impl Agents {
     /// The resource manager has lost sight of it. Nothing is placed there, and no room is set aside,
     /// until something is heard of it. False: that was known, or the agent is not.
     pub(super) fn lost(&mut self, agent: &str, now: Timestamp) -> bool {
-        self.0.retain(|_, agent| {
-            let long = |at| now.since(at) >= FORGET_AFTER;
-            let forgotten = agent.lost_at.is_some_and(long) && agent.is_unused();
-            !forgotten
-        });
         let Some(agent) = self.0.get_mut(agent) else {
             return false;
         };
+        agent.refused = Room::NOTHING;
+        agent.freed = Resources::ZERO;
         agent.lost_at.replace(now).is_none()
     }
 
@@ -305,6 +318,7 @@ impl Agent {
             offers: Vec::new(),
             offered_at: Timestamp(0),
             executors: BTreeSet::new(),
+            special: None,
             held: Resources::ZERO,
             total: Resources::ZERO,
             outage: None,
@@ -453,13 +467,24 @@ impl Agent {
         (ids, resources)
     }
 
-    pub(super) fn is_warm(&self, executor: &ExecutorId) -> bool {
-        self.executors.contains(executor)
+    fn is_warm(&self, usual: &ExecutorId) -> bool {
+        let special = self.special.as_ref();
+        let special = special.is_some_and(|it| self.executors.contains(&it.executor_id));
+        special || self.executors.contains(usual)
+    }
+
+    /// The executor of ours that is there: the usual one, or one of its own.
+    pub(super) fn running<'a>(&'a self, usual: &'a ExecutorInfo) -> Option<&'a ExecutorInfo> {
+        let mut either = std::iter::once(usual).chain(self.special.as_deref());
+        either.find(|info| self.executors.contains(&info.executor_id))
     }
 
     /// An executor of ours is about to be there.
-    pub(super) fn warmed(&mut self, executor: &ExecutorId) {
-        self.executors.insert(executor.clone());
+    pub(super) fn warmed(&mut self, executor: &ExecutorInfo, usual: &ExecutorInfo) {
+        self.executors.insert(executor.executor_id.clone());
+        if executor.executor_id != usual.executor_id {
+            self.special = Some(Box::new(executor.clone()));
+        }
     }
 }
 
@@ -478,7 +503,7 @@ fn outage(unavailability: &Unavailability) -> Outage {
 /// The scalars that Meson schedules, out of Mesos's list.
 fn amounts<'a>(resources: impl Iterator<Item = &'a Resource>) -> Resources {
     let mut thousandths = [0u64; 4];
-    for resource in resources {
+    for resource in resources.filter(|resource| is_plain(resource)) {
         let name = ["cpus", "mem", "disk", "gpus"];
         let Some(index) = name.iter().position(|name| *name == resource.name) else {
             continue;

@@ -5,11 +5,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use bytes::Bytes;
 use meson_core::ids::TaskId;
 use meson_core::resources::Resources;
-use meson_mesos::resources::{from_fixed, to_fixed};
+use meson_mesos::resources::{add, contains, from_fixed, is_plain, subtract, to_fixed};
 use meson_mesos::scheduler::{Accept, Call};
 use meson_mesos::types::{
     AgentId, CommandInfo, Data, ExecutorId, ExecutorInfo, ExecutorType, Filters, FrameworkId,
-    Label, Labels, OfferId, Operation, Resource, Scalar, TaskInfo,
+    Label, Labels, OfferId, Operation, Resource, TaskInfo,
 };
 
 /// How the executor of a pool is started, and what it costs beside its tasks.
@@ -46,13 +46,50 @@ impl ExecutorTemplate {
             name: Some("meson-executor".to_owned()),
             ..ExecutorInfo::default()
         };
-        let mut hasher = DefaultHasher::new();
-        serde_json::to_string(&info)
-            .unwrap_or_default()
-            .hash(&mut hasher);
-        info.executor_id = ExecutorId::new(format!("meson-{:016x}", hasher.finish()));
+        name(&mut info);
         info
     }
+}
+
+fn name(info: &mut ExecutorInfo) {
+    let mut hasher = DefaultHasher::new();
+    info.executor_id = ExecutorId::new("");
+    serde_json::to_string(&info)
+        .unwrap_or_default()
+        .hash(&mut hasher);
+    info.executor_id = ExecutorId::new(format!("meson-{:016x}", hasher.finish()));
+}
+
+/// What several offers of one agent to one role hold, each kind of it once.
+pub(super) fn in_one(offered: Vec<Resource>, role: &str) -> Vec<Resource> {
+    let mut all = Vec::with_capacity(offered.len());
+    for resource in offered {
+        // Said of every resource that a framework with several roles is offered.
+        let resource = match resource.allocation_info {
+            Some(_) => resource,
+            None => resource.allocated_to(role),
+        };
+        add(&mut all, &[resource]);
+    }
+    all
+}
+
+/// Takes the share of an executor that is to be started out of what is offered. An agent may have
+/// nothing but what is reserved for us: then it comes out of that, and the executor is another one
+/// than the `usual`.
+pub(super) fn start_executor(usual: &ExecutorInfo, offered: &mut Vec<Resource>) -> ExecutorInfo {
+    if contains(offered, &usual.resources) {
+        subtract(offered, &usual.resources);
+        return usual.clone();
+    }
+    let mut info = usual.clone();
+    info.resources.clear();
+    for resource in &usual.resources {
+        let amount = resource.scalar.map_or(0, |scalar| to_fixed(scalar.value));
+        take(offered, &resource.name, amount, false, &mut info.resources);
+    }
+    name(&mut info);
+    info
 }
 
 /// One ACCEPT for these tasks of one agent.
@@ -61,14 +98,9 @@ pub(super) fn accept(
     offers: Vec<OfferId>,
     mut offered: Vec<Resource>,
     executor: &ExecutorInfo,
-    warm: bool,
     tasks: Vec<Launchable>,
     refuse_rest_seconds: f64,
 ) -> Call {
-    if !warm {
-        // The executor's own share comes out of the same offers, as unreserved scalars.
-        meson_mesos::resources::subtract(&mut offered, &executor.resources);
-    }
     let task_infos = tasks
         .into_iter()
         .map(|task| TaskInfo {
@@ -137,44 +169,49 @@ pub(super) fn amounts(resources: &Resources) -> [(&'static str, i64); 4] {
 fn carve(offered: &mut Vec<Resource>, wanted: &Resources, revocable: bool) -> Vec<Resource> {
     let mut carved = Vec::new();
     for (name, amount) in amounts(wanted) {
-        let mut missing = amount;
-        for resource in offered
-            .iter_mut()
-            .filter(|resource| resource.name == name && resource.revocable.is_some() == revocable)
-        {
-            let Some(scalar) = &mut resource.scalar else {
-                continue;
-            };
-            let take = missing.min(to_fixed(scalar.value));
-            if take <= 0 {
-                continue;
-            }
-            let rest = to_fixed(scalar.value) - take;
-            carved.push(Resource {
-                scalar: Some(Scalar {
-                    value: from_fixed(take),
-                }),
-                ..resource.clone()
-            });
-            if let Some(scalar) = &mut resource.scalar {
-                scalar.value = from_fixed(rest);
-            }
-            missing -= take;
+        take(offered, name, amount, revocable, &mut carved);
+    }
+    carved
+}
+
+/// Moves so much of one name from `offered` to `taken`.
+fn take(
+    offered: &mut Vec<Resource>,
+    name: &str,
+    amount: i64,
+    revocable: bool,
+    taken: &mut Vec<Resource>,
+) {
+    let mut missing = amount;
+    for resource in offered.iter_mut().filter(|resource| {
+        resource.name == name && resource.revocable.is_some() == revocable && is_plain(resource)
+    }) {
+        let Some(scalar) = &mut resource.scalar else {
+            continue;
+        };
+        let take = missing.min(to_fixed(scalar.value));
+        if take <= 0 {
+            continue;
         }
+        let rest = to_fixed(scalar.value) - take;
+        scalar.value = from_fixed(take);
+        taken.push(resource.clone());
+        if let Some(scalar) = &mut resource.scalar {
+            scalar.value = from_fixed(rest);
+        }
+        missing -= take;
     }
     offered.retain(|resource| {
-        resource
-            .scalar
-            .as_ref()
-            .is_none_or(|scalar| to_fixed(scalar.value) > 0)
+        let scalar = resource.scalar.as_ref();
+        scalar.is_none_or(|scalar| to_fixed(scalar.value) > 0)
     });
-    carved
 }
 
 #[cfg(test)]
 mod tests {
     use meson_core::resources::MilliCpus;
     use meson_core::units::Bytes as Size;
+    use meson_mesos::types::{Reservation, ReservationType};
 
     use super::*;
 
@@ -238,5 +275,117 @@ mod tests {
             ..template.clone()
         };
         assert_ne!(id(&template), id(&other));
+    }
+
+    fn reserved(name: &str, value: f64, principal: Option<&str>) -> Resource {
+        Resource {
+            reservations: vec![Reservation {
+                kind: Some(match principal {
+                    Some(_) => ReservationType::Dynamic,
+                    None => ReservationType::Static,
+                }),
+                role: Some("ml".to_owned()),
+                principal: principal.map(str::to_owned),
+                labels: None,
+            }],
+            ..Resource::scalar(name, value)
+        }
+    }
+
+    fn executor() -> ExecutorInfo {
+        let template = ExecutorTemplate {
+            command: CommandInfo::shell("run"),
+            resources: resources(100, 32),
+        };
+        template.info(&FrameworkId::new("f"), "ml")
+    }
+
+    #[test]
+    fn item_23_where_all_is_reserved_for_us_the_executors_share_is_too() {
+        let usual = executor();
+        let offer = vec![reserved("cpus", 1.0, None), reserved("mem", 128.0, None)];
+        let mut offered = in_one(offer.clone(), "ml");
+        let info = start_executor(&usual, &mut offered);
+        assert_eq!(
+            info.resources,
+            [
+                reserved("cpus", 0.1, None).allocated_to("ml"),
+                reserved("mem", 32.0, None).allocated_to("ml")
+            ]
+        );
+        assert_ne!(info.executor_id, usual.executor_id);
+        assert_eq!(
+            start_executor(&usual, &mut in_one(offer, "ml")),
+            info,
+            "the same one on every such agent, whichever broker starts it"
+        );
+        let task = carve(&mut offered, &resources(900, 96), false);
+        assert!(offered.is_empty(), "{offered:?}");
+        assert_eq!(task[0], reserved("cpus", 0.9, None).allocated_to("ml"));
+    }
+
+    #[test]
+    fn item_24_what_several_offers_hold_is_taken_as_one() {
+        let usual = executor();
+        let scraps = vec![
+            Resource::scalar("cpus", 0.05),
+            Resource::scalar("mem", 16.0),
+            Resource::scalar("cpus", 1.0),
+            Resource::scalar("mem", 64.0),
+        ];
+        let mut offered = in_one(scraps, "ml");
+        assert_eq!(start_executor(&usual, &mut offered), usual);
+        let task = carve(&mut offered, &resources(1000, 64), false);
+        let amounts: Vec<_> = task
+            .iter()
+            .map(|r| to_fixed(r.scalar.unwrap().value))
+            .collect();
+        assert_eq!(amounts, [950, 48_000], "no more than there is");
+    }
+
+    #[test]
+    fn item_24_reservations_of_several_kinds_are_kept_apart() {
+        let mut offered = in_one(
+            vec![
+                reserved("cpus", 1.0, Some("ops")),
+                Resource::scalar("cpus", 1.0),
+                reserved("cpus", 1.0, None),
+            ],
+            "ml",
+        );
+        let task = carve(&mut offered, &resources(2500, 0), false);
+        let whole = [
+            reserved("cpus", 1.0, Some("ops")).allocated_to("ml"),
+            Resource::scalar("cpus", 1.0).allocated_to("ml"),
+            reserved("cpus", 0.5, None).allocated_to("ml"),
+        ];
+        assert_eq!(task, whole);
+    }
+
+    #[test]
+    fn item_24_volumes_and_disks_of_their_own_are_nobodys_scratch() {
+        let disk = |disk: serde_json::Value| Resource {
+            disk: Some(disk),
+            ..Resource::scalar("disk", 1000.0)
+        };
+        let mut offered = vec![
+            disk(serde_json::json!({"source": {"type": "MOUNT", "mount": {"root": "/d"}}})),
+            disk(serde_json::json!({"persistence": {"id": "p"}, "volume": {"mode": "RW"}})),
+            Resource {
+                shared: Some(serde_json::json!({})),
+                ..Resource::scalar("disk", 1000.0)
+            },
+            Resource {
+                provider_id: Some(serde_json::json!({"value": "csi"})),
+                ..Resource::scalar("disk", 1000.0)
+            },
+            Resource::scalar("disk", 10.0),
+        ];
+        let wanted = Resources {
+            disk: Size::from_mib(50),
+            ..Resources::ZERO
+        };
+        let carved = carve(&mut offered, &wanted, false);
+        assert_eq!(carved, [Resource::scalar("disk", 10.0)]);
     }
 }

@@ -53,12 +53,16 @@ pub struct Enqueue {
     pub observer: Recipient<Signal>,
 }
 
-/// The placement is durable: launch, all of it.
+/// The placement is durable: launch, all of it. Said of another placement than the one that is
+/// held now, because the hold of the first was over meanwhile, it launches nothing: the step actor
+/// has been told of the second, and confirms that too once it is durable.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct Confirm {
     /// The attempt.
     pub task: TaskId,
+    /// The agents on which it is on record, by rank.
+    pub agents: Vec<String>,
 }
 
 /// Takes over an attempt that was placed before this broker or this step actor lived.

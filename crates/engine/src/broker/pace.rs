@@ -1,4 +1,4 @@
-//! How fast tasks are started: a bucket that fills by the second.
+//! How fast tasks are started, and killed: a bucket that fills by the second.
 
 use meson_core::units::{Duration, Timestamp};
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use futures::StreamExt;
-use meson_mesos::scheduler::{Call, Event};
-use meson_mesos::types::FrameworkId;
+use meson_core::ids::TaskId;
+use meson_mesos::scheduler::{Call, Decline, Event};
+use meson_mesos::types::{FrameworkId, OfferId};
 use tokio::sync::mpsc;
 use tracing::Instrument;
 
@@ -19,11 +20,15 @@ use crate::pool::BrokerContext;
 const CALL_BACKLOG: usize = 4096;
 /// Acknowledgements under way at once; their order does not matter.
 const ACKNOWLEDGEMENTS_AT_ONCE: usize = 16;
+/// KILLs under way at once: none of them waits for another.
+const KILLS_AT_ONCE: usize = 16;
 /// Events handed over at once.
 const EVENT_BURST: usize = 256;
 /// From the end of a session to the next attempt, and after being fenced off.
 const AGAIN: Duration = Duration::from_millis(200);
 const AGAIN_WHEN_FENCED: Duration = Duration::from_secs(5);
+/// When calls fail, the stream of events is about to say why.
+const WHY: Duration = Duration::from_secs(1);
 
 /// Acknowledgements overtake everything else; the rest keeps its order, so that no KILL arrives
 /// before the ACCEPT that it is about.
@@ -68,6 +73,11 @@ pub(super) struct Events(pub(super) Vec<Event>);
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct ConstraintsNotTaken;
+
+/// It may not have heard of the launch of these tasks.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct LaunchInDoubt(pub(super) Vec<TaskId>);
 
 /// Subscribes, hands events over, and again when the session ends, for as long as the actor lives.
 pub(super) async fn keep_subscribed(
@@ -185,10 +195,13 @@ async fn one_session(
         }
         SessionEnd::Lost("the stream of events ended".to_owned())
     };
-    tokio::select! {
-        end = forward => Ok(end),
-        reason = senders => Ok(SessionEnd::Lost(reason)),
-    }
+    tokio::pin!(forward);
+    let reason = tokio::select! {
+        end = &mut forward => return Ok(end),
+        reason = senders => reason,
+    };
+    let end = tokio::time::timeout(WHY, forward).await;
+    Ok(end.unwrap_or(SessionEnd::Lost(reason)))
 }
 
 /// The two lanes, and the future that empties them until one of them closes.
@@ -200,17 +213,7 @@ fn lanes(
     let (acknowledgements, acknowledgement_calls) = mpsc::channel::<Call>(CALL_BACKLOG);
     let acknowledging = Arc::clone(&calls);
     let senders = async move {
-        let in_order = async {
-            while let Some(call) = ordered_calls.recv().await {
-                let constraints = matches!(call, Call::UpdateFramework(_));
-                if let Err(reason) = calls.call(call).await {
-                    tracing::warn!(reason, "the resource manager did not take a call");
-                    if constraints {
-                        broker.do_send(ConstraintsNotTaken);
-                    }
-                }
-            }
-        };
+        let in_order = in_order(&*calls, &mut ordered_calls, &broker);
         let beside = tokio_stream::wrappers::ReceiverStream::new(acknowledgement_calls)
             .for_each_concurrent(ACKNOWLEDGEMENTS_AT_ONCE, |call| async {
                 if let Err(reason) = acknowledging.call(call).await {
@@ -221,10 +224,9 @@ fn lanes(
                 }
             });
         tokio::select! {
-            () = in_order => {}
-            () = beside => {}
+            reason = in_order => reason,
+            () = beside => "its calls were given up".to_owned(),
         }
-        "its calls were given up".to_owned()
     };
     (
         Lanes {
@@ -233,4 +235,82 @@ fn lanes(
         },
         senders,
     )
+}
+
+/// Makes calls one after the other until there are no more, or the resource manager takes none.
+async fn in_order(
+    calls: &dyn Calls,
+    waiting: &mut mpsc::Receiver<Call>,
+    broker: &Addr<BrokerActor>,
+) -> String {
+    let mut next = None;
+    loop {
+        let call = match next.take() {
+            Some(call) => call,
+            None => match waiting.recv().await {
+                Some(call) => call,
+                None => return "its calls were given up".to_owned(),
+            },
+        };
+        if matches!(call, Call::Kill(_)) {
+            let mut kills = vec![call];
+            while kills.len() < KILLS_AT_ONCE
+                && let Ok(call) = waiting.try_recv()
+            {
+                if !matches!(call, Call::Kill(_)) {
+                    next = Some(call);
+                    break;
+                }
+                kills.push(call);
+            }
+            let kills = kills.into_iter().map(|call| calls.call(call));
+            for reason in futures::future::join_all(kills)
+                .await
+                .into_iter()
+                .filter_map(Result::err)
+            {
+                tracing::warn!(
+                    reason,
+                    "the resource manager did not take a KILL; it is said again"
+                );
+            }
+            continue;
+        }
+        let constraints = matches!(call, Call::UpdateFramework(_));
+        let answered = answered(&call);
+        let Err(reason) = calls.call(call).await else {
+            continue;
+        };
+        tracing::warn!(reason, "the resource manager did not take a call");
+        if constraints {
+            broker.do_send(ConstraintsNotTaken);
+        }
+        let Some((offer_ids, launched)) = answered else {
+            continue;
+        };
+        // Whoever did not hear the answer keeps the offers for us, without end; and whoever did hear it
+        // does not mind being told once more.
+        let filters = None;
+        let decline = Call::Decline(Decline { offer_ids, filters });
+        if let Err(reason) = calls.call(decline).await {
+            return format!("offers cannot be given back: {reason}");
+        }
+        if !launched.is_empty() {
+            broker.do_send(LaunchInDoubt(launched));
+        }
+    }
+}
+
+/// The offers that a call answers, and the tasks that it launches on them.
+fn answered(call: &Call) -> Option<(Vec<OfferId>, Vec<TaskId>)> {
+    match call {
+        Call::Accept(accept) => {
+            let launches = accept.operations.iter().filter_map(|it| it.launch.as_ref());
+            let infos = launches.flat_map(|launch| &launch.task_infos);
+            let tasks = infos.filter_map(|info| info.task_id.as_str().parse().ok());
+            Some((accept.offer_ids.clone(), tasks.collect()))
+        }
+        Call::Decline(decline) => Some((decline.offer_ids.clone(), Vec::new())),
+        _ => None,
+    }
 }

@@ -273,8 +273,8 @@ impl Handler<Enqueue> for Liaison {
 impl Handler<Confirm> for Liaison {
     type Result = ();
 
-    fn handle(&mut self, Confirm { task }: Confirm, _: &mut Context<Self>) {
-        self.tell(ToBroker::Confirm { task });
+    fn handle(&mut self, Confirm { task, agents }: Confirm, _: &mut Context<Self>) {
+        self.tell(ToBroker::Confirm { task, agents });
     }
 }
 

@@ -86,7 +86,7 @@ fn tell(link: &BrokerLink, relay: &Addr<Relay>, message: ToBroker) {
             payload: request.payload,
             observer: relay.clone().recipient(),
         }),
-        ToBroker::Confirm { task } => link.confirm.do_send(Confirm { task }),
+        ToBroker::Confirm { task, agents } => link.confirm.do_send(Confirm { task, agents }),
         ToBroker::Adopt { task, agent, claim } => link.adopt.do_send(Adopt {
             task,
             agent,

@@ -96,6 +96,7 @@ pub(crate) enum ToBroker {
     Enqueue(Box<Request>),
     Confirm {
         task: TaskId,
+        agents: Vec<String>,
     },
     Adopt {
         task: TaskId,

@@ -5,7 +5,7 @@
 //! more of it, until its time is over, or until the broker asks anew. An offer is no promise: when
 //! somebody else takes the node in the meantime, the job waits in Slurm's queue for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use meson_core::units::{Duration, Timestamp};
 use meson_mesos::scheduler::{Event, Offers as OfferEvent, Rescind};
@@ -107,8 +107,10 @@ impl Offers {
         }
         self.declined.retain(|_, (_, until)| *until > now);
         let mut offers = Vec::new();
+        let outstanding = self.open.values().map(|open| open.node.clone());
+        let outstanding: BTreeSet<String> = outstanding.collect();
         for node in self.nodes.values() {
-            if node.closed().is_some() || self.open.values().any(|open| open.node == node.name) {
+            if node.closed().is_some() || outstanding.contains(&node.name) {
                 continue;
             }
             let taken = waiting.get(&node.name).copied().unwrap_or_default();

@@ -345,7 +345,9 @@ impl StepActor {
                     })
                 });
             }
-            Action::Confirm => self.tell(|link| link.confirm.do_send(Confirm { task })),
+            Action::Confirm { agents } => {
+                self.tell(|link| link.confirm.do_send(Confirm { task, agents }));
+            }
             Action::Kill { rank, agent } => {
                 let task = task.member(rank);
                 self.tell(|link| link.kill.do_send(Kill { task, agent }));

@@ -148,7 +148,12 @@ fn where_all_of_a_gang_will_be_is_committed_before_any_of_it_is_confirmed() {
     assert_eq!((agent.as_str(), &mates[..]), ("a0", &seats()[1..]));
     assert_eq!(
         step.on(Event::Committed),
-        [Action::Confirm, Action::WatchLaunch],
+        [
+            Action::Confirm {
+                agents: seats().into_iter().map(|seat| seat.agent).collect()
+            },
+            Action::WatchLaunch
+        ],
         "one word for all of it"
     );
 }

@@ -291,12 +291,13 @@ impl StepState {
                     }
                     return;
                 }
+                let agents = seats.iter().map(|seat| seat.agent.clone()).collect();
                 self.phase = launched(std::mem::take(seats));
                 if self.killed {
                     self.kill(actions);
                 } else {
                     if self.broker {
-                        actions.push(Action::Confirm);
+                        actions.push(Action::Confirm { agents });
                     }
                     self.watch_launch(actions);
                 }

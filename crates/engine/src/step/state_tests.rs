@@ -119,17 +119,23 @@ fn a_new_attempt_is_asked_of_the_broker_once_there_is_one() {
     );
 }
 
+fn confirmed(actions: &[Action]) -> Option<&[String]> {
+    actions.iter().find_map(|action| match action {
+        Action::Confirm { agents } => Some(&agents[..]),
+        _ => None,
+    })
+}
+
 #[test]
 fn nothing_is_confirmed_before_the_placement_is_committed() {
     let mut step = step(None);
     step.on(Event::BrokerUp);
     let actions = step.on(placed("a1"));
     assert!(matches!(reported(&actions), Some(Input::Launching { agent, .. }) if agent == "a1"));
-    assert!(!actions.contains(&Action::Confirm));
-    assert_eq!(
-        step.on(Event::Committed),
-        [Action::Confirm, Action::WatchLaunch]
-    );
+    assert!(confirmed(&actions).is_none());
+    let actions = step.on(Event::Committed);
+    assert_eq!(confirmed(&actions), Some(&["a1".to_owned()][..]));
+    assert!(actions.contains(&Action::WatchLaunch));
 }
 
 #[test]
@@ -140,7 +146,8 @@ fn a_placement_that_moved_meanwhile_is_committed_before_it_is_confirmed() {
     assert!(step.on(placed("a2")).is_empty());
     let actions = step.on(Event::Committed);
     assert!(matches!(reported(&actions), Some(Input::Launching { agent, .. }) if agent == "a2"));
-    assert!(step.on(Event::Committed).contains(&Action::Confirm));
+    let actions = step.on(Event::Committed);
+    assert_eq!(confirmed(&actions), Some(&["a2".to_owned()][..]));
 }
 
 #[test]
@@ -617,8 +624,8 @@ proptest! {
                         at = pool;
                     }
                     Action::Enqueue => prop_assert_eq!(placements, 0, "placed, then enqueued"),
-                    Action::Confirm => {
-                        prop_assert!(unconfirmed.is_some());
+                    Action::Confirm { agents } => {
+                        prop_assert_eq!(unconfirmed.as_ref(), agents.first());
                         prop_assert!(matches!(event, Event::Committed), "confirmed too early");
                     }
                     Action::Stop => prop_assert!(end_committed),

@@ -54,8 +54,11 @@ pub(crate) enum Action {
         /// The agent's id.
         agent: String,
     },
-    /// Tell the broker that the placement is durable.
-    Confirm,
+    /// Tell the broker that the placement on these agents, by rank, is durable.
+    Confirm {
+        /// Their ids.
+        agents: Vec<String>,
+    },
     /// Ask the broker to end it.
     Kill {
         /// Which task of the attempt; the first one, if none was launched.

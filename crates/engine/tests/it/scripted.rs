@@ -331,7 +331,7 @@ impl Handler<Enqueue> for ScriptedBroker {
 impl Handler<Confirm> for ScriptedBroker {
     type Result = ();
 
-    fn handle(&mut self, Confirm { task }: Confirm, ctx: &mut Context<Self>) {
+    fn handle(&mut self, Confirm { task, .. }: Confirm, ctx: &mut Context<Self>) {
         let Some(fate) = self.queue.remove(&task) else {
             return;
         };

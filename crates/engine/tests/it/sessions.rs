@@ -10,8 +10,8 @@ use meson_core::resources::Resources;
 use meson_engine::broker::manager::{Calls, ResourceManager, Session, SessionEnd, SubscribeError};
 use meson_engine::broker::{BrokerActor, ExecutorTemplate, Settings};
 use meson_engine::pool::{BrokerContext, BrokerFactory};
-use meson_mesos::scheduler::{Call, Event};
-use meson_mesos::types::{CommandInfo, FrameworkId};
+use meson_mesos::scheduler::{Call, Event, Offers};
+use meson_mesos::types::{AgentId, CommandInfo, FrameworkId, Offer, OfferId, Resource};
 use tokio::sync::mpsc;
 
 use crate::scripted::Cluster;
@@ -32,6 +32,8 @@ struct Log {
     given: u32,
     /// To answer the next one who comes with an id.
     removed: bool,
+    /// So many calls that give offers back are not taken.
+    deaf: usize,
     /// Ends the session.
     end: Option<mpsc::Sender<Result<Event, SessionEnd>>>,
 }
@@ -65,7 +67,12 @@ impl ResourceManager for Recorder {
 impl Calls for Recorder {
     async fn call(&self, call: Call) -> Result<(), String> {
         let mut log = self.0.log.lock().expect("nobody panicked");
+        let gives_back = matches!(call, Call::Decline(_));
         log.calls.push(call);
+        if gives_back && log.deaf > 0 {
+            log.deaf -= 1;
+            return Err("the connection was reset".to_owned());
+        }
         Ok(())
     }
 }
@@ -113,6 +120,33 @@ impl Master {
             log.subscribed.len() >= times && !log.calls.is_empty()
         })
         .await;
+    }
+
+    async fn offer(&self, id: &str) {
+        let events = self.log.lock().expect("nobody panicked").end.clone();
+        let offer = Offer {
+            id: OfferId::new(id),
+            agent_id: AgentId::new("a"),
+            resources: vec![Resource::scalar("cpus", 4.0)],
+            ..Offer::default()
+        };
+        let offers = Event::Offers(Offers {
+            offers: vec![offer],
+        });
+        let events = events.expect("a session");
+        events.send(Ok(offers)).await.expect("somebody listens");
+    }
+
+    /// How often this offer was given back.
+    fn declined(&self, id: &str) -> usize {
+        let log = self.log.lock().expect("nobody panicked");
+        let declined = log.calls.iter().filter_map(|call| match call {
+            Call::Decline(decline) => Some(&decline.offer_ids),
+            _ => None,
+        });
+        declined
+            .filter(|ids| ids.contains(&OfferId::new(id)))
+            .count()
     }
 
     async fn end_session(&self, reason: SessionEnd) {
@@ -183,5 +217,26 @@ async fn item_04_a_broker_that_was_fenced_off_does_not_fight() {
         began.elapsed() >= Duration::from_secs(4),
         "it leaves the other one time"
     );
+    world.close().await;
+}
+
+#[actix::test]
+async fn item_19_an_answer_to_an_offer_that_was_not_taken_is_said_again_and_then_the_session_is_given_up()
+ {
+    let dir = tempfile::tempdir().unwrap();
+    let master = Arc::new(Master::default());
+    let world = master.open(dir.path()).await;
+    master.heard(1).await;
+    master.log.lock().unwrap().deaf = 1;
+    master.offer("o1").await;
+    until("it is said again", async || master.declined("o1") == 2).await;
+    master.offer("o2").await;
+    until("the session goes on", async || master.declined("o2") == 1).await;
+    assert_eq!(master.subscribed().len(), 1);
+    // Else the master would keep the offer for us for ever.
+    master.log.lock().unwrap().deaf = 2;
+    master.offer("o3").await;
+    until("a new session", async || master.subscribed().len() == 2).await;
+    assert_eq!(master.declined("o3"), 2);
     world.close().await;
 }

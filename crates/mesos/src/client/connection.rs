@@ -83,16 +83,25 @@ pub(super) fn post(
         .body(body)
 }
 
-/// The first part of an error's body.
-pub(super) async fn text_of(response: reqwest::Response) -> String {
-    let mut text = response.text().await.unwrap_or_default();
-    if text.len() > 1000 {
-        let end = (0..=1000)
-            .rev()
-            .find(|at| text.is_char_boundary(*at))
-            .unwrap_or(0);
-        text.truncate(end);
-    }
+/// Of an error's body, no more than this is read, nor waited for longer.
+const TEXT_BYTES: usize = 1000;
+const TEXT_WAIT: Duration = Duration::from_secs(5);
+
+/// The first part of an error's body. Whoever is in trouble may send one that does not end.
+pub(super) async fn text_of(mut response: reqwest::Response) -> String {
+    let mut text = Vec::new();
+    let read = async {
+        while let Ok(Some(chunk)) = response.chunk().await {
+            text.extend_from_slice(&chunk[..chunk.len().min(TEXT_BYTES)]);
+            if text.len() >= TEXT_BYTES {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(TEXT_WAIT, read).await;
+    text.truncate(TEXT_BYTES);
+    let mut text = String::from_utf8_lossy(&text).into_owned();
+    text.truncate(text.floor_char_boundary(TEXT_BYTES));
     text
 }
 

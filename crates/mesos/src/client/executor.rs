@@ -6,7 +6,7 @@
 //! that have not been acknowledged (`docs/executor-http-api.md`).
 
 use super::backoff::Backoff;
-use super::connection::{HttpClientError, chain, http_client, post};
+use super::connection::{HttpClientError, chain, http_client, post, text_of};
 use super::duration::{ParseDurationError, parse_duration};
 use super::stream::{Events, StreamError};
 use crate::encoding::{EncodeError, Encoding};
@@ -298,13 +298,10 @@ impl ExecutorClient {
         match response.status() {
             StatusCode::OK => {}
             status @ (StatusCode::NOT_FOUND | StatusCode::SERVICE_UNAVAILABLE) => {
-                return Ok(Err(format!(
-                    "{status}: {}",
-                    response.text().await.unwrap_or_default()
-                )));
+                return Ok(Err(format!("{status}: {}", text_of(response).await)));
             }
             status => {
-                let message = response.text().await.unwrap_or_default();
+                let message = text_of(response).await;
                 return Err(ExecutorError::Rejected {
                     call: "SUBSCRIBE".into(),
                     agent: self.agent(),
@@ -363,7 +360,7 @@ impl ExecutorClient {
         if status.is_success() {
             return Ok(());
         }
-        let message = response.text().await.unwrap_or_default();
+        let message = text_of(response).await;
         let agent = self.agent();
         Err(match status {
             StatusCode::NOT_FOUND | StatusCode::SERVICE_UNAVAILABLE => ExecutorError::Unavailable {

@@ -297,9 +297,16 @@ impl Runner {
     }
 
     fn tell(&mut self, call: FromAgent) {
-        if let Some(sender) = &self.wires.to_master
-            && let Err(error) = sender.try_send(call)
-        {
+        let Some(sender) = &self.wires.to_master else {
+            return;
+        };
+        // Messages are unreliable: an executor that talks without end takes no room from the rest.
+        let is_message = matches!(call, FromAgent::ExecutorMessage { .. });
+        if is_message && sender.capacity() < sender.max_capacity() / 2 {
+            debug!("an executor's message is lost: the master hears them too slowly");
+            return;
+        }
+        if let Err(error) = sender.try_send(call) {
             // Without a sender, the session notices and opens a new connection;
             // what matters is then said again.
             warn!(%error, "the master takes no more calls");

@@ -67,6 +67,8 @@ enum SessionError {
     NoWelcome,
     #[error("the master did not take a call: {0}")]
     Call(String),
+    #[error("calls to the master piled up")]
+    GivenUp,
     #[error("the agent is ending")]
     Ending,
     #[error("refused: {0}")]
@@ -136,7 +138,7 @@ async fn connect(
     let mut body = answer.bytes_stream();
     let mut decoder = Decoder::default();
     let mut patience = CALL_TIMEOUT;
-    let mut calls: Option<(mpsc::Sender<FromAgent>, oneshot::Receiver<SessionError>)> = None;
+    let mut calls: Option<(mpsc::WeakSender<FromAgent>, oneshot::Receiver<SessionError>)> = None;
     loop {
         let message = loop {
             if let Some(record) = decoder.next_record()? {
@@ -144,7 +146,7 @@ async fn connect(
             }
             let failed = async {
                 match &mut calls {
-                    Some((_, failed)) => failed.await.unwrap_or(SessionError::Ending),
+                    Some((_, failed)) => failed.await.unwrap_or(SessionError::GivenUp),
                     None => std::future::pending().await,
                 }
             };
@@ -185,7 +187,8 @@ async fn connect(
                     receiver,
                     fail,
                 ));
-                calls = Some((sender.clone(), failed));
+                // The agent alone decides for how long the connection is of use.
+                calls = Some((sender.downgrade(), failed));
                 *welcomed = true;
                 events
                     .send(FromMaster::Registered(agent_id, sender))
@@ -197,6 +200,7 @@ async fn connect(
             (ToAgent::Ping { sequence }, Some((sender, _))) => {
                 // A full queue means that the master takes no calls: it will
                 // find the agent unreachable, and rightly.
+                let sender = sender.upgrade().ok_or(SessionError::GivenUp)?;
                 let _ = sender.try_send(FromAgent::Pong { sequence });
             }
             (message, Some(_)) => events
@@ -250,7 +254,7 @@ fn at(master: &Url, path: &str) -> Url {
 }
 
 /// Makes the agent's calls one after the other, until one fails or no more can
-/// come.
+/// come: an agent that gives the connection up does not wait for those that piled up.
 async fn make_calls(
     http: reqwest::Client,
     url: String,
@@ -260,6 +264,9 @@ async fn make_calls(
     failed: oneshot::Sender<SessionError>,
 ) {
     while let Some(call) = calls.recv().await {
+        if calls.sender_strong_count() == 0 {
+            return;
+        }
         let call = AgentCall {
             agent_id: agent_id.clone(),
             stream_id: stream_id.clone(),
@@ -283,5 +290,70 @@ async fn make_calls(
         // The connection is opened anew, and what matters is said again.
         let _ = failed.send(error);
         return;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use meson_mesos::recordio::encode_json;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// Takes every agent, and answers none of its calls.
+    async fn deaf_master(mut stream: TcpStream) {
+        let mut head = vec![0; 1 << 16];
+        let _ = stream.read(&mut head).await;
+        if !head.starts_with(format!("POST {STREAM_PATH} ").as_bytes()) {
+            return std::future::pending().await;
+        }
+        let welcome = encode_json(&ToAgent::Registered {
+            agent_id: AgentId::new("S0"),
+            master_timeout_ms: 600_000,
+        });
+        let welcome = welcome.expect("it has a JSON form");
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\n{STREAM_HEADER}: s\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n",
+            welcome.len()
+        );
+        for part in [answer.as_bytes(), &welcome, b"\r\n"] {
+            stream.write_all(part).await.expect("the agent listens");
+        }
+        std::future::pending().await
+    }
+
+    async fn registered(events: &mut mpsc::Receiver<FromMaster>) -> mpsc::Sender<FromAgent> {
+        loop {
+            match events.recv().await.expect("the session goes on") {
+                FromMaster::Hello(ask) => ask.send(Hello::default()).expect("it asked"),
+                FromMaster::Registered(_, sender) => return sender,
+                _ => {}
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_agent_whose_calls_pile_up_gets_a_new_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let master = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(deaf_master(stream));
+            }
+        });
+        let finder = Finder::new(master.parse().unwrap(), false, 1);
+        let (sender, mut events) = mpsc::channel(8);
+        let http = meson_mesos::client::http_client(CALL_TIMEOUT, None).unwrap();
+        let session = tokio::spawn(run(http, finder, sender));
+        let agents = registered(&mut events).await;
+        while agents.try_send(FromAgent::Pong { sequence: 1 }).is_ok() {}
+        drop(agents);
+        let again = timeout(Duration::from_secs(60), registered(&mut events)).await;
+        assert!(
+            again.is_ok(),
+            "an agent that can say nothing must not go on"
+        );
+        session.abort();
     }
 }

@@ -101,7 +101,13 @@ impl Broker {
         out.extend(placed(task, seats));
     }
 
-    pub(super) fn confirm(&mut self, task: TaskId, now: Timestamp, out: &mut Vec<Output>) {
+    pub(super) fn confirm(
+        &mut self,
+        task: TaskId,
+        agents: &[String],
+        now: Timestamp,
+        out: &mut Vec<Output>,
+    ) {
         let members = self.members(&task);
         if members.is_empty() {
             // The hold is over. The placement is on record, so this attempt is done for.
@@ -109,6 +115,17 @@ impl Broker {
                 .withdraw(&task)
                 .map_or(1, |entry| entry.shape.gang.tasks);
             out.extend((0..tasks).map(|rank| too_late(task.member(rank))));
+            return;
+        }
+        let is_elsewhere = members.iter().any(|id| {
+            let placed = self.tasks.get(id).filter(|mate| !mate.is_launched());
+            let on_record = agents.get(id.rank as usize);
+            placed.is_some_and(|mate| mate.agent.as_ref() != on_record)
+        });
+        if is_elsewhere {
+            // It was placed anew while this was on its way, and is launched where it is on record,
+            // or nowhere.
+            tracing::debug!(%task, "a placement was confirmed that is not held any more");
             return;
         }
         for task in members {

@@ -54,6 +54,10 @@ use super::stats::Stats;
 /// makes tasks up.
 const MOST_TASKS: usize = 2_000_000;
 
+/// KILLs per second at most, and at once after a pause. Ten thousand tasks that are cancelled in one
+/// instant must not fill the lane in which everything else that is said waits its turn.
+const KILLS_PER_SECOND: u32 = 1_000;
+
 /// The broker's state.
 #[derive(Debug)]
 pub struct Broker {
@@ -74,6 +78,8 @@ pub struct Broker {
     recent: Recent,
     brake: Brake,
     pace: Pace,
+    /// How fast tasks are killed: each KILL is a call of its own.
+    kills: Pace,
     patience: Patience,
     leaving: Leaving,
     told: Told,
@@ -129,6 +135,7 @@ impl Broker {
             recent: Recent::default(),
             brake: Brake::default(),
             pace: Pace::new(settings.pacing.per_second),
+            kills: Pace::new(KILLS_PER_SECOND),
             patience: Patience::default(),
             leaving: Leaving::default(),
             told: Told::default(),
@@ -254,6 +261,7 @@ impl Broker {
                 self.displace_all(out);
             }
             Input::Event(event) => self.event(event, now, out),
+            Input::LaunchInDoubt(tasks) => self.doubt(tasks, now),
             Input::ConstraintsNotTaken => self.told.doubt(),
             Input::Enqueue {
                 task,
@@ -272,7 +280,7 @@ impl Broker {
                 };
                 self.enqueue(task, entry, payload, now, out);
             }
-            Input::Confirm(task) => self.confirm(task, now, out),
+            Input::Confirm { task, agents } => self.confirm(task, &agents, now, out),
             Input::Adopt { task, agent, claim } => {
                 self.adopt(task, agent, claim.as_deref(), now, out);
             }
@@ -298,6 +306,17 @@ impl Broker {
         if !self.tasks.contains_key(&task) {
             self.recent.add(task, uuid);
         }
+    }
+}
+
+#[cfg(test)]
+impl Broker {
+    /// That the placement of this attempt which is held now is durable.
+    fn confirmation(&self, task: TaskId) -> Input {
+        let members = self.members(&task).into_iter();
+        let agents = members.filter_map(|id| self.tasks.get(&id)?.agent.clone());
+        let agents = agents.collect();
+        Input::Confirm { task, agents }
     }
 }
 

@@ -177,7 +177,7 @@ impl World {
                 deadline: None,
                 payload: payload(),
             },
-            Step::Confirm { task } => Input::Confirm(name(task)),
+            Step::Confirm { task } => self.broker.confirmation(name(task)),
             Step::Adopt {
                 task,
                 rank,

@@ -45,6 +45,15 @@ impl Broker {
         }
     }
 
+    /// Whether these were launched is asked now, and not only once their step actors lose patience.
+    pub(super) fn doubt(&mut self, tasks: Vec<TaskId>, now: Timestamp) {
+        for task in tasks {
+            if let Some(known) = self.tasks.get(&task).filter(|known| !known.seen) {
+                self.questions.ask(task, known.agent.clone(), now);
+            }
+        }
+    }
+
     /// Agents are forgotten with a session; what our tasks hold on them is not.
     fn count_held_again(&mut self) {
         for task in self.tasks.values() {

@@ -185,12 +185,11 @@ impl Broker {
                         });
                     }
                 }
-                let warm = agent.is_warm(&executor.executor_id);
+                let running = agent.running(&executor).cloned();
                 let (offers, resources) = agent.take_offers();
-                let mut used = if warm {
-                    Resources::ZERO
-                } else {
-                    self.settings.executor.resources
+                let mut used = match running {
+                    Some(_) => Resources::ZERO,
+                    None => self.settings.executor.resources,
                 };
                 for it in &launchables {
                     used = used.plus(&it.resources.minus(&it.revocable));
@@ -201,13 +200,15 @@ impl Broker {
                 self.stats.launched += launchables.len() as u64;
                 self.starting += launchables.len();
                 agent.starting += launchables.len();
-                agent.warmed(&executor.executor_id);
+                let mut offered = launch::in_one(resources, &desk.role);
+                let running =
+                    running.unwrap_or_else(|| launch::start_executor(&executor, &mut offered));
+                agent.warmed(&running, &executor);
                 out.push(Output::Call(launch::accept(
                     id,
                     offers,
-                    resources,
-                    &executor,
-                    warm,
+                    offered,
+                    &running,
                     launchables,
                     refuse,
                 )));

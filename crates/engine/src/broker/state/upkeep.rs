@@ -25,6 +25,7 @@ impl Broker {
     pub fn wake_at(&self) -> Option<Timestamp> {
         let tasks = self.tasks.values().filter_map(|task| match &task.stage {
             Stage::Placed { until, .. } => Some(*until),
+            Stage::Launched if task.killing => task.next.map(|next| next.max(self.kills.next())),
             Stage::Launched => task.next,
         });
         let mut others: Vec<Option<Timestamp>> = vec![self.brake.release_at(&self.settings.brake)];
@@ -213,6 +214,9 @@ impl Broker {
         if self.next_explicit <= now {
             self.next_explicit = self.soon(self.settings.explicit_every, now);
             self.ask_about_all(now);
+            for desk in self.desks.values_mut() {
+                desk.agents.sweep();
+            }
         }
         let due = self.questions.due(now);
         if let Some(call) = due.call {
@@ -265,6 +269,7 @@ impl Broker {
 
     /// Kills that did not end yet are said again; tasks that nobody claims are asked about.
     pub(super) fn chase(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+        let mut to_kill = Vec::new();
         for (task, state) in &mut self.tasks {
             if state.next.is_none_or(|next| next > now) {
                 continue;
@@ -275,18 +280,28 @@ impl Broker {
                     state.next = None;
                     continue;
                 }
-                state.killed_once_more(now);
-                out.push(Output::Call(Call::Kill(scheduler::Kill {
-                    task_id: meson_mesos::types::TaskId::new(task.to_string()),
-                    agent_id: state.agent.as_deref().map(AgentId::new),
-                    kill_policy: None,
-                })));
+                to_kill.push((state.next, task, state));
             } else if !state.claimed {
                 state.next = Some(now.after(self.settings.orphan_grace));
                 out.push(Output::AskWanted(task.clone()));
             } else {
                 state.next = None;
             }
+        }
+        let room = self.kills.allowed(now);
+        if to_kill.len() > room {
+            // Those that have waited longest; the others follow.
+            to_kill.sort_by_key(|(due, ..)| *due);
+            to_kill.truncate(room);
+        }
+        for (_, task, state) in to_kill {
+            self.kills.took();
+            state.killed_once_more(now);
+            out.push(Output::Call(Call::Kill(scheduler::Kill {
+                task_id: meson_mesos::types::TaskId::new(task.to_string()),
+                agent_id: state.agent.as_deref().map(AgentId::new),
+                kill_policy: None,
+            })));
         }
     }
 }

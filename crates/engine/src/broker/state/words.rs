@@ -25,6 +25,8 @@ pub enum Input {
     Disconnected,
     /// The resource manager said something.
     Event(Event),
+    /// It may not have heard of the launch of these tasks; their offers were given back since.
+    LaunchInDoubt(Vec<TaskId>),
     /// It did not take what it was told last about which offers are of use.
     ConstraintsNotTaken,
     /// A request, see [`messages::Enqueue`](super::super::messages::Enqueue).
@@ -41,7 +43,12 @@ pub enum Input {
         payload: Bytes,
     },
     /// See [`messages::Confirm`](super::super::messages::Confirm).
-    Confirm(TaskId),
+    Confirm {
+        /// The attempt.
+        task: TaskId,
+        /// Where it is on record, by rank.
+        agents: Vec<String>,
+    },
     /// See [`messages::Adopt`](super::super::messages::Adopt).
     Adopt {
         /// The attempt.

@@ -132,7 +132,7 @@ impl State {
         now: Time,
         out: &mut Out,
     ) {
-        let answer = match self.frameworks.get(framework_id) {
+        let mut answer = match self.frameworks.get(framework_id) {
             None => Some(Answer::Refused("Framework cannot be found")),
             Some(framework) => match framework.executors.get(executor_id) {
                 None => Some(Answer::Refused("Executor cannot be found")),
@@ -154,7 +154,11 @@ impl State {
                 self.subscribe(request, framework_id, executor_id, subscribe, now, out);
             }
             Call::Update(update) => {
-                self.executor_update(framework_id, executor_id, update.status, now, out);
+                let heard =
+                    self.executor_update(framework_id, executor_id, update.status, now, out);
+                answer = answer.filter(|_| heard).or(Some(Answer::Refused(
+                    "Too many updates of the executor wait for their acknowledgement",
+                )));
             }
             Call::Message(message) => out.push(Output::MessageToScheduler {
                 framework_id: framework_id.clone(),

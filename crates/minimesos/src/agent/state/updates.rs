@@ -11,7 +11,9 @@ use meson_mesos::types::{
 };
 use serde_json::json;
 
-use super::{Ending, Executor, Forward, LaunchFailure, Out, Output, Stage, State, Time, Timer};
+use super::{
+    Ending, Executor, Forward, Framework, LaunchFailure, Out, Output, Stage, State, Time, Timer,
+};
 use crate::agent::records::{Kind, TaskRecord};
 
 /// The first wait before an update is sent again; it doubles each time
@@ -19,6 +21,13 @@ use crate::agent::records::{Kind, TaskRecord};
 const RETRY_MIN: Duration = Duration::from_secs(10);
 /// The longest wait (`STATUS_UPDATE_RETRY_INTERVAL_MAX` of Mesos).
 const RETRY_MAX: Duration = Duration::from_secs(600);
+
+/// Most updates of one task that wait for the scheduler, and bytes of data in them. An executor
+/// that goes on nevertheless is not heard, except of the task's end.
+const MOST_PENDING: usize = 256;
+const MOST_PENDING_BYTES: usize = 16 << 20;
+/// Most tasks that an executor may speak of though nobody launched them.
+const MOST_UNLAUNCHED: usize = 256;
 
 /// What the agent itself says of a task.
 #[derive(Debug, Clone)]
@@ -218,7 +227,24 @@ impl State {
         }));
     }
 
-    /// An executor speaks of a task, whether that was launched or not.
+    /// Whether the updates of a task, or the tasks that nobody launched, have become too many for
+    /// this one.
+    fn is_too_much(framework: &Framework, executor_id: &ExecutorId, status: &TaskStatus) -> bool {
+        let Some(task) = framework.tasks.get(&status.task_id) else {
+            let made_up = framework.tasks.values().filter(|task| {
+                task.record.info.is_none() && task.record.executor_id == *executor_id
+            });
+            return made_up.count() >= MOST_UNLAUNCHED;
+        };
+        let bytes = |status: &TaskStatus| status.data.as_ref().map_or(0, |data| data.len());
+        let pending = &task.record.pending;
+        let waiting: usize = pending.iter().map(|status| bytes(status)).sum();
+        let is_end = status.state.is_terminal() && !task.record.state.is_terminal();
+        let many = pending.len() >= MOST_PENDING || waiting + bytes(status) > MOST_PENDING_BYTES;
+        many && !is_end
+    }
+
+    /// An executor speaks of a task, whether that was launched or not. Says whether it is heard.
     pub(super) fn executor_update(
         &mut self,
         framework_id: &FrameworkId,
@@ -226,27 +252,30 @@ impl State {
         mut status: TaskStatus,
         now: Time,
         out: &mut Out,
-    ) {
+    ) -> bool {
         let ip = &self.settings.ip;
         let agent_id = self.info.id.clone();
         let Some(framework) = self.frameworks.get_mut(framework_id) else {
-            return;
+            return true;
         };
         let Some(executor) = framework.executors.get(executor_id) else {
-            return;
+            return true;
         };
         let Some(uuid) = status.uuid.clone() else {
-            return;
+            return true;
         };
         let known = framework.tasks.get(&status.task_id);
         let acknowledged = known.is_some_and(|task| task.record.acknowledged.contains(&uuid));
         if acknowledged || framework.removing {
             // It missed the acknowledgement, or nobody is left to give one.
             acknowledge_to(executor, status.task_id, uuid, out);
-            return;
+            return true;
         }
         if known.is_some_and(|task| task.record.awaits(&uuid)) {
-            return;
+            return true;
+        }
+        if Self::is_too_much(framework, executor_id, &status) {
+            return false;
         }
         status.agent_id = agent_id;
         if self.draining && matches!(status.state, TaskState::Killing | TaskState::Killed) {
@@ -283,6 +312,7 @@ impl State {
             framework.tasks.insert(status.task_id.clone(), task);
         }
         self.enqueue(framework_id, status, now, out);
+        true
     }
 
     /// Puts an update behind those of its task, and sends it if it is the first.

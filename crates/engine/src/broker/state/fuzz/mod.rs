@@ -208,7 +208,7 @@ impl World {
 
     fn confirm_all(&mut self) {
         for task in std::mem::take(&mut self.placed) {
-            self.tell(Input::Confirm(task));
+            self.tell(self.broker.confirmation(task));
         }
     }
 
@@ -231,7 +231,7 @@ impl World {
             Op::Enqueue { task, cpus } => self.enqueue(task, cpus),
             Op::Confirm(n) => {
                 self.placed.remove(&task(n));
-                self.tell(Input::Confirm(task(n)));
+                self.tell(self.broker.confirmation(task(n)));
             }
             Op::ConfirmAll => self.confirm_all(),
             Op::Adopt { task: n, agent } => {

@@ -161,9 +161,8 @@ fn item_25_gang_that_loses_an_offer_once_it_is_confirmed_is_lost_and_none_of_it_
     let mut world = World::with_places();
     // Another one's placement holds agent `b` up, so nothing is launched there yet.
     let mut out = Vec::new();
-    world
-        .broker
-        .handle(Input::Confirm(task(1)), world.now, &mut out);
+    let confirmed = world.broker.confirmation(task(1));
+    world.broker.handle(confirmed, world.now, &mut out);
     world.broker.handle(
         Input::Event(Event::Rescind(Rescind {
             offer_id: OfferId::new("o2"),

@@ -6,6 +6,7 @@ mod declined;
 mod gangs;
 mod offers;
 mod reconciliation;
+mod reserved;
 mod updates;
 mod upkeep;
 
@@ -129,7 +130,7 @@ impl World {
     fn confirm(&mut self, tasks: impl IntoIterator<Item = u32>) -> Vec<Output> {
         tasks
             .into_iter()
-            .flat_map(|n| self.tell(Input::Confirm(task(n))))
+            .flat_map(|n| self.tell(self.broker.confirmation(task(n))))
             .collect()
     }
 
@@ -152,7 +153,7 @@ impl World {
         let mut world = Self::new();
         world.enqueue(n, 1);
         world.offer("o1", "a", 4);
-        world.tell(Input::Confirm(task(n)));
+        world.confirm([n]);
         world.update(n, TaskState::Running, Some(b"1"));
         world
     }

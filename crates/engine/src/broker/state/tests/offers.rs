@@ -9,10 +9,7 @@ fn nothing_is_launched_before_its_placement_is_confirmed() {
     let out = world.offer("o1", "a", 4);
     assert_eq!(placed(&out), [task(1)]);
     assert!(launched(&out).is_empty());
-    assert_eq!(
-        launched(&world.tell(Input::Confirm(task(1)))),
-        [task(1).to_string()]
-    );
+    assert_eq!(launched(&world.confirm([1])), [task(1).to_string()]);
 }
 
 #[test]
@@ -65,9 +62,27 @@ fn a_placement_that_is_not_confirmed_in_time_waits_again_and_a_late_word_ends_th
         offer_id: OfferId::new("o1"),
     })));
     assert_eq!(world.broker.queued(), 1, "it waits again");
-    let out = world.tell(Input::Confirm(task(1)));
+    let out = world.confirm([1]);
     assert_eq!(failure(&out), Some(FailureClass::Platform));
     assert_eq!(world.broker.queued(), 0);
+}
+
+#[test]
+fn a_word_of_an_earlier_placement_launches_nothing_where_the_attempt_is_placed_now() {
+    let mut world = World::new();
+    world.enqueue(1, 1);
+    world.offer("o1", "a", 4);
+    let of_a = world.broker.confirmation(task(1));
+    // The hold ends while that is on its way, and the offer goes; another agent has a place.
+    world.wait(600);
+    world.tell(Input::Event(Event::Rescind(Rescind {
+        offer_id: OfferId::new("o1"),
+    })));
+    assert_eq!(placed(&world.offer("o2", "b", 4)), [task(1)]);
+    let out = world.tell(of_a);
+    assert!(launched(&out).is_empty(), "it is on record on `a` alone");
+    assert_eq!(failure(&out), None, "and will be on `b`");
+    assert_eq!(launched(&world.confirm([1])).len(), 1);
 }
 
 #[test]
@@ -76,7 +91,7 @@ fn item_24_an_offer_that_goes_after_the_confirmation_costs_the_platform() {
     world.enqueue(1, 1);
     world.enqueue(2, 1);
     world.offer("o1", "a", 4);
-    world.tell(Input::Confirm(task(1)));
+    world.confirm([1]);
     let out = world.tell(Input::Disconnected);
     assert_eq!(
         failure(&out),
@@ -110,11 +125,11 @@ fn item_24_several_tasks_share_one_accept_and_one_executor() {
     }
     assert_eq!(placed(&world.offer("o1", "a", 4)).len(), 3);
     assert!(
-        launched(&world.tell(Input::Confirm(task(1)))).is_empty(),
+        launched(&world.confirm([1])).is_empty(),
         "the others are about to be confirmed"
     );
-    world.tell(Input::Confirm(task(2)));
-    assert_eq!(launched(&world.tell(Input::Confirm(task(3)))).len(), 3);
+    world.confirm([2]);
+    assert_eq!(launched(&world.confirm([3])).len(), 3);
 }
 
 #[test]
@@ -163,7 +178,7 @@ fn an_agent_is_not_held_for_a_placement_that_is_gone() {
         claim: None,
     });
     assert_eq!(placed(&world.enqueue(2, 1)), [task(2)]);
-    let out = world.tell(Input::Confirm(task(2)));
+    let out = world.confirm([2]);
     assert_eq!(launched(&out), [task(2).to_string()]);
 }
 
@@ -312,6 +327,14 @@ fn what_an_agent_has_is_remembered_beyond_a_session() {
         known.first().map(|offer| offer.total.cpus)
     };
     assert_eq!(total(&world), Some(MilliCpus(4_000)));
+    world.now = Timestamp(world.now.0 + 6_000_000);
+    world.tell(Input::Subscribed(FrameworkId::new("f")));
+    let still = Some(MilliCpus(4_000));
+    assert_eq!(
+        total(&world),
+        still,
+        "what our tasks fill offers nothing for hours"
+    );
     world.update(1, TaskState::Finished, Some(b"2"));
     world.now = Timestamp(world.now.0 + 600_000);
     world.tell(Input::Subscribed(FrameworkId::new("f")));

@@ -15,7 +15,7 @@ fn running(n: u32) -> World {
     for agent in 0..n.div_ceil(4) {
         let out = world.offer(&format!("o{agent}"), &format!("a{agent}"), 4);
         for task in placed(&out) {
-            world.tell(Input::Confirm(task));
+            world.tell(world.broker.confirmation(task));
         }
     }
     assert_eq!(world.broker.live(), n as usize);
@@ -32,6 +32,80 @@ fn lose_agents(world: &mut World, agents: std::ops::Range<u32>) -> Vec<Output> {
         }))));
     }
     out
+}
+
+#[test]
+fn tasks_that_are_cancelled_in_one_instant_are_killed_so_many_a_second_and_none_twice_before_all_once()
+ {
+    let mut world = World::new();
+    for n in 0..25_000 {
+        world.broker.handle(
+            Input::Kill {
+                task: task(n),
+                agent: Some(format!("a{}", n % 500)),
+            },
+            world.now,
+            &mut Vec::new(),
+        );
+    }
+    let mut killed = BTreeMap::<String, u32>::new();
+    let mut note = |out: &[Output]| {
+        let before = killed.len();
+        for call in calls(out) {
+            if let Call::Kill(kill) = call {
+                *killed.entry(kill.task_id.as_str().to_owned()).or_default() += 1;
+            }
+        }
+        (
+            killed.len() - before,
+            killed.len(),
+            killed.values().max().copied(),
+        )
+    };
+    let (mut at_once, mut all, _) = note(&world.wait(0));
+    assert_eq!(at_once, 1_000);
+    let mut wakes = 0;
+    while all < 25_000 {
+        let next = world.broker.wake_at().expect("there is more to say");
+        assert!(next > world.now, "and not before it may be said");
+        let wait = next.0 - world.now.0;
+        let twice;
+        (at_once, all, twice) = note(&world.wait(wait));
+        assert!(
+            at_once <= 1_000 && twice == Some(1),
+            "{at_once} {twice:?} of {all}"
+        );
+        wakes += 1;
+        assert!(wakes < 1_000, "{all}");
+    }
+}
+
+#[test]
+fn agents_that_come_and_go_are_forgotten_and_those_with_tasks_are_not() {
+    let mut world = running(4);
+    let known = |world: &World| world.broker.desks["*"].agents.0.len();
+    for n in 1..1_000 {
+        let agent = format!("a{n}");
+        world.offer(&format!("spot-{n}"), &agent, 4);
+        world.tell(Input::Event(Event::Rescind(Rescind {
+            offer_id: OfferId::new(format!("spot-{n}")),
+        })));
+        lose_agents(&mut world, n..n + 1);
+        // The disaster brake has its own tests.
+        world.tell(Input::ReleaseBrake);
+    }
+    lose_agents(&mut world, 0..1);
+    world.wait(1_100_000);
+    assert_eq!(known(&world), 1, "only the one that has tasks of ours");
+    assert_eq!(
+        world.broker.desks["*"].agents.held("a0").cpus,
+        MilliCpus(4_000)
+    );
+    // One that was out of sight only is known again as soon as it offers something.
+    world.offer("back", "a7", 4);
+    assert_eq!(known(&world), 2);
+    world.wait(1_100_000);
+    assert_eq!(known(&world), 2);
 }
 
 #[test]
@@ -211,7 +285,7 @@ fn item_39_at_most_so_many_tasks_are_launched_a_second() {
         let out = world.offer(&format!("o{offers}"), &format!("a{offers}"), 100);
         for task in placed(&out) {
             launches.push(world.now.since(began).0);
-            world.tell(Input::Confirm(task));
+            world.tell(world.broker.confirmation(task));
         }
         let wait = world.broker.wake_at().expect("it goes on by itself");
         world.wait(wait.since(world.now).0.max(1));

@@ -111,3 +111,61 @@ fn an_executor_may_speak_of_a_task_that_nobody_launched() {
         TaskId::new("no-such-task")
     )));
 }
+
+fn refused(out: &[Output]) -> usize {
+    let answers = out.iter().filter(|output| {
+        matches!(output, Output::Answer(_, Answer::Refused(reason)) if reason.contains("Too many"))
+    });
+    answers.count()
+}
+
+fn one_of_many(task: &str, state: TaskState, n: u32, data: usize) -> TaskStatus {
+    let mut uuid = [7; 16];
+    uuid[..4].copy_from_slice(&n.to_be_bytes());
+    TaskStatus {
+        uuid: Some(Data::from(uuid.as_slice())),
+        data: (data > 0).then(|| Data::from(vec![0; data].as_slice())),
+        ..status(task, state, 0)
+    }
+}
+
+#[test]
+fn an_executor_that_never_stops_talking_of_a_task_is_heard_only_of_its_end() {
+    let (mut bench, ..) = Bench::with_running_task();
+    for n in 0..1_000 {
+        bench.update("e", one_of_many("t", TaskState::Running, n, 0));
+    }
+    assert_eq!(refused(&bench.take()), 1_000 - 256);
+    bench.update("e", one_of_many("t", TaskState::Finished, 1_000, 0));
+    bench.update("e", one_of_many("t", TaskState::Failed, 1_001, 0));
+    assert_eq!(refused(&bench.take()), 1, "its end, once");
+    let pending = |bench: &Bench| bench.state.inventory()[0].tasks[0].pending.len();
+    assert_eq!(pending(&bench), 257);
+    let (mut bench, ..) = Bench::with_running_task();
+    for n in 0..100 {
+        bench.update("e", one_of_many("t", TaskState::Running, n, 1 << 20));
+    }
+    assert_eq!(
+        refused(&bench.take()),
+        100 - 16,
+        "16 MiB of data wait at most"
+    );
+}
+
+#[test]
+fn an_executor_that_makes_tasks_up_without_end_is_not_heard_of_all() {
+    let (mut bench, ..) = Bench::with_running_task();
+    for n in 0..1_000 {
+        bench.update(
+            "e",
+            one_of_many(&format!("made-up-{n}"), TaskState::Running, n, 0),
+        );
+    }
+    assert_eq!(refused(&bench.take()), 1_000 - 256);
+    bench.update("e", one_of_many("t", TaskState::Finished, 1_000, 0));
+    assert_eq!(
+        refused(&bench.take()),
+        0,
+        "those that it was given are heard"
+    );
+}
