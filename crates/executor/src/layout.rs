@@ -9,7 +9,12 @@
 //!     stdout, stderr (and .1: what was rotated away)
 //! ```
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
 
 /// The root of an attempt's folder inside a container.
 pub const CONTAINER_ROOT: &str = "/meson";
@@ -93,11 +98,68 @@ impl Layout {
             Err(_) => None,
         }
     }
+
+    /// A path of the agent as far as the process may lead us there. In a container, the agent's
+    /// other files are none of its business: neither by `..` nor by a link that means something
+    /// else outside of it.
+    pub fn within(&self, path: PathBuf) -> Option<PathBuf> {
+        if self.seen == self.root {
+            return Some(path);
+        }
+        let (root, path) = (self.root.canonicalize().ok()?, path.canonicalize().ok()?);
+        path.starts_with(root).then_some(path)
+    }
+}
+
+/// Opens what should be a file that a step has written. A step may have put anything in its place;
+/// a pipe, for one, would hold up whoever opens it, and with us all tasks of the agent.
+pub fn open_file(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    let flags = OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let file = options.read(true).custom_flags(flags.bits()).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    Ok(file)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_container_does_not_lead_us_to_the_agents_other_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let (task, secret) = (folder.path().join("t"), folder.path().join("secret"));
+        let host = Layout::on_host(task.clone());
+        std::fs::create_dir_all(host.work()).unwrap();
+        std::fs::write(&secret, "s").unwrap();
+        std::fs::write(host.work().join("model"), "m").unwrap();
+        std::os::unix::fs::symlink(&secret, host.work().join("link")).unwrap();
+        let inside = host.in_container();
+        let reached = |layout: &Layout, path: &str| {
+            let path = layout.on_agent(Path::new(path));
+            path.and_then(|path| layout.within(path)).is_some()
+        };
+        assert!(reached(&inside, "model"));
+        assert!(!reached(&inside, "link"), "in there it leads elsewhere");
+        assert!(!reached(&inside, "../../secret"));
+        assert!(!reached(&inside, "/meson/../secret"));
+        assert!(
+            reached(&host, "link"),
+            "a process of the agent sees what it says"
+        );
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(open_file(&pipe).is_err());
+        assert!(open_file(folder.path()).is_err());
+        assert!(open_file(Path::new("/dev/zero")).is_err());
+    }
 
     #[test]
     fn a_container_sees_the_folder_at_its_own_root() {
@@ -117,6 +179,11 @@ mod tests {
             Path::new("/s/tasks/t/work/m.bin")
         );
         assert_eq!(inside.on_agent(Path::new("/tmp/m")), None);
+        let up = Path::new("/meson/../../../etc/hosts");
+        assert_eq!(
+            inside.on_agent(up).and_then(|path| inside.within(path)),
+            None
+        );
         assert_eq!(
             host.on_agent(Path::new("/tmp/m")).unwrap(),
             Path::new("/tmp/m")
