@@ -1,5 +1,7 @@
 //! The examples run as they are.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -55,6 +57,7 @@ fn the_recommendation_pipeline_publishes_a_model_and_skips_it_the_second_time() 
         return;
     }
     let dev = Dev::start(&[]);
+    let before = left_by_spark();
     let file = root().join("examples/recommendations/recommendations.star");
     let ratings = format!("ratings={}", ratings.display());
     let id = dev.submit(&file, &[&ratings]);
@@ -70,6 +73,8 @@ fn the_recommendation_pipeline_publishes_a_model_and_skips_it_the_second_time() 
         3,
         "{run:#}"
     );
+    let left = &left_by_spark() - &before;
+    assert!(left.is_empty(), "left for ever on the agent: {left:?}");
 
     let again = dev.submit(&file, &[&ratings]);
     let run = dev.ended(&again, Duration::from_secs(600));
@@ -80,4 +85,16 @@ fn the_recommendation_pipeline_publishes_a_model_and_skips_it_the_second_time() 
             "{step}: {run:#}"
         );
     }
+}
+
+/// Folders of Spark's sessions outside of any sandbox.
+fn left_by_spark() -> BTreeSet<OsString> {
+    let temporary = std::fs::read_dir(std::env::temp_dir()).expect("a temporary folder");
+    let names = temporary.filter_map(|entry| Some(entry.ok()?.file_name()));
+    names
+        .filter(|name| {
+            let name = name.to_string_lossy();
+            name.ends_with("_resources") || name.starts_with("spark-")
+        })
+        .collect()
 }

@@ -5,6 +5,7 @@
 //!     work/        the bundle; the process's working directory
 //!     in/          inputs, each in a folder of its own
 //!     out/         artifacts that the process leaves behind
+//!     spark/       what Spark spills
 //!     output, progress
 //!     stdout, stderr (and .1: what was rotated away)
 //! ```
@@ -78,6 +79,11 @@ impl Layout {
     /// The file behind `MESON_PROGRESS`.
     pub fn progress(&self) -> PathBuf {
         self.root.join("progress")
+    }
+
+    /// What Spark keeps while it runs, and forgets to remove when it is killed.
+    pub fn temporary(&self) -> PathBuf {
+        self.root.join("spark")
     }
 
     /// How the process calls a path of the agent.

@@ -57,10 +57,7 @@ pub fn argv(
         ("spark.ui.showConsoleProgress", "false".to_owned()),
         (TASK_PROPERTY, spec.task.to_string()),
         ("spark.app.name", spec.task.to_string()),
-        (
-            "spark.local.dir",
-            layout.root().join("spark").display().to_string(),
-        ),
+        ("spark.local.dir", layout.temporary().display().to_string()),
         // A metastore or a warehouse in the working directory is the step's own.
         ("spark.driver.memory", heap(&spec.resources)),
     ]

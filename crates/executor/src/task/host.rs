@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -193,6 +194,7 @@ async fn plan(
             })?;
             spark_port = Some(port);
             offer(&spark, &mut env);
+            keep_temporary(&layout.temporary(), &mut env)?;
             spark::submit::argv(spec, &spark, port, local, layout)?
         }
         LaunchKind::Docker { .. } | LaunchKind::Workflow { .. } => {
@@ -237,6 +239,15 @@ fn offer(spark: &Spark, env: &mut Env) {
         env.entry("PYSPARK_PYTHON".to_owned())
             .or_insert_with(|| python.display().to_string());
     }
+}
+
+/// What Spark's JVM leaves in its temporary folder goes with the attempt's own.
+fn keep_temporary(folder: &Path, env: &mut Env) -> Result<(), TaskFailure> {
+    std::fs::create_dir_all(folder)
+        .map_err(|error| TaskFailure::platform(format!("making {}: {error}", folder.display())))?;
+    let options = env.entry("SPARK_SUBMIT_OPTS".to_owned()).or_default();
+    *options = format!("\"-Djava.io.tmpdir={}\" {options}", folder.display());
+    Ok(())
 }
 
 fn path_of(env: &Env) -> &str {
