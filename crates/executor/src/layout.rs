@@ -10,12 +10,7 @@
 //!     stdout, stderr (and .1: what was rotated away)
 //! ```
 
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-
-use nix::fcntl::OFlag;
 
 /// The root of an attempt's folder inside a container.
 pub const CONTAINER_ROOT: &str = "/meson";
@@ -117,18 +112,6 @@ impl Layout {
     }
 }
 
-/// Opens what should be a file that a step has written. A step may have put anything in its place;
-/// a pipe, for one, would hold up whoever opens it, and with us all tasks of the agent.
-pub fn open_file(path: &Path) -> io::Result<File> {
-    let mut options = File::options();
-    let flags = OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    let file = options.read(true).custom_flags(flags.bits()).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is no file"));
-    }
-    Ok(file)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,16 +138,6 @@ mod tests {
             reached(&host, "link"),
             "a process of the agent sees what it says"
         );
-    }
-
-    #[test]
-    fn what_is_no_file_is_not_waited_for() {
-        let folder = tempfile::tempdir().unwrap();
-        let pipe = folder.path().join("pipe");
-        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(open_file(&pipe).is_err());
-        assert!(open_file(folder.path()).is_err());
-        assert!(open_file(Path::new("/dev/zero")).is_err());
     }
 
     #[test]

@@ -7,12 +7,13 @@ use std::path::Path;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use meson_protocol::files::open_file;
 use meson_protocol::task::{StoreLocation, TaskPayload};
 use serde_json::Value;
 
 use crate::environment::variable;
 use crate::failure::TaskFailure;
-use crate::layout::{Layout, open_file};
+use crate::layout::Layout;
 use crate::logs::capture::Log;
 use crate::outputs::{self, MAX_FILE_BYTES};
 use crate::storage::Storage;
