@@ -9,6 +9,23 @@ use meson_tests::{wait_for, zookeeper};
 const LONG: Duration = Duration::from_secs(120);
 
 #[test]
+fn whoever_looks_at_a_pool_without_a_session_is_told_why() {
+    let mut pool = Pool::start(1, "");
+    pool.kill("master");
+    let said = wait_for("the reason", LONG, || {
+        let view = pool.view()?;
+        let said = view["remarks"].to_string();
+        (view["connected"] == false && said.contains("refused")).then_some(said)
+    });
+    assert!(said.contains("http://127.0.0.1:"), "{said}");
+    pool.start_master();
+    wait_for("a session, and nothing to say", LONG, || {
+        let view = pool.view()?;
+        (view["connected"] == true && view["remarks"] == serde_json::json!([])).then_some(())
+    });
+}
+
+#[test]
 fn item_05_a_run_is_not_disturbed_by_the_loss_of_the_leading_master() {
     if !zookeeper::available() {
         return;

@@ -186,7 +186,11 @@ impl<'v> Arguments<'v> {
     ) -> Result<Vec<(String, Value<'v>)>, Fault> {
         let dict = DictRef::from_value(value).ok_or_else(|| {
             self.wrong(name, value, "a dict")
-                .help(format!("write {name} = {{\"name\": …}}"))
+                .help(if name == "resources" {
+                    "write resources = {\"cpus\": 1, \"mem\": \"1g\"}".to_owned()
+                } else {
+                    format!("write {name} = {{\"name\": …}}")
+                })
         })?;
         let mut entries = Vec::new();
         for (key, value) in dict.iter() {
@@ -281,7 +285,7 @@ impl<'v> Arguments<'v> {
                 "value",
                 format!("`{name}` of {}() is {value}", self.function),
             )
-            .help(format!("write a whole number from {least} to {}", u32::MAX))
+            .help(format!("write a whole number, {least} or more"))
             .arg(name)),
             None => {
                 let fault = self.wrong(name, value, "a whole number");

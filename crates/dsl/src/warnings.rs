@@ -147,14 +147,14 @@ fn unstated_resources(session: &Session<'_>, lowered: &Lowered, found: &mut Vec<
         .map(|(_, step)| step)
         .filter(|step| takes_resources(step))
         .collect();
-    // The largest demand of each kind of step.
-    let mut most: BTreeMap<&str, (&Step, Resources)> = BTreeMap::new();
+    // Of each kind, the step that asks for most.
+    let mut most: BTreeMap<&str, &Step> = BTreeMap::new();
+    let size = |step: &Step| (step.resources.mem, step.resources.cpus);
     for step in steps.iter().copied().filter(|step| step.resources.stated) {
-        let entry = most.entry(kind_of(step)).or_insert((step, step.resources));
-        if step.resources.mem > entry.1.mem {
-            entry.0 = step;
+        let entry = most.entry(kind_of(step)).or_insert(step);
+        if size(step) > size(entry) {
+            *entry = step;
         }
-        entry.1 = entry.1.max(&step.resources);
     }
     let default = Resources::DEFAULT;
     for step in steps.into_iter().filter(|step| !step.resources.stated) {
@@ -168,15 +168,18 @@ fn unstated_resources(session: &Session<'_>, lowered: &Lowered, found: &mut Vec<
             .peak_mem
             .get(name)
             .filter(|peak| **peak > default.mem);
-        let (reason, mem) = if let Some(peak) = peak {
+        let (reason, processors, mem) = if let Some(peak) = peak {
             let mib = peak.to_mib_ceil();
             (
                 format!("its earlier runs used up to {mib}m"),
+                1.0,
                 stated_for(*peak),
             )
-        } else if let Some((sibling, most)) =
-            most.get(kind).filter(|(_, most)| !most.fits_in(&default))
+        } else if let Some(sibling) = most
+            .get(kind)
+            .filter(|sibling| !sibling.resources.fits_in(&default))
         {
+            let most = &sibling.resources;
             (
                 format!(
                     "`{}`, also a {kind} step, asks for {} of memory and {} cpus",
@@ -184,6 +187,7 @@ fn unstated_resources(session: &Session<'_>, lowered: &Lowered, found: &mut Vec<
                     most.mem,
                     cpus(most)
                 ),
+                cpus(most),
                 most.mem,
             )
         } else {
@@ -194,7 +198,9 @@ fn unstated_resources(session: &Session<'_>, lowered: &Lowered, found: &mut Vec<
             default.mem,
             cpus(&default)
         );
-        let help = format!("say what it needs: resources = {{\"cpus\": 1, \"mem\": \"{mem}\"}}");
+        let help = format!(
+            "say what it needs: resources = {{\"cpus\": {processors}, \"mem\": \"{mem}\"}}"
+        );
         warn(session, site, "resources-unstated", message, help, found);
     }
 }

@@ -60,6 +60,27 @@ pub(crate) struct Pool {
     pub(crate) lost: Option<String>,
 }
 
+/// Whether a for-each around the step is known to have fewer iterations than that.
+fn is_beyond(plan: &Plan, records: &dyn Records, node: NodeId, path: &IterPath) -> bool {
+    plan.loops(node)
+        .iter()
+        .zip(&path.0)
+        .enumerate()
+        .any(|(depth, (around, index))| {
+            let at = Instance {
+                node: *around,
+                path: path.prefix(depth),
+            };
+            match records.get(&RecordKey::Instance(at)).as_deref() {
+                Some(Record::Group(GroupRecord {
+                    kind: Group::ForEach(progress),
+                    ..
+                })) => progress.total.is_some_and(|total| *index >= total),
+                _ => false,
+            }
+        })
+}
+
 pub(crate) fn step_now(
     plan: &Plan,
     records: &dyn Records,
@@ -76,7 +97,7 @@ pub(crate) fn step_now(
     };
     let depth = plan.loops(node).len();
     let path = match iteration {
-        Some(path) if path.0.len() == depth => path,
+        Some(path) if path.0.len() == depth && !is_beyond(plan, records, node, &path) => path,
         Some(path) => {
             return Err(EngineError::IterationNotFound {
                 run: header.id.clone(),
@@ -395,23 +416,14 @@ fn behind(
         }
         (NodeKind::ForEach { max_parallel, .. }, Group::ForEach(progress)) => {
             let total = progress.total.unwrap_or(0);
-            match (
-                max_parallel,
-                instance
-                    .path
-                    .0
-                    .get(plan.loops(child).len().saturating_sub(1)),
-            ) {
-                (_, Some(index)) if *index >= total => {
-                    waiting(format!("the loop has {total} iterations only"))
-                }
-                (Some(limit), _) => waiting(format!(
+            match max_parallel {
+                Some(limit) => waiting(format!(
                     "it waits for its turn: {} of {total} iterations are done, {} run, \
                      max_parallel is {limit}",
                     progress.succeeded + progress.failed,
                     progress.running
                 )),
-                (None, _) => waiting(format!(
+                None => waiting(format!(
                     "its turn is near: {} of {total} iterations were started",
                     progress.next
                 )),

@@ -25,6 +25,8 @@ use crate::task::{self, Context, News, Reporter, Stop};
 
 /// A file system that does not take an update is asked again for so long.
 const SAY_FOR: Duration = Duration::from_secs(15 * 60);
+/// Between two looks whether the folder is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// News of the worker on their way at once.
 const NEWS_IN_FLIGHT: usize = 64;
 
@@ -79,6 +81,7 @@ impl Attempt {
             tasks: JoinSet::new(),
             news,
             last: TaskState::Staging,
+            unwanted: false,
         };
         alone.serve(self.info, heard, self.terminate).await
     }
@@ -98,6 +101,8 @@ struct Alone {
     news: mpsc::Sender<(String, News)>,
     /// The state that was said last.
     last: TaskState,
+    /// Its folder was removed.
+    unwanted: bool,
 }
 
 impl Alone {
@@ -111,6 +116,7 @@ impl Alone {
         self.decide(Input::Launch(Box::new(info))).await?;
         let sampling = task::host::sample_for_ever(self.context.clone());
         tokio::pin!(sampling);
+        let mut looks = tokio::time::interval_at(Instant::now() + LOOK_EVERY, LOOK_EVERY);
         while !self.last.is_terminal() {
             tokio::select! {
                 Some((_, news)) = heard.recv() => self.learn(news).await?,
@@ -118,6 +124,15 @@ impl Alone {
                     tracing::info!("asked to end");
                     let task_id = self.task.clone();
                     self.decide(Input::Kill(Kill { task_id, kill_policy: None })).await?;
+                }
+                // A coordinator that takes the node for dead removes it, and tries again elsewhere.
+                _ = looks.tick(), if self.stop.is_some() && !self.unwanted => {
+                    if self.is_removed().await {
+                        self.unwanted = true;
+                        tracing::warn!("the attempt is not wanted any more: its folder was removed");
+                        let task_id = self.task.clone();
+                        self.decide(Input::Kill(Kill { task_id, kill_policy: None })).await?;
+                    }
                 }
                 Some(Err(error)) = self.tasks.join_next(), if !self.tasks.is_empty() => {
                     // The job ends without a last word, and its queue tells.
@@ -203,6 +218,10 @@ impl Alone {
                 Ok(()) => break,
                 Err(error) => error,
             };
+            if self.is_removed().await {
+                tracing::warn!(%state, "nobody wants to hear it: the attempt's folder was removed");
+                break;
+            }
             if Instant::now() >= give_up_at {
                 return Err(anyhow::Error::new(error).context("writing an update down"));
             }
@@ -211,6 +230,12 @@ impl Alone {
         }
         self.last = state;
         Ok(())
+    }
+
+    async fn is_removed(&self) -> bool {
+        let folder = self.folder.clone();
+        let looked = tokio::task::spawn_blocking(move || folder.is_removed()).await;
+        looked.unwrap_or(false)
     }
 
     /// Logs that are still on their way, then whatever processes there are.

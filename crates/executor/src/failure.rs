@@ -61,6 +61,9 @@ pub enum Exit {
 /// Most of the last lines of stderr that go into a failure's message, in bytes.
 pub const TAIL_BYTES: usize = 1024;
 
+/// What a SIGKILL of nobody we know may mean.
+pub const PERHAPS: &str = ", perhaps for want of memory";
+
 /// What a bad exit means; `stderr` is the end of what the process wrote there.
 pub fn of_exit(exit: Exit, stderr: &str) -> Option<TaskFailure> {
     let (what, retryable) = match exit {
@@ -77,11 +80,7 @@ pub fn of_exit(exit: Exit, stderr: &str) -> Option<TaskFailure> {
         Exit::Signal(signal) => {
             let name = nix::sys::signal::Signal::try_from(signal)
                 .map_or_else(|_| signal.to_string(), |s| s.as_str().to_owned());
-            let hint = if signal == 9 {
-                ", perhaps for want of memory"
-            } else {
-                ""
-            };
+            let hint = if signal == 9 { PERHAPS } else { "" };
             (format!("killed by signal {name}{hint}"), true)
         }
     };

@@ -21,7 +21,7 @@ pub(crate) async fn run(
             let mut all = serde_json::to_value(&cluster).unwrap_or_default();
             all["pools"] = serde_json::to_value(&pools).unwrap_or_default();
             show::print(json, &all, |_| {
-                format!("{}\n\n{}", show::cluster(&cluster), show::pools(&pools))
+                format!("{}\n\n{}", show::cluster(&cluster), pool::text(&pools))
             })
         }
         ClusterCommand::Transfer { shard, node } => {

@@ -9,8 +9,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, Color, Table};
 use meson_core::run::view::StepView;
 use meson_protocol::api::{
-    ArtifactView, ClusterView, MissingShard, Page, PoolView, RunDetail, RunEvent, RunSummary,
-    ShardView,
+    ArtifactView, ClusterView, MissingShard, Page, RunDetail, RunEvent, RunSummary, ShardView,
 };
 use serde::Serialize;
 
@@ -361,52 +360,6 @@ fn standstill(cluster: &ClusterView) -> String {
         "\n\nno majority is up, as this coordinator sees it: {which}. Runs there stand still until \
          enough of the replicas are back"
     )
-}
-
-/// Pools, and why one launches nothing.
-pub(crate) fn pools(pools: &[PoolView]) -> String {
-    let mut rows = table(&[
-        "POOL",
-        "STATE",
-        "WAITING",
-        "STARTING",
-        "LIVE",
-        "AGENTS",
-        "FRAMEWORK",
-    ]);
-    let mut words = String::new();
-    for pool in pools {
-        let state = match (&pool.problem, &pool.brake) {
-            (Some(_), _) => "unknown",
-            (None, Some(_)) => "stopped",
-            (None, None) if pool.connected => "connected",
-            (None, None) => "disconnected",
-        };
-        rows.add_row([
-            pool.name.clone(),
-            state.to_owned(),
-            pool.queued.to_string(),
-            pool.starting.to_string(),
-            pool.live.to_string(),
-            pool.agents.to_string(),
-            pool.framework.clone().unwrap_or_default(),
-        ]);
-        if let Some(problem) = &pool.problem {
-            words.push_str(&format!("\npool {}: {problem}", pool.name));
-        }
-        if let Some(brake) = &pool.brake {
-            let until = brake.released_at.as_deref().unwrap_or("it is calm");
-            words.push_str(&format!(
-                "\npool {} launches nothing since {}: {}. It goes on at {until} if nothing more is lost, \
-                 or with `mesonctl pool release {}`",
-                pool.name, brake.since, brake.reason, pool.name
-            ));
-        }
-    }
-    if !words.is_empty() {
-        words.insert(0, '\n');
-    }
-    format!("{rows}{words}")
 }
 
 #[cfg(test)]

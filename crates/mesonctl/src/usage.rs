@@ -6,7 +6,7 @@ use std::time::Duration;
 use meson_core::run::view::{Spread, StepView};
 use meson_core::sizing::Usage;
 use meson_core::units::Bytes;
-use meson_protocol::api::{Amounts, Quantiles, WorkflowProfile};
+use meson_protocol::api::{Amounts, Quantiles, StepProfile, WorkflowProfile};
 
 use crate::client::Client;
 use crate::failure::Failure;
@@ -79,7 +79,7 @@ pub(crate) fn table(profile: &WorkflowProfile) -> String {
         let mut first = row(
             "memory",
             memory(step.requested.mem_bytes),
-            each(&step.memory_bytes, memory),
+            each(step, &step.memory_bytes, memory),
             suggested(|amounts| memory(amounts.mem_bytes)),
         );
         first[0].clone_from(&step.step);
@@ -88,7 +88,7 @@ pub(crate) fn table(profile: &WorkflowProfile) -> String {
         table.add_row(row(
             "cpus",
             step.requested.cpus.to_string(),
-            each(&step.cpu_millis, |millis| {
+            each(step, &step.cpu_millis, |millis| {
                 format!("{:.2}", millis as f64 / 1000.0)
             }),
             suggested(|amounts| amounts.cpus.to_string()),
@@ -96,7 +96,7 @@ pub(crate) fn table(profile: &WorkflowProfile) -> String {
         table.add_row(row(
             "time",
             String::new(),
-            each(&step.duration_ms, seconds),
+            each(step, &step.duration_ms, seconds),
             String::new(),
         ));
         reasons.push_str(&format!("\n{}: {}", step.step, step.why));
@@ -104,8 +104,12 @@ pub(crate) fn table(profile: &WorkflowProfile) -> String {
     format!("{table}\n{reasons}")
 }
 
-fn each(quantiles: &Quantiles, show: impl Fn(u64) -> String) -> [String; 3] {
-    [quantiles.p50, quantiles.p95, quantiles.max].map(show)
+/// Nothing, where no attempt has succeeded.
+fn each(step: &StepProfile, of: &Quantiles, show: impl Fn(u64) -> String) -> [String; 3] {
+    match step.attempts {
+        0 => ["-"; 3].map(str::to_owned),
+        _ => [of.p50, of.p95, of.max].map(show),
+    }
 }
 
 /// What a step of a run used, in few words.
@@ -164,8 +168,6 @@ fn seconds(millis: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use meson_protocol::api::StepProfile;
-
     use super::*;
 
     #[test]
@@ -225,6 +227,12 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
+        profile.steps[0].attempts = 0;
+        let text = table(&profile);
+        assert!(
+            !text.contains("300m"),
+            "what nobody used is not told:\n{text}"
+        );
         profile.steps.clear();
         assert!(table(&profile).contains("nothing is known"));
     }

@@ -25,11 +25,16 @@ pub(crate) async fn brokers(config: &Config) -> Result<BrokerFactories, ConfigEr
             AnyPool::Slurm(pool) => {
                 // A pool of another region is served by coordinators there.
                 if pool.region.is_empty() || pool.region == config.node.region {
-                    let commands = Slurm::new(pool.slurm());
-                    commands.check().await.map_err(|error| ConfigError::Pool {
+                    let wrong = |reason| ConfigError::Pool {
                         pool: pool.name.clone(),
-                        reason: error.to_string(),
-                    })?;
+                        reason,
+                    };
+                    if let Some(missing) = pool.missing() {
+                        return Err(wrong(missing));
+                    }
+                    let commands = Slurm::new(pool.slurm());
+                    let checked = commands.check().await;
+                    checked.map_err(|error| wrong(error.to_string()))?;
                 }
                 slurm.push(slurm_pool(pool)?);
             }

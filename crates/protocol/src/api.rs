@@ -337,14 +337,20 @@ pub struct PoolView {
     pub live: u64,
     /// Those of them that were launched and do not run yet.
     pub starting: u64,
-    /// Agents that offered something in this session, or run something of ours.
+    /// Agents that offered something in this session, or run something of ours, and are in sight.
     pub agents: u64,
+    /// Hosts of agents that were lost of late, or that something of ours may still run on.
+    #[serde(default)]
+    pub out_of_sight: Vec<String>,
     /// The roles in which resources are offered.
     #[serde(default)]
     pub roles: Vec<String>,
     /// Why nothing is launched, if so.
     #[serde(default)]
     pub brake: Option<BrakeView>,
+    /// What else people should know: why there is no session, machines that are out of service.
+    #[serde(default)]
+    pub remarks: Vec<String>,
     /// Why the broker cannot be asked, if so; everything else is unknown then.
     #[serde(default)]
     pub problem: Option<String>,

@@ -194,6 +194,13 @@ impl TaskFolder {
         gone(fs::remove_dir_all(&self.0))
     }
 
+    /// Whether it was removed: nobody wants to know of the attempt any more. Where the folder around
+    /// it is missing too, the file system is away, which says nothing.
+    pub fn is_removed(&self) -> bool {
+        let missing = matches!(self.0.try_exists(), Ok(false));
+        missing && self.0.parent().is_some_and(Path::is_dir)
+    }
+
     fn put(&self, name: &str, what: &[u8]) -> io::Result<()> {
         let beside = self.beside(name, what)?;
         fs::rename(beside, self.0.join(name))?;

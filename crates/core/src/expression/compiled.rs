@@ -110,12 +110,25 @@ pub(super) fn parse(source: &str) -> Result<IdedExpr, ExpressionError> {
         errors.errors.first().map_or_else(
             || syntax("it is no expression".to_owned(), 1),
             |error| {
-                syntax(
-                    error.msg.clone(),
-                    usize::try_from(error.pos.1).unwrap_or(1).max(1),
-                )
+                let column = usize::try_from(error.pos.1).unwrap_or(1).max(1);
+                if is_single_equals(source, column) {
+                    return syntax("`=` compares nothing: write `==`".to_owned(), column);
+                }
+                syntax(error.msg.clone(), column)
             },
         )
+    })
+}
+
+/// Whether a lone `=` stands there, as many would write a comparison. Columns count from 1 or, in
+/// some of the parser's complaints, from 0.
+fn is_single_equals(source: &str, column: usize) -> bool {
+    let at = |index: usize| source.chars().nth(index);
+    [column - 1, column].into_iter().any(|index| {
+        let before = index.checked_sub(1).and_then(at);
+        at(index) == Some('=')
+            && at(index + 1) != Some('=')
+            && !before.is_some_and(|before| "=!<>".contains(before))
     })
 }
 

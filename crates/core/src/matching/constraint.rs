@@ -78,7 +78,8 @@ impl Constraints {
         match self.about(require).answer(&offer.agent) {
             Ok(true) => None,
             Ok(false) => Some(Refusal::Where(format!("{} does not hold", require.0))),
-            Err(error) => Some(Refusal::Where(format!("{}: {error}", require.0))),
+            // It names the expression.
+            Err(error) => Some(Refusal::Where(error.to_string())),
         }
     }
 

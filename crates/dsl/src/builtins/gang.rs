@@ -39,14 +39,17 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
     ) -> starlark::Result<GangValue> {
         let args = Arguments::new("gang", GANG, &positional.items, named, 1)?;
         args.required("tasks")?;
-        let tasks = args.count("tasks", 1)?.unwrap_or(1);
-        if tasks == 1 {
-            return Err(
-                Fault::new("value", "a gang of one task is an ordinary step")
-                    .help("leave `gang` out, or ask for two tasks or more")
-                    .arg("tasks")
-                    .into(),
-            );
+        let tasks = args.count("tasks", 0)?.unwrap_or(1);
+        if tasks < 2 {
+            return Err(Fault::new(
+                "value",
+                format!("a gang of {tasks} is none: one task is an ordinary step"),
+            )
+            .help(format!(
+                "leave `gang` out, or ask for 2 to {MAX_GANG} tasks"
+            ))
+            .arg("tasks")
+            .into());
         }
         if tasks > MAX_GANG {
             return Err(Fault::new(

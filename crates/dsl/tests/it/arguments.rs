@@ -12,8 +12,8 @@ fn gangs_that_make_no_sense() {
         ),
         (
             "python(script = \"a.py\", gang = gang(tasks = «0»))",
-            "`tasks` of gang() is 0",
-            "whole number from 1",
+            "a gang of 0 is none",
+            "2 to 256 tasks",
         ),
         (
             "python(script = \"a.py\", gang = gang(tasks = «1»))",
@@ -63,7 +63,7 @@ fn wrong_types() {
         (
             "python(script = \"a.py\", retries = «-1»)",
             "`retries` of python() is -1",
-            "whole number from 0",
+            "a whole number, 0 or more",
         ),
         (
             "python(script = \"a.py\", timeout = «90»)",
@@ -266,6 +266,22 @@ fn impossible_resources() {
         ("{«\"mem\"»: \"9000t\"}", "no machine has", "unit"),
         ("{«\"mem\"»: \"1k\"}", "less than a task needs", "32m"),
         ("{«\"gpus\"»: 0.5}", "whole number", ""),
+        (
+            "{«\"ports\"»: 1.5}",
+            "`ports` is a whole number from 0 to 128, not",
+            "",
+        ),
+        ("{«\"ports\"»: 2.0}", "whole number", ""),
+        ("{«\"ports\"»: -1}", "whole number", ""),
+        ("{«\"ports\"»: 129}", "whole number", ""),
+        ("{«\"ports\"»: True}", "whole number", ""),
+        ("{«\"ports\"»: \"31000\"}", "whole number", ""),
+        ("{«\"ports\"»: [31000]}", "whole number", ""),
+        (
+            "{«\"port\"»: 1}",
+            "no resource `port`",
+            "did you mean `ports`?",
+        ),
         ("{«\"memory\"»: \"1g\"}", "no resource `memory`", ""),
         (
             "{«\"cpu\"»: 1}",
@@ -296,6 +312,7 @@ fn impossible_limits_of_what_a_step_may_learn_to_ask_for() {
             "leave `max_cpus` out",
         ),
         ("cpus = «0»", "no machine can give 0 cpus", "0.01"),
+        ("ports = «-2»", "`ports` is a whole number", ""),
     ] {
         let text = format!("r = auto({auto})\n{}", one("noop(resources = r)"));
         let found = error_at(&text);

@@ -34,6 +34,8 @@ pub struct BrokerActor {
     /// By attempt.
     observers: BTreeMap<TaskId, Recipient<Signal>>,
     calls: Option<Lanes>,
+    /// Why there is no session, once one has ended or not come about.
+    down: Option<String>,
     out: Vec<Output>,
     settling: bool,
     wake: Option<SpawnHandle>,
@@ -54,6 +56,7 @@ impl BrokerActor {
             manager,
             observers: BTreeMap::new(),
             calls: None,
+            down: None,
             out: Vec::new(),
             settling: false,
             wake: None,
@@ -102,6 +105,12 @@ impl BrokerActor {
                 }
                 Output::AskWanted(task) => self.ask_wanted(task, ctx),
                 Output::Measured(measured) => self.metrics.observe(measured),
+                Output::AgentLost { host, tasks } => {
+                    tracing::warn!(pool = %self.context.pool, agent = host, tasks, "an agent is lost, or out of sight");
+                }
+                Output::AgentBack(host) => {
+                    tracing::info!(pool = %self.context.pool, agent = host, "an agent is in sight again");
+                }
                 Output::Stopped(reason) => {
                     tracing::error!(pool = %self.context.pool, reason, "launching has stopped: it goes on once it is calm, or by `mesonctl pool release`");
                 }
@@ -117,7 +126,7 @@ impl BrokerActor {
         if !lanes.send(call) {
             tracing::warn!(pool = %self.context.pool, "calls pile up: the session is given up");
             self.calls = None;
-            ctx.notify(SessionDown);
+            ctx.notify(SessionDown("calls piled up".to_owned()));
         }
     }
 
@@ -136,6 +145,15 @@ impl BrokerActor {
         ctx.spawn(answer.into_actor(self).map(|(task, wanted), actor, ctx| {
             actor.input(Input::Verdict { task, wanted }, ctx);
         }));
+    }
+
+    /// What people should know about the resource manager; why there is no session, first of all.
+    fn remarks(&self) -> Vec<String> {
+        let mut remarks = self.manager.remarks();
+        if remarks.is_empty() {
+            remarks.extend(self.down.clone());
+        }
+        remarks
     }
 
     fn observe(&mut self, task: &TaskId, observer: Recipient<Signal>) {
@@ -170,6 +188,7 @@ impl Handler<SessionUp> for BrokerActor {
 
     fn handle(&mut self, up: SessionUp, ctx: &mut Context<Self>) {
         self.calls = Some(up.lanes);
+        self.down = None;
         self.context.in_session(true);
         self.input(Input::Subscribed(up.framework), ctx);
     }
@@ -178,8 +197,9 @@ impl Handler<SessionUp> for BrokerActor {
 impl Handler<SessionDown> for BrokerActor {
     type Result = ();
 
-    fn handle(&mut self, _: SessionDown, ctx: &mut Context<Self>) {
+    fn handle(&mut self, down: SessionDown, ctx: &mut Context<Self>) {
         self.calls = None;
+        self.down = Some(down.0);
         self.context.in_session(false);
         self.input(Input::Disconnected, ctx);
     }
@@ -307,7 +327,7 @@ impl Handler<Explain> for BrokerActor {
         let now = self.context.clock.now();
         let waiting: Option<Waiting> = self.state.explain(&explain.task, now);
         MessageResult(waiting.map(|mut waiting| {
-            let remarks = self.manager.remarks().into_iter();
+            let remarks = self.remarks().into_iter();
             let remarks = remarks.map(|text| Reason::new("remark", text));
             waiting.reasons.extend(remarks);
             waiting
@@ -338,7 +358,12 @@ impl Handler<Look> for BrokerActor {
         if look.release_brake {
             self.input(Input::ReleaseBrake, ctx);
         }
-        let view: Option<PoolView> = Some(self.state.view(&self.context.pool));
-        MessageResult(view)
+        let view = PoolView {
+            remarks: self.remarks(),
+            ..self
+                .state
+                .view(&self.context.pool, self.context.clock.now())
+        };
+        MessageResult(Some(view))
     }
 }

@@ -11,7 +11,10 @@ use meson_mesos::resources::{is_plain, to_fixed};
 use meson_mesos::types::{
     Attribute, ExecutorId, ExecutorInfo, Offer, OfferId, Resource, Unavailability,
 };
+use rand::rngs::StdRng;
 use serde_json::Value;
+
+use super::ports;
 
 /// An agent as far as its offers tell.
 #[derive(Debug)]
@@ -34,17 +37,28 @@ pub(super) struct Agent {
     seen_at: Timestamp,
     /// It has offered something in this session, or runs something of ours.
     here: bool,
-    /// It was said to be lost, and has offered nothing since.
-    lost: bool,
+    /// The resource manager has lost sight of it, and nothing was heard of it since.
+    lost_at: Option<Timestamp>,
     /// What we may have refused since offers were last asked for: the most of each resource that was
     /// given back. The resource manager does not offer it again by itself, unless it has more.
     refused: Room,
     /// What our tasks have given back since it last offered something. It is offered soon.
     freed: Resources,
-    /// Placed on the offers in hand; true once confirmed.
-    pub(super) placed: BTreeMap<TaskId, bool>,
+    /// Placed on the offers in hand.
+    pub(super) placed: BTreeMap<TaskId, Place>,
     /// Tasks that were launched there and do not run yet.
     pub(super) starting: usize,
+    /// The port that was handed out last.
+    last_port: Option<u16>,
+}
+
+/// A place on the offers in hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    /// It is on record.
+    pub(super) confirmed: bool,
+    /// The ports that the task gets.
+    pub(super) ports: Vec<u16>,
 }
 
 /// What may be kept for as long as it is used, and what may be taken away again.
@@ -73,7 +87,10 @@ impl Room {
             amounts(all.filter(move |resource| resource.revocable.is_some() == revocable))
         };
         Self {
-            firm: sum(false),
+            firm: Resources {
+                ports: ports::count(resources.clone()),
+                ..sum(false)
+            },
             revocable: sum(true),
         }
     }
@@ -98,7 +115,6 @@ impl Agents {
         }
         agent.seen_at = now;
         agent.here = true;
-        agent.lost = false;
         agent.freed = Resources::ZERO;
         agent.describe(&offer);
         agent.offers.push(offer);
@@ -113,7 +129,7 @@ impl Agents {
         self.0.values_mut().find_map(|agent| {
             let index = agent.offers.iter().position(|have| &have.id == offer)?;
             agent.offers.remove(index);
-            Some(std::mem::take(&mut agent.placed).into_iter().collect())
+            Some(agent.displace().collect())
         })
     }
 
@@ -122,7 +138,7 @@ impl Agents {
         let mut displaced = Vec::new();
         for agent in self.0.values_mut() {
             agent.offers.clear();
-            displaced.extend(std::mem::take(&mut agent.placed));
+            displaced.extend(agent.displace());
         }
         displaced
     }
@@ -153,7 +169,8 @@ impl Agents {
     /// Whether a placement there was confirmed.
     pub(super) fn is_confirmed(&self, agent: Option<&str>, task: &TaskId) -> bool {
         let agent = agent.and_then(|agent| self.0.get(agent));
-        agent.is_some_and(|agent| agent.placed.get(task) == Some(&true))
+        let place = agent.and_then(|agent| agent.placed.get(task));
+        place.is_some_and(|place| place.confirmed)
     }
 
     /// The task holds nothing there any more, no offer either.
@@ -191,6 +208,27 @@ impl Agents {
         }
     }
 
+    /// So many ports for each of the tasks that go to these agents; fewer if one has no more.
+    pub(super) fn ports<'a>(
+        &mut self,
+        agents: impl Iterator<Item = &'a str>,
+        wanted: u32,
+        chance: &mut StdRng,
+    ) -> Vec<Vec<u16>> {
+        if wanted == 0 {
+            return agents.map(|_| Vec::new()).collect();
+        }
+        let mut chosen: Vec<(&str, Vec<u16>)> = Vec::new();
+        for id in agents {
+            let of_others = chosen.iter().filter(|(other, _)| *other == id);
+            let of_others = of_others.flat_map(|(_, ports)| ports).copied().collect();
+            let agent = self.0.get_mut(id);
+            let ports = agent.map(|agent| agent.choose_ports(of_others, wanted, chance));
+            chosen.push((id, ports.unwrap_or_default()));
+        }
+        chosen.into_iter().map(|(_, ports)| ports).collect()
+    }
+
     pub(super) fn launched(&mut self, agent: &str) {
         if let Some(agent) = self.0.get_mut(agent) {
             agent.starting += 1;
@@ -207,46 +245,67 @@ impl Agents {
         self.0.get(agent).map(|agent| agent.about.hostname())
     }
 
-    /// An agent is lost or out of sight: nothing is to be had there. It may come back.
-    pub(super) fn lost(&mut self, agent: &str) {
-        if let Some(agent) = self.0.get_mut(agent) {
-            agent.lost = true;
-            agent.refused = Room::NOTHING;
-            agent.freed = Resources::ZERO;
-        }
-    }
-
-    /// Forgets agents that were lost and have nothing of ours. Where machines come and go, a session
-    /// that lasts for months would otherwise know all that ever were.
-    pub(super) fn sweep(&mut self) {
-        self.0.retain(|_, agent| {
-            !agent.lost
-                || agent.has_offers()
-                || !agent.placed.is_empty()
-                || agent.starting > 0
-                || !agent.held.is_nothing()
-        });
-    }
-
     pub(super) fn executor_gone(&mut self, agent: &str, executor: &ExecutorId) {
         if let Some(agent) = self.0.get_mut(agent) {
             agent.executors.remove(executor);
         }
     }
 
+    /// The resource manager has lost sight of it. Nothing is placed there, and no room is set aside,
+    /// until something is heard of it. False: that was known, or the agent is not.
+    pub(super) fn lost(&mut self, agent: &str, now: Timestamp) -> bool {
+        let Some(agent) = self.0.get_mut(agent) else {
+            return false;
+        };
+        agent.refused = Room::NOTHING;
+        agent.freed = Resources::ZERO;
+        agent.lost_at.replace(now).is_none()
+    }
+
+    /// Forgets agents that were lost long ago and have nothing of ours. Where machines come and go, a
+    /// session that lasts for months would otherwise know all that ever were.
+    pub(super) fn sweep(&mut self, now: Timestamp) {
+        let long = |at| now.since(at) >= FORGET_AFTER;
+        self.0.retain(|_, agent| {
+            let forgotten = agent.lost_at.is_some_and(long) && agent.is_unused();
+            !forgotten || agent.has_offers()
+        });
+    }
+
+    /// Something was heard of it. False: it was not lost.
+    pub(super) fn heard_of(&mut self, agent: &str) -> bool {
+        let agent = self.0.get_mut(agent);
+        agent.is_some_and(|agent| agent.lost_at.take().is_some())
+    }
+
+    /// Agents out of sight that matter: something of ours may still run there, or they were lost of
+    /// late.
+    pub(super) fn out_of_sight(&self, now: Timestamp) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(move |(id, agent)| {
+            let late = now.since(agent.lost_at?) < FORGET_AFTER;
+            (late || !agent.is_unused()).then_some(id.as_str())
+        })
+    }
+
     /// Agents that are there, as far as this session tells.
     pub(super) fn known(&self) -> impl Iterator<Item = &str> {
-        let here = self.0.iter().filter(|(_, agent)| agent.here);
+        let here = self.0.iter().filter(|(_, agent)| agent.is_here());
         here.map(|(id, _)| id.as_str())
+    }
+
+    /// The same, and those that were lost since.
+    pub(super) fn of_this_session(&self) -> impl Iterator<Item = &str> {
+        let all = self.0.iter().filter(|(_, agent)| agent.here);
+        all.map(|(id, _)| id.as_str())
     }
 
     /// Whether any of them has offered something and is there.
     pub(super) fn have_offered(&self) -> bool {
         let mut agents = self.0.values();
-        agents.any(|agent| agent.here && agent.has_offered())
+        agents.any(|agent| agent.is_here() && agent.has_offered())
     }
 
-    /// All agents that have offered something, as the matching sees them. An agent without the executor must have room for
+    /// All agents that have offered something and are in sight, as the matching sees them. An agent without the executor must have room for
     /// it as well. Agents that wait for confirmations offer nothing: an offer can be accepted only
     /// once; nor do those that `may` not be used.
     pub(super) fn open(
@@ -257,7 +316,7 @@ impl Agents {
     ) -> Vec<matching::Offer> {
         self.0
             .iter()
-            .filter(|(_, agent)| agent.has_offered())
+            .filter(|(_, agent)| agent.has_offered() && agent.lost_at.is_none())
             .map(|(id, agent)| {
                 let open = agent.is_idle() && may(id, agent);
                 let room = if open { agent.offered() } else { Room::NOTHING };
@@ -276,7 +335,7 @@ impl Agents {
     ) -> Vec<matching::Offer> {
         self.0
             .iter()
-            .filter(|(_, agent)| agent.has_offered())
+            .filter(|(_, agent)| agent.has_offered() && agent.lost_at.is_none())
             .map(|(id, agent)| {
                 let open = agent.placed.is_empty() && may(id, agent);
                 let room = match () {
@@ -304,11 +363,12 @@ impl Agent {
             outage: None,
             seen_at: Timestamp(0),
             here: false,
-            lost: false,
+            lost_at: None,
             refused: Room::NOTHING,
             freed: Resources::ZERO,
             placed: BTreeMap::new(),
             starting: 0,
+            last_port: None,
         }
     }
 
@@ -319,8 +379,27 @@ impl Agent {
         self.held = Resources::ZERO;
         self.starting = 0;
         self.here = false;
+        self.lost_at = None;
         self.refused = Room::NOTHING;
         self.freed = Resources::ZERO;
+    }
+
+    /// Nobody has a place on its offers any more. Returns who had one, and whether it was confirmed.
+    fn displace(&mut self) -> impl Iterator<Item = (TaskId, bool)> + use<> {
+        let placed = std::mem::take(&mut self.placed).into_iter();
+        placed.map(|(task, place)| (task, place.confirmed))
+    }
+
+    /// Ports that are offered and that nobody gets who has a place there.
+    fn choose_ports(
+        &mut self,
+        mut taken: BTreeSet<u16>,
+        wanted: u32,
+        chance: &mut StdRng,
+    ) -> Vec<u16> {
+        taken.extend(self.placed.values().flat_map(|place| &place.ports));
+        let offered = self.offers.iter().flat_map(|offer| &offer.resources);
+        ports::choose(offered, &taken, wanted, &mut self.last_port, chance)
     }
 
     /// What is probably free there although nothing of it is offered.
@@ -416,6 +495,16 @@ impl Agent {
         self.seen_at > Timestamp(0)
     }
 
+    /// It is there, as far as this session tells.
+    fn is_here(&self) -> bool {
+        self.here && self.lost_at.is_none()
+    }
+
+    /// Nothing of ours is there, or about to be.
+    fn is_unused(&self) -> bool {
+        self.held.is_nothing() && self.placed.is_empty() && self.starting == 0
+    }
+
     pub(super) fn has_offers(&self) -> bool {
         !self.offers.is_empty()
     }
@@ -469,7 +558,7 @@ fn outage(unavailability: &Unavailability) -> Outage {
     }
 }
 
-/// The scalars that Meson schedules, out of Mesos's list.
+/// The scalars that Meson schedules, no ports, out of Mesos's list.
 fn amounts<'a>(resources: impl Iterator<Item = &'a Resource>) -> Resources {
     let mut thousandths = [0u64; 4];
     for resource in resources.filter(|resource| is_plain(resource)) {
@@ -490,6 +579,7 @@ fn amounts<'a>(resources: impl Iterator<Item = &'a Resource>) -> Resources {
         mem: size(mem),
         disk: size(disk),
         gpus: u32::try_from(gpus / 1000).unwrap_or(u32::MAX),
+        ports: 0,
         stated: true,
     }
 }

@@ -12,6 +12,8 @@ use meson_mesos::types::{
     Label, Labels, OfferId, Operation, Resource, TaskInfo,
 };
 
+use super::ports;
+
 /// How the executor of a pool is started, and what it costs beside its tasks.
 #[derive(Debug, Clone)]
 pub struct ExecutorTemplate {
@@ -28,6 +30,8 @@ pub(super) struct Launchable {
     pub(super) resources: Resources,
     /// What of that is to be taken from what is revocable.
     pub(super) revocable: Resources,
+    /// Those of the offered ports that are its own.
+    pub(super) ports: Vec<u16>,
     pub(super) owner: String,
     pub(super) payload: Bytes,
 }
@@ -111,6 +115,7 @@ pub(super) fn accept(
                 let firm = task.resources.minus(&task.revocable);
                 let mut resources = carve(&mut offered, &firm, false);
                 resources.extend(carve(&mut offered, &task.revocable, true));
+                resources.extend(ports::carve(&offered, &task.ports));
                 resources
             },
             executor: Some(executor.clone()),
@@ -150,7 +155,7 @@ fn scalars(resources: &Resources) -> impl Iterator<Item = Resource> {
         .map(|(name, amount)| Resource::scalar(name, from_fixed(amount)))
 }
 
-/// Amounts in thousandths, memory and disk of mebibytes, by Mesos's names.
+/// Amounts in thousandths, memory and disk of mebibytes, by Mesos's names. Ports are no amount.
 pub(super) fn amounts(resources: &Resources) -> [(&'static str, i64); 4] {
     let mib = |bytes: u64| {
         i64::try_from((u128::from(bytes) * 1000).div_ceil(1 << 20)).unwrap_or(i64::MAX)
@@ -387,5 +392,85 @@ mod tests {
         };
         let carved = carve(&mut offered, &wanted, false);
         assert_eq!(carved, [Resource::scalar("disk", 10.0)]);
+    }
+
+    #[test]
+    fn ports_are_launched_with_as_a_real_master_writes_them() {
+        // Recorded from a master, for a role with a reservation and for all.
+        let offered = serde_json::json!([
+            {"name": "cpus", "type": "SCALAR", "scalar": {"value": 4.0}, "allocation_info": {"role": "ml"}},
+            {"name": "mem", "type": "SCALAR", "scalar": {"value": 512.0}, "allocation_info": {"role": "ml"}},
+            {
+                "name": "ports", "type": "RANGES", "ranges": {"range": [{"begin": 31000, "end": 31004}]},
+                "allocation_info": {"role": "ml"}, "reservations": [{"type": "STATIC", "role": "ml"}],
+            },
+            {
+                "name": "ports", "type": "RANGES", "ranges": {"range": [{"begin": 31005, "end": 31099}]},
+                "allocation_info": {"role": "ml"},
+            },
+        ]);
+        let offered: Vec<Resource> = serde_json::from_value(offered).unwrap();
+        let task = |n: u32, ports: &[u16]| Launchable {
+            task: format!("run-1.serve.{n}.1").parse().unwrap(),
+            resources: Resources {
+                ports: u32::try_from(ports.len()).unwrap(),
+                ..resources(1000, 64)
+            },
+            revocable: Resources::ZERO,
+            ports: ports.to_vec(),
+            owner: "ada".to_owned(),
+            payload: Bytes::new(),
+        };
+        let mut rest = in_one(offered.clone(), "ml");
+        let executor = start_executor(&executor(), &mut rest);
+        let call = accept(
+            "a",
+            vec![OfferId::new("o1")],
+            rest,
+            &executor,
+            vec![
+                task(1, &[31_003, 31_004, 31_005, 31_007]),
+                task(2, &[31_006]),
+                task(3, &[]),
+            ],
+            5.0,
+        );
+        let Call::Accept(accept) = call else {
+            panic!("{call:?}")
+        };
+        let infos = &accept.operations[0].launch.as_ref().unwrap().task_infos;
+        let ports = |info: &TaskInfo| {
+            let of = info.resources.iter().filter(|it| it.name == "ports");
+            serde_json::to_value(of.collect::<Vec<_>>()).unwrap()
+        };
+        assert_eq!(
+            ports(&infos[0]),
+            serde_json::json!([
+                {
+                    "name": "ports", "type": "RANGES", "ranges": {"range": [{"begin": 31003, "end": 31004}]},
+                    "allocation_info": {"role": "ml"}, "reservations": [{"type": "STATIC", "role": "ml"}],
+                },
+                {
+                    "name": "ports", "type": "RANGES",
+                    "ranges": {"range": [{"begin": 31005, "end": 31005}, {"begin": 31007, "end": 31007}]},
+                    "allocation_info": {"role": "ml"},
+                },
+            ])
+        );
+        assert_eq!(
+            ports(&infos[1])[0]["ranges"],
+            serde_json::json!({"range": [{"begin": 31006, "end": 31006}]})
+        );
+        assert_eq!(ports(&infos[2]), serde_json::json!([]));
+        // All of it together, with the executor, is what a master would find in the offer.
+        let mut used = Vec::new();
+        for info in infos {
+            meson_mesos::resources::add(&mut used, &info.resources);
+        }
+        meson_mesos::resources::add(&mut used, &infos[0].executor.as_ref().unwrap().resources);
+        assert!(
+            meson_mesos::resources::contains(&offered, &used),
+            "{used:?}"
+        );
     }
 }

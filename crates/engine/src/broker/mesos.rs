@@ -151,6 +151,10 @@ fn framework(pool: &MesosPool) -> FrameworkInfo {
 
 #[async_trait]
 impl ResourceManager for Mesos {
+    fn remarks(&self) -> Vec<String> {
+        self.client.trouble().into_iter().collect()
+    }
+
     async fn subscribe(&self, id: Option<FrameworkId>) -> Result<Session, SubscribeError> {
         let (session, events) =
             self.client

@@ -10,6 +10,7 @@ use meson_core::ids::TaskId;
 use meson_mesos::scheduler::{Call, Decline, Event};
 use meson_mesos::types::{FrameworkId, OfferId};
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
 use super::actor::BrokerActor;
 use super::manager::{Calls, ResourceManager, Session, SessionEnd, SubscribeError};
@@ -58,10 +59,10 @@ pub(super) struct SessionUp {
     pub(super) lanes: Lanes,
 }
 
-/// It ended.
+/// It ended, or did not come about, for this reason.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(super) struct SessionDown;
+pub(super) struct SessionDown(pub(super) String);
 
 /// The resource manager said this.
 #[derive(Message)]
@@ -86,32 +87,48 @@ pub(super) async fn keep_subscribed(
 ) {
     let mut replace = false;
     let mut failures: u32 = 0;
+    // Why it could not subscribe the last time.
+    let mut last = String::new();
     loop {
-        let pause = match one_session(&context, &*manager, &broker, &mut replace).await {
-            Ok(SessionEnd::Fenced) => {
-                tracing::warn!(pool = %context.pool, "fenced off by another broker with the same FrameworkID");
-                AGAIN_WHEN_FENCED
-            }
-            Ok(SessionEnd::Removed(reason)) => {
-                tracing::error!(pool = %context.pool, reason, "framework removed; subscribing as a new one");
-                replace = true;
-                AGAIN
-            }
-            Ok(SessionEnd::Lost(reason)) => {
-                tracing::warn!(pool = %context.pool, reason, "session with the resource manager lost");
-                AGAIN
+        let (pause, why) = match one_session(&context, &*manager, &broker, &mut replace).await {
+            Ok(end) => {
+                last.clear();
+                let why = end.to_string();
+                let pause = match end {
+                    SessionEnd::Fenced => {
+                        tracing::warn!(pool = %context.pool, "fenced off by another broker with the same FrameworkID");
+                        AGAIN_WHEN_FENCED
+                    }
+                    SessionEnd::Removed(reason) => {
+                        tracing::error!(pool = %context.pool, reason, "framework removed; subscribing as a new one");
+                        replace = true;
+                        AGAIN
+                    }
+                    SessionEnd::Lost(reason) => {
+                        tracing::warn!(pool = %context.pool, reason, "session with the resource manager lost");
+                        AGAIN
+                    }
+                };
+                (pause, why)
             }
             Err(reason) => {
-                tracing::warn!(pool = %context.pool, reason, "cannot subscribe; trying again");
+                // Once for each reason: it may stay the same for hours.
+                if reason == last {
+                    tracing::debug!(pool = %context.pool, reason, "cannot subscribe");
+                } else {
+                    tracing::warn!(pool = %context.pool, reason, "cannot subscribe; trying again");
+                }
+                last.clone_from(&reason);
                 // A new leader's first tries may come too early by a moment.
                 failures += 1;
-                (AGAIN * (1 << failures.min(6))).min(AGAIN_WHEN_FENCED)
+                let pause = (AGAIN * (1 << failures.min(6))).min(AGAIN_WHEN_FENCED);
+                (pause, reason)
             }
         };
         if pause == AGAIN {
             failures = 0;
         }
-        if broker.send(SessionDown).await.is_err() {
+        if broker.send(SessionDown(why)).await.is_err() {
             return;
         }
         tokio::time::sleep(pause).await;
@@ -131,11 +148,13 @@ async fn one_session(
         .await
         .map_err(|error| error.to_string())?;
     let id = known.filter(|_| !*replace).map(FrameworkId::new);
+    // What the client says meanwhile says which pool it is about.
+    let subscribing = tracing::info_span!("subscribing", pool = %context.pool);
     let Session {
         framework,
         mut events,
         calls,
-    } = match manager.subscribe(id).await {
+    } = match manager.subscribe(id).instrument(subscribing).await {
         Ok(session) => session,
         Err(SubscribeError::Removed(reason)) => return Ok(SessionEnd::Removed(reason)),
         Err(error) => return Err(error.to_string()),

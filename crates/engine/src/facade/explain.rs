@@ -64,6 +64,20 @@ impl Engine {
         })
     }
 
+    /// Words for a pool that no configuration names, as far as ours tells.
+    fn unknown_pool(&self, pool: &str) -> Option<String> {
+        let factory = self.node.options().brokers.as_ref()?;
+        let names = factory.pools();
+        if names.iter().any(|name| name == pool) {
+            return None;
+        }
+        Some(format!(
+            "there is no pool {pool:?}: coordinators are configured with {}. It waits until there is one, or \
+             is cancelled",
+            names.join(", ")
+        ))
+    }
+
     /// Adds what the broker knows to what the run knows, which is an answer too.
     async fn explained(&self, now: StepNow) -> Explanation {
         let mut explanation = Explanation {
@@ -83,6 +97,11 @@ impl Engine {
         else {
             return explanation;
         };
+        if let Some(unknown) = self.unknown_pool(&pool) {
+            explanation.reasons = vec![Reason::new("no_pool", &unknown)];
+            explanation.summary = unknown;
+            return explanation;
+        }
         let call = ShardCall::Waiting {
             pool: pool.clone(),
             task,
@@ -129,6 +148,8 @@ fn tell(pool: &str, waiting: Waiting, explanation: &mut Explanation) {
     let text = match (waiting.position, waiting.reasons.first()) {
         (0, Some(reason)) => format!("it is next in the queue: {}", reason.text),
         (0, None) => "it is next in the queue, and waits for an offer".to_owned(),
+        (1, Some(reason)) => format!("one is before it in the queue; {}", reason.text),
+        (1, None) => "one is before it in the queue".to_owned(),
         (n, Some(reason)) => format!("{n} are before it in the queue; {}", reason.text),
         (n, None) => format!("{n} are before it in the queue"),
     };

@@ -104,10 +104,21 @@ fn shown((step, profile): (String, Profile)) -> StepProfile {
     let suggestion = profile.suggestion();
     let why = suggestion.as_ref().map_or_else(
         || {
-            format!(
-                "too little is known: {} of {MIN_SAMPLES} attempts that succeeded",
-                samples.count()
-            )
+            let mut why = format!(
+                "too little is known: {} succeeded so far, and {MIN_SAMPLES} are needed",
+                match samples.count() {
+                    0 => "no attempt has".to_owned(),
+                    1 => "one attempt has".to_owned(),
+                    more => format!("{more} attempts have"),
+                }
+            );
+            if samples.starved > 0 {
+                why.push_str(&format!(
+                    "; with {} it ran out of memory: state more, or resources = auto(…)",
+                    samples.starved_at
+                ));
+            }
+            why
         },
         |suggestion| suggestion.why.clone(),
     );

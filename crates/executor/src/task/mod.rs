@@ -26,7 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::coordinators::Coordinators;
 use crate::docker;
-use crate::failure::{Exit, TaskFailure, of_exit};
+use crate::failure::{Exit, PERHAPS, TaskFailure, of_exit};
 use crate::layout::Layout;
 use crate::logs::capture::{Log, Stream};
 use crate::logs::ship::{Shipped, ship};
@@ -413,7 +413,8 @@ impl Attempt<'_> {
                 if let Some(failure) = of_exit(exit, &self.logs.stderr.tail()) {
                     return match ran.starved {
                         Some(why) => {
-                            let said = failure.0.message;
+                            // Why it was killed is known.
+                            let said = failure.0.message.replacen(PERHAPS, "", 1);
                             failed(TaskFailure::memory(format!("{why}; {said}")), usage)
                         }
                         None => failed(failure, usage),

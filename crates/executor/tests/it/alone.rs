@@ -65,6 +65,14 @@ impl Job {
         self.said().into_iter().map(|status| status.state).collect()
     }
 
+    /// Waits for the word that it runs.
+    async fn runs(&self) {
+        eventually("the word that it runs", || {
+            self.states().contains(&TaskState::Running).then_some(())
+        })
+        .await;
+    }
+
     fn result(&self) -> TaskResult {
         let last = self.said().pop().unwrap();
         TaskResult::decode(&last.data.unwrap()).unwrap()
@@ -153,6 +161,7 @@ async fn sigterm_kills_the_attempt_to_its_last_process() {
         text.trim().parse::<i32>().ok()
     })
     .await;
+    job.runs().await;
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(1));
     assert_eq!(
@@ -165,6 +174,25 @@ async fn sigterm_kills_the_attempt_to_its_last_process() {
         ]
     );
     assert!(kill(Pid::from_raw(pid), None).is_err(), "it is gone");
+}
+
+#[tokio::test]
+async fn an_attempt_whose_folder_is_removed_ends_with_all_its_processes() {
+    let job = Job::of(&shell(
+        "r-1.forgotten.1",
+        "echo $$ > ../../../../../pid; exec sleep 76542",
+    ));
+    let mut child = job.start(1, &[]);
+    let pid = eventually("the sleeper", || {
+        let text = std::fs::read_to_string(job.root.path().join("pid")).ok()?;
+        text.trim().parse::<i32>().ok()
+    })
+    .await;
+    job.runs().await;
+    job.folder.remove().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert!(kill(Pid::from_raw(pid), None).is_err(), "it is gone");
+    assert!(!job.folder.path().exists(), "nobody makes it again");
 }
 
 #[tokio::test]

@@ -3,8 +3,9 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use meson_mesos::client::{Masters, Tls};
+use meson_mesos::client::{HttpClientError, Masters, Tls, http_client};
 use meson_mesos::encoding::Encoding;
 use meson_mesos::secret::{Credential, Secret};
 use serde::de::{SeqAccess, Visitor};
@@ -105,6 +106,17 @@ pub(super) fn check(
             format!("{master:?}: write http:// or https:// in front"),
         ));
     }
+    if let Masters::List(urls) = &parsed
+        && let Some(url) = urls.iter().find(|url| !matches!(url.path(), "" | "/"))
+    {
+        return Err((
+            "pool.masters",
+            format!(
+                "{url}: leave {} out; which API of the master is asked is known",
+                url.path()
+            ),
+        ));
+    }
     if let (Masters::List(urls), Some(_)) = (&parsed, tls)
         && let Some(url) = urls.iter().find(|url| url.scheme() != "https")
     {
@@ -169,11 +181,20 @@ impl TlsFiles {
         let certificate = read(&self.certificate, "pool.tls.certificate")?;
         let key = read(&self.key, "pool.tls.key")?;
         let identity = certificate.zip(key);
-        Ok(Tls {
+        let tls = Tls {
             authority: read(&self.ca, "pool.tls.ca")?.map(String::into_bytes),
             identity: identity
                 .map(|(certificate, key)| format!("{certificate}\n{key}").into_bytes()),
-        })
+        };
+        // What is no certificate is told now, and not by the broker for ever.
+        http_client(Duration::from_secs(1), Some(&tls)).map_err(|error| {
+            let key = match error {
+                HttpClientError::Identity(_) => "pool.tls.certificate, pool.tls.key",
+                _ => "pool.tls.ca",
+            };
+            anyhow::anyhow!("{key}: {error}")
+        })?;
+        Ok(tls)
     }
 }
 
@@ -233,6 +254,7 @@ mod tests {
             ("masters = []", "pool.masters"),
             ("masters = 3", "zk://host1"),
             (r#"masters = ["10.0.0.1:5050"]"#, "http://"),
+            (r#"masters = ["http://a:5050/api/v1"]"#, "leave /api/v1 out"),
             (r#"masters = ["zk://a/m", "http://b"]"#, "not both"),
             (r#"masters = "zk://a""#, "path"),
             ("masters = [\"http://a\"]\ntls = {}", "https://"),
@@ -254,6 +276,29 @@ mod tests {
         ] {
             let problem = problem(text);
             assert!(problem.contains(word), "{text}: {problem}");
+        }
+    }
+
+    #[test]
+    fn item_06_what_is_no_certificate_is_told_when_it_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("text"), "no certificate\n").unwrap();
+        let text = Some(folder.path().join("text"));
+        let ca = TlsFiles {
+            ca: text.clone(),
+            ..TlsFiles::default()
+        };
+        let own = TlsFiles {
+            certificate: text.clone(),
+            key: text,
+            ..TlsFiles::default()
+        };
+        for (tls, key) in [
+            (ca, "pool.tls.ca: "),
+            (own, "pool.tls.certificate, pool.tls.key: "),
+        ] {
+            let error = tls.read().unwrap_err().to_string();
+            assert!(error.starts_with(key), "{error}");
         }
     }
 

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::masters::{self, CredentialFile, MasterNames, PoolEncoding, TlsFiles};
 use super::owners::{OwnerEntry, terms};
+use super::pools::check_name;
 
 /// `[[pool]]` of the kind `mesos`, which is the kind of those that name none.
 #[derive(Debug, Clone, Deserialize)]
@@ -162,6 +163,28 @@ pub(super) fn executor_mem() -> u64 {
     64
 }
 
+/// The longest window, calm and notice that make sense, in seconds: a day, a day, a week.
+const MAX_BRAKE_S: u64 = 24 * 3600;
+const MAX_VACATE_S: u64 = 7 * 24 * 3600;
+
+impl Brake {
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        for (key, seconds) in [
+            ("pool.brake.window_s", self.window_s),
+            ("pool.brake.calm_s", self.calm_s),
+        ] {
+            if seconds.is_some_and(|seconds| !(1..=MAX_BRAKE_S).contains(&seconds)) {
+                let problem = format!(
+                    "{} is not between 1 and {MAX_BRAKE_S}; percent = 101 turns the brake off",
+                    seconds.unwrap_or_default()
+                );
+                return Err((key, problem));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// What a master takes for a role (`src/common/roles.cpp` in the Mesos repository).
 fn is_role(role: &str) -> bool {
     role.split('/').all(|part| {
@@ -191,13 +214,19 @@ impl Pool {
             self.credential.as_ref(),
             self.tls.as_ref(),
         )?;
+        check_name(&self.name)?;
         terms(&self.owners)?;
-        if let Some(role) = std::iter::once(&self.role)
-            .chain(self.owner_roles.values())
-            .find(|role| !is_role(role))
+        self.brake.check()?;
+        let roles = self
+            .owner_roles
+            .values()
+            .map(|role| ("pool.owner_roles", role));
+        if let Some((key, role)) = std::iter::once(("pool.role", &self.role))
+            .chain(roles)
+            .find(|(_, role)| !is_role(role))
         {
             return Err((
-                "pool.role",
+                key,
                 format!(
                     "{role:?} is no role: no blanks, no `-` in front, no empty part between slashes"
                 ),
@@ -209,6 +238,23 @@ impl Pool {
                 "with 0 nothing would ever be started: leave it out, or write at least 1"
                     .to_owned(),
             ));
+        }
+        if self
+            .vacate_before_s
+            .is_some_and(|seconds| seconds > MAX_VACATE_S)
+        {
+            return Err((
+                "pool.vacate_before_s",
+                format!("more than {MAX_VACATE_S}, which is a week"),
+            ));
+        }
+        for (key, text) in [
+            ("pool.user", &self.user),
+            ("pool.executor.command", &self.executor.command),
+        ] {
+            if text.trim().is_empty() {
+                return Err((key, "it is empty".to_owned()));
+            }
         }
         if !(self.executor.cpus.is_finite() && self.executor.cpus >= 0.0) {
             return Err((

@@ -387,7 +387,7 @@ mod tests {
             (
                 "[[pool]]",
                 "[[pool]]\nowner_roles = { ada = \"a//b\" }",
-                "pool.role",
+                "pool.owner_roles",
             ),
             (
                 "[[pool]]",
@@ -399,6 +399,30 @@ mod tests {
                 "[[pool]]\nbrake = { percentage = 1 }",
                 "percentage",
             ),
+            (
+                "[[pool]]",
+                "[[pool]]\nbrake = { percent = -1 }",
+                "from 0 to 4294967295 in `brake.percent`",
+            ),
+            (
+                "[[pool]]",
+                "[[pool]]\nbrake = { window_s = 99999999999 }",
+                "pool.brake.window_s",
+            ),
+            (
+                "[[pool]]",
+                "[[pool]]\nbrake = { calm_s = 0 }",
+                "pool.brake.calm_s",
+            ),
+            (
+                "[[pool]]",
+                "[[pool]]\nvacate_before_s = 99999999999",
+                "pool.vacate_before_s",
+            ),
+            ("[[pool]]", "[[pool]]\nname = \"a b\"", "pool.name"),
+            ("[[pool]]", "[[pool]]\nname = \"\"", "pool.name"),
+            ("[[pool]]", "[[pool]]\nuser = \"\"", "pool.user"),
+            ("/usr/bin/meson-executor", "", "pool.executor.command"),
         ] {
             let error = read(&GOOD.replace(from, to)).unwrap_err();
             assert!(error.contains(expected), "{to}: {error}");

@@ -51,7 +51,28 @@ fn of<T: DeserializeOwned, E: Error>(table: toml::Table) -> Result<T, E> {
         Some(toml::Value::String(name)) => name.clone(),
         _ => "default".to_owned(),
     };
-    table
-        .try_into()
-        .map_err(|error: toml::de::Error| E::custom(format!("pool {name:?}: {}", error.message())))
+    table.try_into().map_err(|error: toml::de::Error| {
+        // The line is not known any more, so the key has to say where it is.
+        let (message, whole) = (error.message(), error.to_string());
+        let key = whole[message.len().min(whole.len())..].trim();
+        let key = if key.is_empty() {
+            String::new()
+        } else {
+            format!(" {key}")
+        };
+        E::custom(format!("pool {name:?}: {message}{key}"))
+    })
+}
+
+/// What is wrong with a pool's name, which operators write on command lines, and which is a part of
+/// the names of folders.
+pub(super) fn check_name(name: &str) -> Result<(), (&'static str, String)> {
+    let good = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    if !name.is_empty() && name.chars().all(good) {
+        return Ok(());
+    }
+    Err((
+        "pool.name",
+        format!("{name:?} is no name: letters, digits, `_`, `-` and `.` make one"),
+    ))
 }

@@ -10,6 +10,7 @@ use nix::unistd::{Uid, User};
 use serde::Deserialize;
 
 use super::mesos::{Packing, default_pool, executor_mem, yes};
+use super::pools::check_name;
 
 /// A Slurm partition.
 #[derive(Debug, Clone, Deserialize)]
@@ -89,13 +90,7 @@ impl SlurmPool {
     }
 
     pub(super) fn check(&self) -> Result<(), Wrong> {
-        // It is a part of the name of a folder.
-        if self.name.contains('/') {
-            return Err((
-                "pool.name",
-                format!("{:?}: leave the stroke out", self.name),
-            ));
-        }
+        check_name(&self.name)?;
         if self.partition.is_empty() || self.partition.contains([',', ' ']) {
             return Err((
                 "pool.partition",
@@ -173,6 +168,18 @@ impl SlurmPool {
         let owner = self.owner()?;
         let uid = owner.map_or_else(|| Uid::effective().as_raw(), |owner| owner.uid);
         Ok(uid.to_string())
+    }
+
+    /// What is missing on this machine, before its commands are tried: without a configuration they
+    /// wait a minute for one.
+    pub(crate) fn missing(&self) -> Option<String> {
+        let config = self.slurm_conf.as_deref()?;
+        let found = std::fs::File::open(config);
+        let error = found.err()?;
+        Some(format!(
+            "pool.slurm_conf: cannot read {}: {error}",
+            config.display()
+        ))
     }
 
     pub(crate) fn poll(&self) -> Duration {

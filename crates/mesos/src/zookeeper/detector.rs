@@ -73,6 +73,7 @@ impl Detector {
 async fn follow(url: ZkUrl, seed: u64, detection: watch::Sender<Detection>) {
     let mut backoff = Backoff::new(FIRST_BACKOFF, MAX_BACKOFF, seed);
     let mut first = seed;
+    let mut last = String::new();
     loop {
         let mut heard = false;
         let error = match Session::open(&url, SESSION, first).await {
@@ -82,15 +83,23 @@ async fn follow(url: ZkUrl, seed: u64, detection: watch::Sender<Detection>) {
         first = first.wrapping_add(1);
         if heard {
             backoff = Backoff::new(FIRST_BACKOFF, MAX_BACKOFF, seed);
+            last.clear();
         }
-        tracing::warn!(%url, %error, "ZooKeeper cannot be asked for the leading master");
+        let error = error.to_string();
+        // Once for each reason: it may stay the same for hours.
+        if error == last {
+            tracing::debug!(%url, error, "ZooKeeper cannot be asked for the leading master");
+        } else {
+            tracing::warn!(%url, error, "ZooKeeper cannot be asked for the leading master; trying again");
+        }
         detection.send_if_modified(|detection| {
             if matches!(detection, Detection::Leader(_)) {
                 return false;
             }
-            *detection = Detection::Failed(error.to_string());
+            *detection = Detection::Failed(error.clone());
             true
         });
+        last = error;
         tokio::time::sleep(backoff.next_delay()).await;
     }
 }

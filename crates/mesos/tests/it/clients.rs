@@ -251,6 +251,8 @@ async fn nobody_there_is_told_after_the_time_to_give_up() {
         matches!(error, SubscribeError::Unreachable { .. }),
         "{error}"
     );
+    let trouble = client.trouble().expect("it failed");
+    assert!(trouble.contains("refused"), "{trouble}");
 }
 
 #[tokio::test]

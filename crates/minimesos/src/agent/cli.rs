@@ -33,10 +33,20 @@ pub struct AgentArgs {
     pub hostname: Option<String>,
     /// What to offer, such as 'cpus:4;mem:2048;ports:[31000-31099]' [default: what
     /// the machine has]
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub resources: String,
     /// What to say about the agent, such as 'region:us-east;disk:ssd'
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub attributes: String,
     /// Region and zone, such as 'us-east/a'
     #[arg(long, value_name = "REGION/ZONE")]
@@ -46,7 +56,12 @@ pub struct AgentArgs {
     pub switch_user: Option<bool>,
     /// What containers are held to: 'posix/mem' kills one that uses more memory than was
     /// asked for [default: nothing]
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub isolation: String,
     /// Seconds that an executor has to subscribe after its start
     #[arg(long, value_name = "SECONDS", default_value_t = 60.0, value_parser = seconds)]

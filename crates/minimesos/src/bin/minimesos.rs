@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
+use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
@@ -67,7 +68,17 @@ fn with_dashes(argument: OsString) -> OsString {
     format!("{}{value}", flag.replace('_', "-")).into()
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("minimesos: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
     let role = Program::parse_from(std::env::args_os().map(with_dashes)).role;
     if matches!(role, Role::CommandExecutor) {
         // Its output is the task's: it logs nothing and ends quickly.

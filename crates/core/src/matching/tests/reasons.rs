@@ -37,9 +37,10 @@ fn a_requirement_that_cannot_be_evaluated_says_so() {
     case.classes[0].shape.require = Some(Expression("attributes.missing > 3".to_owned()));
     assert!(case.places().is_empty());
     let misfit = case.misfit(0);
+    let text = &misfit.reasons[0].text;
     assert!(
-        misfit.reasons[0].text.contains("attributes.missing > 3: "),
-        "{misfit:?}"
+        text.starts_with("where: cannot evaluate `attributes.missing > 3`: "),
+        "{text}"
     );
 }
 
@@ -68,6 +69,16 @@ fn what_is_too_big_hears_what_would_fit_and_on_how_many_agents() {
     assert_eq!(misfit.changes[0].text, "fits now on 3 agents if mem ≤ 6g");
     assert_eq!(misfit.changes[0].agents, 3);
     assert_eq!(misfit.changes[0].mem, Some(Bytes::from_mib(6 << 10)));
+}
+
+#[test]
+fn who_wants_a_gpu_where_there_is_none_hears_that_it_would_fit_without() {
+    let mut case = Case::of_one(class(1, 1), 1, vec![agent("a", 4, 4)]);
+    case.classes[0].shape.resources.gpus = 1;
+    assert_eq!(
+        case.misfit(0).changes[0].text,
+        "fits now on 1 agent if gpus = 0"
+    );
 }
 
 #[test]
@@ -122,4 +133,25 @@ fn a_change_does_what_it_says() {
         *resources = change.applied(resources);
         assert_eq!(changed.places().len(), 1, "{change:?}");
     }
+}
+
+#[test]
+fn who_asks_for_ports_hears_how_many_are_free_or_that_there_are_none_to_give() {
+    let mut case = Case::of_one(class(1, 1), 1, vec![agent("a", 4, 4)]);
+    case.classes[0].shape.resources.ports = 3;
+    let misfit = case.misfit(0);
+    assert_eq!(misfit.reasons[0].predicate.code(), "ports_total");
+    let text = &misfit.reasons[0].text;
+    assert!(
+        text.starts_with("ports: wants 3, but there are none"),
+        "{text}"
+    );
+    assert!(text.contains("Slurm"), "{text}");
+
+    (case.offers[0].total.ports, case.offers[0].free.ports) = (8, 2);
+    let misfit = case.misfit(0);
+    assert_eq!(texts(&misfit), [("ports: wants 3, at most 2 free of 8", 1)]);
+    assert_eq!(misfit.changes[0].text, "fits now on 1 agent if ports ≤ 2");
+    case.offers[0].free.ports = 3;
+    assert_eq!(case.places(), [0]);
 }

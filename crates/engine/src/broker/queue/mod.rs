@@ -148,7 +148,35 @@ struct Batch<'a> {
     owners: Vec<Owner>,
 }
 
+impl Scene {
+    /// Without what was seen of this agent.
+    fn forget(&mut self, agent: &str) {
+        let mut offers = self.offers.iter();
+        let Some(gone) = offers.position(|offer| offer.agent.id() == agent) else {
+            return;
+        };
+        self.offers.remove(gone);
+        for amounts in [&mut self.left, &mut self.lent] {
+            if gone < amounts.len() {
+                amounts.remove(gone);
+            }
+        }
+        self.kept.retain_mut(|(_, offer, _)| {
+            let stays = *offer != gone;
+            *offer -= usize::from(*offer > gone);
+            stays
+        });
+    }
+}
+
 impl Queue {
+    /// The agent is out of sight: what was seen of it is no reason for anything any more.
+    pub(super) fn lost(&mut self, agent: &str) {
+        if let Some(scene) = &mut self.scene {
+            scene.forget(agent);
+        }
+    }
+
     /// Adds a request; says whether it is new. One that had a place comes back so, too.
     pub(super) fn add(&mut self, task: TaskId, entry: Entry) -> bool {
         for rank in 0..entry.shape.gang.tasks {

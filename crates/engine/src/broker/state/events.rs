@@ -18,6 +18,7 @@ impl Broker {
     pub(super) fn event(&mut self, event: Event, now: Timestamp, out: &mut Vec<Output>) {
         for agent in live_agents(&event) {
             self.questions.heard_of(agent.as_str(), now);
+            self.heard_of(agent.as_str(), out);
         }
         match event {
             Event::Offers(offers) => {
@@ -73,16 +74,48 @@ impl Broker {
                         desk.agents.executor_gone(agent.as_str(), executor);
                     }
                 }
-                (Some(agent), None) => {
-                    self.brake.lost_agent(agent.as_str(), now);
-                    for desk in self.desks.values_mut() {
-                        desk.agents.lost(agent.as_str());
-                    }
-                }
+                (Some(agent), None) => self.lost_agent(agent.as_str(), now, out),
                 (None, _) => {}
             },
             _ => {}
         }
+    }
+
+    fn lost_agent(&mut self, agent: &str, now: Timestamp, out: &mut Vec<Output>) {
+        self.brake.lost_agent(agent, now);
+        let mut news = false;
+        for desk in self.desks.values_mut() {
+            news |= desk.agents.lost(agent, now);
+            desk.queue.lost(agent);
+        }
+        if news {
+            let there = |task: &&Task| task.agent.as_deref() == Some(agent);
+            out.push(Output::AgentLost {
+                host: self.host_of(agent),
+                tasks: self.tasks.values().filter(there).count(),
+            });
+        }
+    }
+
+    /// The agent is there, if it was not.
+    fn heard_of(&mut self, agent: &str, out: &mut Vec<Output>) {
+        let mut news = false;
+        for desk in self.desks.values_mut() {
+            news |= desk.agents.heard_of(agent);
+        }
+        if news {
+            out.push(Output::AgentBack(self.host_of(agent)));
+        }
+    }
+
+    /// What people call the agent; its id if it has not said.
+    pub(super) fn host_of(&self, agent: &str) -> String {
+        let mut desks = self.desks.values();
+        let name = desks.find_map(|desk| {
+            let name = desk.agents.hostname(agent)?;
+            (!name.is_empty()).then(|| name.to_owned())
+        });
+        name.unwrap_or_else(|| agent.to_owned())
     }
 
     fn offered(&mut self, offer: Offer, now: Timestamp, out: &mut Vec<Output>) {

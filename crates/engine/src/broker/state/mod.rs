@@ -14,6 +14,8 @@ mod events;
 mod fuzz;
 mod gang;
 #[cfg(test)]
+mod port_ledger;
+#[cfg(test)]
 mod properties;
 mod requests;
 mod settle;
@@ -184,8 +186,13 @@ impl Broker {
     }
 
     /// How things stand, for people.
-    pub fn view(&self, pool: &str) -> PoolView {
+    pub fn view(&self, pool: &str, at: Timestamp) -> PoolView {
         let now = self.now();
+        let out_of_sight: BTreeSet<&str> = self
+            .desks
+            .values()
+            .flat_map(|desk| desk.agents.out_of_sight(at))
+            .collect();
         PoolView {
             name: pool.to_owned(),
             connected: now.connected,
@@ -194,7 +201,12 @@ impl Broker {
             live: now.live as u64,
             starting: now.starting as u64,
             agents: now.agents as u64,
+            out_of_sight: out_of_sight
+                .into_iter()
+                .map(|id| self.host_of(id))
+                .collect(),
             roles: self.desks.keys().cloned().collect(),
+            remarks: Vec::new(),
             problem: None,
             brake: self.brake.engaged().map(|engaged| BrakeView {
                 reason: engaged.reason.clone(),
@@ -227,6 +239,13 @@ impl Broker {
             return desk.agents.known().count();
         }
         let all = self.desks.values().flat_map(|desk| desk.agents.known());
+        all.collect::<BTreeSet<_>>().len()
+    }
+
+    /// Those of which too many may be lost.
+    fn agents_of_this_session(&self) -> usize {
+        let desks = self.desks.values();
+        let all = desks.flat_map(|desk| desk.agents.of_this_session());
         all.collect::<BTreeSet<_>>().len()
     }
 

@@ -5,17 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use meson_core::ids::TaskId;
 use meson_core::resources::Resources;
 use meson_core::run::Seat;
-use meson_core::units::Timestamp;
+use meson_core::units::{Duration, Timestamp};
 use meson_mesos::scheduler::{Call, Decline};
 use meson_mesos::types::{Filters, OfferId};
 
-use super::super::agents::Agents;
+use super::super::agents::{Agents, Place};
 use super::super::launch::{self, Launchable};
 use super::super::queue::{Entry, OfferSeat, Placed};
 use super::super::stats::{Declined, Measured};
 use super::gang::{self, indescribable, is_confirmed, payloads};
 use super::task::{Stage, Task};
 use super::{Broker, Output};
+
+/// An agent that is about to be maintained is offered again so soon: nobody tells that its
+/// maintenance was called off but its next offer.
+const REFUSE_LEAVING: Duration = Duration::from_secs(15);
 
 impl Broker {
     /// Draws the conclusions: places, launches, gives back, asks again. To be called after each burst
@@ -108,8 +112,13 @@ impl Broker {
                 };
                 let places: Vec<Seat> = seats.iter().map(of_core).collect();
                 let hosts: Vec<String> = places.iter().map(|place| place.host.clone()).collect();
+                let ports = desk.agents.ports(
+                    places.iter().map(|place| place.agent.as_str()),
+                    entry.shape.resources.ports,
+                    &mut self.chance,
+                );
                 let payload = self.payloads.remove(&task).unwrap_or_default();
-                let payloads = match payloads(payload, &hosts) {
+                let payloads = match payloads(payload, &hosts, &ports) {
                     Ok(payloads) => payloads,
                     Err(error) => {
                         for rank in 0..entry.shape.gang.tasks {
@@ -126,13 +135,16 @@ impl Broker {
                     .or_insert(Resources::ZERO);
                 *held = held.plus(&resources.times(entry.shape.gang.tasks));
                 let until = now.after(self.patience.hold());
-                let ranks = (0..).zip(&places).zip(seats).zip(payloads);
-                for (((rank, place), seat), payload) in ranks {
+                let ranks = (0..).zip(&places).zip(seats).zip(payloads).zip(ports);
+                for ((((rank, place), seat), payload), ports) in ranks {
                     allowed = allowed.saturating_sub(1);
                     self.pace.took();
                     let member = task.member(rank);
                     if let Some(agent) = desk.agents.0.get_mut(&place.agent) {
-                        agent.placed.insert(member.clone(), false);
+                        let confirmed = false;
+                        agent
+                            .placed
+                            .insert(member.clone(), Place { confirmed, ports });
                     }
                     desk.agents.hold(&place.agent, &resources);
                     let entry = Entry {
@@ -161,7 +173,7 @@ impl Broker {
                 }
                 let offered_for = now.since(agent.offered_at);
                 let mut launchables = Vec::new();
-                for task in std::mem::take(&mut agent.placed).into_keys() {
+                for (task, place) in std::mem::take(&mut agent.placed) {
                     let Some(state) = self.tasks.get_mut(&task) else {
                         continue;
                     };
@@ -176,6 +188,7 @@ impl Broker {
                             task,
                             resources: state.resources,
                             revocable: entry.revocable,
+                            ports: place.ports,
                             owner: state.owner.clone(),
                             payload,
                         });
@@ -220,6 +233,7 @@ impl Broker {
     fn give_back(&mut self, now: Timestamp, out: &mut Vec<Output>) {
         let braked = self.brake.engaged().is_some();
         let mut declined: Vec<OfferId> = Vec::new();
+        let mut leaving: Vec<OfferId> = Vec::new();
         for desk in self.desks.values_mut() {
             if desk.queue.goes_on() {
                 continue;
@@ -256,17 +270,19 @@ impl Broker {
                 }
                 self.stats.declined(reason, offers.len());
                 out.push(Output::Measured(Measured::Held(held)));
-                declined.extend(offers);
+                match reason {
+                    Declined::Leaving => leaving.extend(offers),
+                    _ => declined.extend(offers),
+                }
             }
         }
-        if declined.is_empty() {
-            return;
+        let refuse = self.settings.refuse;
+        for (offer_ids, refuse) in [(declined, refuse), (leaving, refuse.min(REFUSE_LEAVING))] {
+            if !offer_ids.is_empty() {
+                let filters = Some(Filters::refuse(refuse.0 as f64 / 1000.0));
+                out.push(Output::Call(Call::Decline(Decline { offer_ids, filters })));
+            }
         }
-        let filters = Some(Filters::refuse(self.settings.refuse.0 as f64 / 1000.0));
-        out.push(Output::Call(Call::Decline(Decline {
-            offer_ids: declined,
-            filters,
-        })));
     }
 }
 
@@ -279,10 +295,10 @@ fn ready(tasks: &BTreeMap<TaskId, Task>, agents: &Agents) -> BTreeSet<String> {
     let all_confirmed = with_places.filter(|(_, agent)| {
         // Those of one attempt stand next to each other, and go together.
         let mut before: Option<&TaskId> = None;
-        agent.placed.iter().all(|(task, confirmed)| {
+        agent.placed.iter().all(|(task, place)| {
             let alike = before.is_some_and(|before| before.is_mate_of(task));
             before = Some(task);
-            *confirmed && (alike || is_confirmed(tasks, agents, task))
+            place.confirmed && (alike || is_confirmed(tasks, agents, task))
         })
     });
     all_confirmed.map(|(id, _)| id.clone()).collect()

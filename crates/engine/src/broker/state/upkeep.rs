@@ -65,7 +65,7 @@ impl Broker {
 
     pub(super) fn turn_brake(&mut self, now: Timestamp, out: &mut Vec<Output>) {
         self.settled_at = now;
-        let (agents, tasks) = (self.known_agents(), &self.tasks);
+        let (agents, tasks) = (self.agents_of_this_session(), &self.tasks);
         let turn = self.brake.turn(
             |task| tasks.contains_key(task),
             tasks.len(),
@@ -215,7 +215,7 @@ impl Broker {
             self.next_explicit = self.soon(self.settings.explicit_every, now);
             self.ask_about_all(now);
             for desk in self.desks.values_mut() {
-                desk.agents.sweep();
+                desk.agents.sweep(now);
             }
         }
         let due = self.questions.due(now);

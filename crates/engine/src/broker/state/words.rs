@@ -104,6 +104,15 @@ pub enum Output {
     Measured(Measured),
     /// Launching has stopped, for this reason.
     Stopped(String),
+    /// The resource manager has lost sight of an agent; so many tasks of ours are there.
+    AgentLost {
+        /// Its host.
+        host: String,
+        /// Tasks that are not over.
+        tasks: usize,
+    },
+    /// Something was heard of such an agent.
+    AgentBack(String),
     /// It goes on.
     GoesOn,
 }

@@ -38,7 +38,7 @@ use crate::encoding::Encoding;
 use crate::recordio::DEFAULT_MAX_RECORD_BYTES;
 use crate::secret::Credential;
 use pace::Pace;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 const PATH: &str = "/api/v1/scheduler";
@@ -100,6 +100,8 @@ struct Client {
     finder: Finder,
     options: SchedulerOptions,
     pace: Pace,
+    /// Why the last round of tries to subscribe came to nothing.
+    trouble: Mutex<Option<String>>,
 }
 
 impl SchedulerClient {
@@ -117,12 +119,22 @@ impl SchedulerClient {
             http,
             finder: Finder::new(masters, options.tls.is_some(), options.seed),
             pace: Pace::new(&options),
+            trouble: Mutex::default(),
             options,
         })))
+    }
+
+    /// Why [`subscribe`](Self::subscribe) has not come to an end yet; none while it has not failed.
+    pub fn trouble(&self) -> Option<String> {
+        self.0.trouble().clone()
     }
 }
 
 impl Client {
+    fn trouble(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A request with what every request of ours has.
     fn post(&self, url: reqwest::Url, body: Vec<u8>) -> reqwest::RequestBuilder {
         let request = super::connection::post(&self.http, url, self.options.encoding, body);

@@ -70,6 +70,7 @@ impl SchedulerClient {
         };
         let body = client.options.encoding.encode(&envelope)?;
         let started = Instant::now();
+        *client.trouble() = None;
         sleep(client.pace.begin(started)).await;
         let mut last = String::new();
         let mut detection = client.finder.detection();
@@ -86,6 +87,7 @@ impl SchedulerClient {
                         match self.try_subscribe(&master, &body).await? {
                             Attempt::Subscribed(subscribed) => {
                                 client.pace.subscribed(Instant::now());
+                                *client.trouble() = None;
                                 return Ok(*subscribed);
                             }
                             Attempt::Again(why, wait) => {
@@ -103,6 +105,7 @@ impl SchedulerClient {
             } else {
                 tracing::warn!(why, "not subscribed yet, trying again");
             }
+            *client.trouble() = Some(why.clone());
             last = why;
             let delay = client
                 .pace

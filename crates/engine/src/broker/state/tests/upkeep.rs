@@ -134,7 +134,7 @@ fn item_29_brake_stops_launching_says_so_and_goes_on_after_calm() {
         why.reasons[0].text.contains("launching has stopped"),
         "{why:?}"
     );
-    let view = world.broker.view("default");
+    let view = world.broker.view("default", world.now);
     assert!(
         view.brake
             .is_some_and(|brake| brake.reason.contains("3 of 10"))
@@ -144,6 +144,67 @@ fn item_29_brake_stops_launching_says_so_and_goes_on_after_calm() {
     assert!(out.contains(&Output::GoesOn), "{out:?}");
     assert_eq!(count(&out, is_revive), 1, "offers are wanted again");
     assert_eq!(placed(&world.offer("at-last", "b", 4)), [task(100)]);
+}
+
+#[test]
+fn an_agent_out_of_sight_is_named_and_nothing_is_hoped_for_there_until_it_is_heard_of() {
+    let mut world = World::launched(1);
+    world.offer("o2", "b", 2);
+    world.enqueue(2, 4);
+    let lost = |world: &mut World| {
+        world.tell(Input::Event(Event::Failure(Failure {
+            agent_id: Some(AgentId::new("a")),
+            executor_id: None,
+            status: None,
+        })))
+    };
+    let said = Output::AgentLost {
+        host: "a.example".to_owned(),
+        tasks: 1,
+    };
+    assert!(lost(&mut world).contains(&said));
+    assert!(!lost(&mut world).contains(&said), "once");
+    let view = world.broker.view("default", world.now);
+    assert_eq!(
+        (view.agents, &view.out_of_sight[..]),
+        (1, &["a.example".to_owned()][..])
+    );
+    let why = world.broker.explain(&task(2), world.now).expect("it waits");
+    assert_eq!(why.view.offers.agents_known, 1);
+    assert!(why.view.next.is_none(), "who knows when: {why:?}");
+    assert_eq!(why.view.agents.len(), 1, "{why:?}");
+
+    world.wait(3_600_000);
+    let view = world.broker.view("default", world.now);
+    assert_eq!(view.out_of_sight.len(), 1, "something of ours is there");
+    let back = world.update(1, TaskState::Running, Some(b"2"));
+    assert!(
+        back.contains(&Output::AgentBack("a.example".to_owned())),
+        "{back:?}"
+    );
+    let view = world.broker.view("default", world.now);
+    assert_eq!((view.agents, view.out_of_sight.len()), (2, 0));
+    world.offer("o3", "b", 2);
+    let why = world.broker.explain(&task(2), world.now).expect("it waits");
+    assert!(why.view.next.is_some(), "{why:?}");
+
+    world.update(1, TaskState::Finished, Some(b"3"));
+    world.tell(Input::Acknowledge {
+        task: task(1),
+        agent: "a".to_owned(),
+        uuid: b"3".to_vec(),
+    });
+    lost(&mut world);
+    assert_eq!(
+        world.broker.view("default", world.now).out_of_sight.len(),
+        1
+    );
+    world.wait(600_000);
+    let view = world.broker.view("default", world.now);
+    assert_eq!(
+        view.out_of_sight, [""; 0],
+        "old news of an agent that concerns nobody"
+    );
 }
 
 #[test]
@@ -321,8 +382,18 @@ fn item_27_inverse_offers_are_accepted_and_nothing_is_placed_there_any_more() {
     let offers = Offers {
         offers: vec![again],
     };
-    assert!(placed(&world.tell(Input::Event(Event::Offers(offers)))).is_empty());
+    let out = world.tell(Input::Event(Event::Offers(offers)));
+    assert!(placed(&out).is_empty());
     assert_eq!(world.broker.stats().declined[&Declined::Leaving], 1);
+    let refused = calls(&out).into_iter().find_map(|call| match call {
+        Call::Decline(decline) => decline.filters.as_ref(),
+        _ => None,
+    });
+    let refused = refused.and_then(|filters| filters.refuse_seconds);
+    assert!(
+        refused.is_some_and(|seconds| seconds <= 15.0),
+        "it may be called off: {refused:?}"
+    );
     assert_eq!(placed(&world.offer("o3", "b", 4)), [task(2)]);
 }
 
