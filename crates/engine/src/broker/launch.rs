@@ -217,6 +217,7 @@ mod tests {
     use meson_core::resources::MilliCpus;
     use meson_core::units::Bytes as Size;
     use meson_mesos::types::{Reservation, ReservationType};
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -472,5 +473,70 @@ mod tests {
             meson_mesos::resources::contains(&offered, &used),
             "{used:?}"
         );
+    }
+
+    fn any_resource() -> impl Strategy<Value = Resource> {
+        let name = prop::sample::select(vec!["cpus", "mem", "disk", "gpus"]);
+        (name, 1_i64..5_000, 0..6_u8).prop_map(|(name, amount, kind)| {
+            let amount = from_fixed(if name == "gpus" {
+                amount / 1000 * 1000
+            } else {
+                amount
+            });
+            let plain = Resource::scalar(name, amount);
+            let json = serde_json::json!({});
+            match kind {
+                0 => reserved(name, amount, None),
+                1 => reserved(name, amount, Some("ops")),
+                2 => Resource {
+                    revocable: Some(json),
+                    ..plain
+                },
+                3 => Resource {
+                    shared: Some(json),
+                    ..plain
+                },
+                _ => plain,
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_an_accept_takes_is_offered(
+            offered in prop::collection::vec(any_resource(), 0..12),
+            tasks in prop::collection::vec((1_u64..3_000, 0_u64..4, any::<bool>()), 1..5),
+        ) {
+            let offered = in_one(offered, "ml");
+            let mut left = offered.clone();
+            let usual = executor();
+            let info = start_executor(&usual, &mut left);
+            let launchables = tasks.into_iter().enumerate().map(|(n, (cpus, mib, lent))| {
+                let resources = resources(cpus, mib);
+                let revocable = if lent { resources } else { Resources::ZERO };
+                Launchable {
+                    task: format!("run-1.step.{n}.1").parse().unwrap(),
+                    resources,
+                    revocable,
+                    ports: Vec::new(),
+                    owner: "ada".to_owned(),
+                    payload: Bytes::new(),
+                }
+            });
+            let call = accept("a", Vec::new(), left, &info, launchables.collect(), 1.0);
+            let Call::Accept(accept) = call else { panic!("{call:?}") };
+            let mut taken = info.resources.clone();
+            for task in &accept.operations[0].launch.as_ref().unwrap().task_infos {
+                for name in ["cpus", "mem"] {
+                    let of_name = task.resources.iter().filter(|it| it.name == name);
+                    let lent = of_name.clone().filter(|it| it.revocable.is_some()).count();
+                    prop_assert!(lent == 0 || lent == of_name.count(), "a master takes no mixture");
+                }
+                add(&mut taken, &task.resources);
+            }
+            prop_assert!(taken.iter().all(is_plain));
+            let plain: Vec<_> = offered.into_iter().filter(is_plain).collect();
+            prop_assert!(contains(&plain, &taken), "{taken:?} out of {plain:?}");
+        }
     }
 }
