@@ -9,8 +9,7 @@ import time
 
 rank = int(os.environ["MESON_GANG_RANK"])
 size = int(os.environ["MESON_GANG_SIZE"])
-first = os.environ["MESON_GANG_HOSTS"].split(",")[0]
-port = int(os.environ["MESON_PARAM_PORT"])
+first, port = os.environ["MESON_GANG_ADDRESSES"].split(",")[0].rsplit(":", 1)  # Where to meet.
 
 noise = random.Random(rank)
 points = [(x, 3 * x - 1 + noise.gauss(0, 0.1)) for x in (noise.uniform(-1, 1) for _ in range(250))]
@@ -25,7 +24,7 @@ def gradient(slope, offset):
 def meet():
     """The first task listens, the others call it, as often as it takes: tasks start as fast as their agents are."""
     if rank == 0:
-        with socket.create_server(("", port)) as server:
+        with socket.create_server(("", int(port))) as server:
             return [server.accept()[0].makefile("rw") for _ in range(size - 1)]
     try:
         host = socket.gethostbyname(first)

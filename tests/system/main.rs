@@ -8,6 +8,7 @@ mod explain;
 mod framework;
 mod gangs;
 mod masters;
+mod ports;
 mod runs;
 mod sizing;
 mod slurm;

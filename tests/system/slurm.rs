@@ -294,6 +294,14 @@ fn what_fits_nowhere_is_explained_with_the_smallest_change() {
         explanation["would_fit"].to_string().contains("mem ≤"),
         "{explanation:#}"
     );
+    let file = dev.workflow(
+        "serve",
+        &[("serve.star", "serve = command(run = \"true\", resources = {\"cpus\": 1, \"mem\": \"64m\", \"ports\": 1})\nworkflow(name = \"serve\", flow = start >> serve >> end)\n")],
+    );
+    let id = dev.submit(&file, &[]);
+    let explanation = reasons(&dev, &id, "serve", "a Slurm node has none");
+    let first = &explanation["reasons"][0];
+    assert_eq!(first["code"], "ports_total", "{explanation:#}");
 }
 
 #[test]

@@ -24,6 +24,9 @@ pub struct Resources {
     /// Whole GPUs.
     #[serde(default)]
     pub gpus: u32,
+    /// Ports that nobody else on the machine uses. How many: which ones, is chosen with the place.
+    #[serde(default)]
+    pub ports: u32,
     /// False when the author said nothing and these are the defaults.
     #[serde(default = "yes")]
     pub stated: bool,
@@ -40,6 +43,7 @@ impl Resources {
         mem: Bytes::from_mib(256),
         disk: Bytes(0),
         gpus: 0,
+        ports: 0,
         stated: false,
     };
 
@@ -49,6 +53,7 @@ impl Resources {
         mem: Bytes(0),
         disk: Bytes(0),
         gpus: 0,
+        ports: 0,
         stated: true,
     };
 
@@ -58,6 +63,7 @@ impl Resources {
             && self.mem <= room.mem
             && self.disk <= room.disk
             && self.gpus <= room.gpus
+            && self.ports <= room.ports
     }
 
     /// Both together.
@@ -80,6 +86,7 @@ impl Resources {
             mem: Bytes(self.mem.0.saturating_mul(n.into())),
             disk: Bytes(self.disk.0.saturating_mul(n.into())),
             gpus: self.gpus.saturating_mul(n),
+            ports: self.ports.saturating_mul(n),
             stated: self.stated,
         }
     }
@@ -101,6 +108,7 @@ impl Resources {
             mem: Bytes(amount(self.mem.0, other.mem.0)),
             disk: Bytes(amount(self.disk.0, other.disk.0)),
             gpus: count(self.gpus, other.gpus),
+            ports: count(self.ports, other.ports),
             stated: self.stated || other.stated,
         }
     }

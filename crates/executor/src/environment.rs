@@ -56,6 +56,11 @@ fn plain(value: &Value, local: &Local, layout: &Layout) -> Result<String, TaskFa
     })
 }
 
+fn listed(things: impl IntoIterator<Item = impl ToString>) -> String {
+    let things: Vec<String> = things.into_iter().map(|it| it.to_string()).collect();
+    things.join(",")
+}
+
 /// The file name of an input that is no artifact.
 pub fn input_file(name: &str) -> String {
     format!("{name}.json")
@@ -81,6 +86,9 @@ pub fn of_step(
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();
+    if !spec.ports.is_empty() {
+        env.insert("MESON_PORTS".to_owned(), listed(&spec.ports));
+    }
     if !spec.hosts.is_empty() {
         env.extend(
             [
@@ -90,6 +98,11 @@ pub fn of_step(
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
+    }
+    if !spec.gang_ports.is_empty() {
+        let all = spec.hosts.iter().zip(&spec.gang_ports);
+        let all = listed(all.map(|(host, port)| format!("{host}:{port}")));
+        env.insert("MESON_GANG_ADDRESSES".to_owned(), all);
     }
     for (name, value) in &spec.params {
         env.insert(
@@ -178,12 +191,16 @@ mod tests {
         let env = |spec: &LaunchSpec| of_step(spec, &Local::default(), &layout).unwrap();
         assert!(!env(&spec).contains_key("MESON_GANG_SIZE"), "not alone");
         spec.hosts = ["a", "a", "b"].map(str::to_owned).into();
+        assert!(!env(&spec).contains_key("MESON_GANG_ADDRESSES"), "no ports");
+        (spec.gang_ports, spec.ports) = (vec![7, 9, 7], vec![9, 10]);
         let env = env(&spec);
         for (name, value) in [
             ("MESON_ATTEMPT", "3"),
             ("MESON_GANG_RANK", "1"),
             ("MESON_GANG_SIZE", "3"),
             ("MESON_GANG_HOSTS", "a,a,b"),
+            ("MESON_GANG_ADDRESSES", "a:7,a:9,b:7"),
+            ("MESON_PORTS", "9,10"),
         ] {
             assert_eq!(env.get(name).map(String::as_str), Some(value), "{name}");
         }

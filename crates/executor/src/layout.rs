@@ -99,11 +99,46 @@ impl Layout {
             Err(_) => None,
         }
     }
+
+    /// A path of the agent as far as the process may lead us there. In a container, the agent's
+    /// other files are none of its business: neither by `..` nor by a link that means something
+    /// else outside of it.
+    pub fn within(&self, path: PathBuf) -> Option<PathBuf> {
+        if self.seen == self.root {
+            return Some(path);
+        }
+        let (root, path) = (self.root.canonicalize().ok()?, path.canonicalize().ok()?);
+        path.starts_with(root).then_some(path)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_container_does_not_lead_us_to_the_agents_other_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let (task, secret) = (folder.path().join("t"), folder.path().join("secret"));
+        let host = Layout::on_host(task.clone());
+        std::fs::create_dir_all(host.work()).unwrap();
+        std::fs::write(&secret, "s").unwrap();
+        std::fs::write(host.work().join("model"), "m").unwrap();
+        std::os::unix::fs::symlink(&secret, host.work().join("link")).unwrap();
+        let inside = host.in_container();
+        let reached = |layout: &Layout, path: &str| {
+            let path = layout.on_agent(Path::new(path));
+            path.and_then(|path| layout.within(path)).is_some()
+        };
+        assert!(reached(&inside, "model"));
+        assert!(!reached(&inside, "link"), "in there it leads elsewhere");
+        assert!(!reached(&inside, "../../secret"));
+        assert!(!reached(&inside, "/meson/../secret"));
+        assert!(
+            reached(&host, "link"),
+            "a process of the agent sees what it says"
+        );
+    }
 
     #[test]
     fn a_container_sees_the_folder_at_its_own_root() {
@@ -123,6 +158,11 @@ mod tests {
             Path::new("/s/tasks/t/work/m.bin")
         );
         assert_eq!(inside.on_agent(Path::new("/tmp/m")), None);
+        let up = Path::new("/meson/../../../etc/hosts");
+        assert_eq!(
+            inside.on_agent(up).and_then(|path| inside.within(path)),
+            None
+        );
         assert_eq!(
             host.on_agent(Path::new("/tmp/m")).unwrap(),
             Path::new("/tmp/m")

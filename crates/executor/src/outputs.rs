@@ -12,6 +12,9 @@ use crate::failure::TaskFailure;
 /// replaces do not count against the limits of outputs, so this is generous.
 pub const MAX_FILE_BYTES: u64 = 64 << 20;
 
+/// So many lines are named that were ignored: a step that takes the file for its log has more.
+const MOST_WARNINGS: usize = 20;
+
 /// The outputs of an attempt before files in them are uploaded.
 #[derive(Debug, Default, PartialEq)]
 pub struct Outputs {
@@ -19,6 +22,32 @@ pub struct Outputs {
     pub values: BTreeMap<String, Value>,
     /// Lines that were ignored, and why: for the step's log.
     pub warnings: Vec<String>,
+}
+
+/// Lines that were ignored.
+#[derive(Debug, Default)]
+struct Ignored {
+    named: Vec<String>,
+    others: usize,
+}
+
+impl Ignored {
+    fn add(&mut self, why: impl FnOnce() -> String) {
+        if self.named.len() < MOST_WARNINGS {
+            self.named.push(why());
+        } else {
+            self.others += 1;
+        }
+    }
+
+    fn into_warnings(self) -> Vec<String> {
+        let mut warnings = self.named;
+        if self.others > 0 {
+            let others = self.others;
+            warnings.push(format!("{others} more lines of MESON_OUTPUT ignored"));
+        }
+        warnings
+    }
 }
 
 /// The key of a value that stands for a file: `{"$file": "path"}`.
@@ -36,6 +65,7 @@ pub fn parse(
 ) -> Result<Outputs, TaskFailure> {
     let mut lines: BTreeMap<&str, &str> = BTreeMap::new();
     let mut outputs = Outputs::default();
+    let mut ignored = Ignored::default();
     let text = String::from_utf8_lossy(content);
     for (number, line) in (1..).zip(text.lines()) {
         if line.trim().is_empty() {
@@ -47,23 +77,26 @@ pub fn parse(
                 if declared.iter().any(|d| d == name) {
                     lines.insert(name, value);
                 } else if produced.iter().any(|p| p == name) {
-                    outputs.warnings.push(format!(
+                    ignored.add(|| format!(
                         "line {number} of MESON_OUTPUT ignored: {name} is an artifact; write it to the path in MESON_ARTIFACT_{}",
                         crate::environment::variable(name)
                     ));
                 } else {
-                    outputs.warnings.push(format!(
+                    ignored.add(|| format!(
                         "line {number} of MESON_OUTPUT ignored: the step declares no output {:?}",
                         shortened(name)
                     ));
                 }
             }
-            None => outputs.warnings.push(format!(
-                "line {number} of MESON_OUTPUT ignored: {:?} is not name=<json>",
-                shortened(line)
-            )),
+            None => ignored.add(|| {
+                format!(
+                    "line {number} of MESON_OUTPUT ignored: {:?} is not name=<json>",
+                    shortened(line)
+                )
+            }),
         }
     }
+    outputs.warnings = ignored.into_warnings();
     let mut total = 0;
     let mut bad = BTreeMap::new();
     for (name, text) in lines {
@@ -160,6 +193,15 @@ mod tests {
         assert_eq!(outputs.values.len(), 1);
         assert_eq!(outputs.warnings.len(), 3);
         assert!(outputs.warnings[2].contains("MESON_ARTIFACT_MODEL"));
+    }
+
+    #[test]
+    fn a_step_that_takes_the_file_for_its_log_is_not_answered_line_by_line() {
+        let log = "epoch 7, loss 0.1\n".repeat(100_000) + "ok=true\n";
+        let outputs = parse(log.as_bytes(), &names(&["ok"]), &[]).unwrap();
+        assert_eq!(outputs.values["ok"], json!(true));
+        assert_eq!(outputs.warnings.len(), MOST_WARNINGS + 1);
+        assert!(outputs.warnings[MOST_WARNINGS].contains("99980 more lines"));
     }
 
     #[test]

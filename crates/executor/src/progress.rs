@@ -55,7 +55,7 @@ impl Tail {
 
     /// The newest whole line that came since the last look.
     pub fn newest(&mut self) -> Option<Progress> {
-        let mut file = std::fs::File::open(&self.path).ok()?;
+        let mut file = meson_protocol::files::open_file(&self.path).ok()?;
         let len = file.metadata().ok()?.len();
         if len < self.position {
             // Written anew instead of appended to.

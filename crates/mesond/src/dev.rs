@@ -38,7 +38,8 @@ pub(crate) struct Options {
     /// How many agents.
     #[arg(long, default_value_t = 2, value_name = "N")]
     agents: usize,
-    /// What each agent has, like `cpus:4;mem:8192`; this machine's share otherwise.
+    /// What each agent has, like `cpus:4;mem:8192`; this machine's share otherwise. Ports 31000 to 32000
+    /// are shared out among the agents, unless it names `ports`.
     #[arg(long, value_name = "RESOURCES")]
     resources: Option<String>,
     /// End steps that use more memory than they asked for, as a cluster with limits does: by the
@@ -56,6 +57,8 @@ enum Enforce {
     Agents,
 }
 
+/// The ports that a Mesos agent offers unless it is told otherwise, as first and last.
+const PORTS: (usize, usize) = (31_000, 32_000);
 /// Time for agents to end their executors.
 const LEAVE: Duration = Duration::from_secs(8);
 /// An agent that ends is started again after this.
@@ -145,13 +148,7 @@ fn agent_command(options: &Options, data: &Path, master: &MasterHandle, number: 
         .arg(data.join(format!("mesos/agents/{number}")))
         .args(["--hostname", &format!("agent-{number}")])
         .args(["--attributes", "disk:ssd"])
-        .args([
-            "--resources",
-            &options
-                .resources
-                .clone()
-                .unwrap_or_else(|| share(options.agents)),
-        ])
+        .args(["--resources", &resources(options, number)])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .process_group(0);
@@ -159,6 +156,23 @@ fn agent_command(options: &Options, data: &Path, master: &MasterHandle, number: 
         command.arg("--limit-memory");
     }
     command
+}
+
+/// What an agent offers. All of them are on one machine, so each has ports of its own.
+fn resources(options: &Options, number: usize) -> String {
+    let asked = options.resources.clone();
+    let asked = asked.unwrap_or_else(|| share(options.agents));
+    if asked
+        .split(';')
+        .any(|resource| resource.trim_start().starts_with("ports"))
+    {
+        return asked;
+    }
+    let (first, last) = PORTS;
+    let all = last - first + 1;
+    let each = (all / options.agents.max(1)).max(1);
+    let begin = first + (number.saturating_sub(1) % all) * each;
+    format!("{asked};ports:[{begin}-{}]", begin + each - 1)
 }
 
 /// All cores for each agent, since laptops' steps seldom use what they ask for; memory is shared out.

@@ -84,9 +84,12 @@ pub fn scalar_total(resources: &[Resource], name: &str) -> f64 {
 }
 
 /// All ranges of a name, reserved or not, merged and in order.
-pub fn range_total(resources: &[Resource], name: &str) -> Vec<Range> {
+pub fn range_total<'a>(
+    resources: impl IntoIterator<Item = &'a Resource>,
+    name: &str,
+) -> Vec<Range> {
     let ranges = resources
-        .iter()
+        .into_iter()
         .filter(|r| r.name == name)
         .flat_map(|r| ranges_of(r).iter().copied());
     coalesce(ranges.collect())

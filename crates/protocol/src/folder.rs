@@ -23,6 +23,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::files::open_file;
+
 /// Longest file that is read, in bytes: a task with its description in base64, twice over.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 /// Before the number in the name of what an executor says.
@@ -224,7 +226,7 @@ impl TaskFolder {
     }
 
     fn get(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        let file = match File::open(self.0.join(name)) {
+        let file = match open_file(&self.0.join(name)) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),

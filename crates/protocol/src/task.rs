@@ -40,14 +40,23 @@ pub struct TaskPayload {
 }
 
 impl TaskPayload {
-    /// The encoded description of an attempt, as the task of this rank is to get it.
+    /// The encoded description of an attempt, as the task of this rank is to get it: with its own
+    /// ports, and of a gang, with the hosts and the first ports of all tasks.
     ///
     /// # Errors
     /// `bytes` are no description, or become longer than [`MAX_TASK_BYTES`].
-    pub fn of_member(bytes: &[u8], rank: u32, hosts: &[String]) -> Result<Vec<u8>, WireError> {
+    pub fn of_member(
+        bytes: &[u8],
+        rank: u32,
+        hosts: &[String],
+        gang_ports: &[u16],
+        ports: &[u16],
+    ) -> Result<Vec<u8>, WireError> {
         let mut payload = Self::decode(bytes)?;
         payload.spec.task.rank = rank;
         payload.spec.hosts = hosts.to_vec();
+        payload.spec.gang_ports = gang_ports.to_vec();
+        payload.spec.ports = ports.to_vec();
         payload.encode()
     }
 }

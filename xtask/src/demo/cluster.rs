@@ -130,12 +130,14 @@ impl Cluster {
                 .args(address)
                 .args(["--work_dir", "master"]);
         })?;
-        for agent in ["agent-1", "agent-2"] {
+        // On one machine, no two may offer the same ports.
+        for (agent, ports) in [("agent-1", "[31000-31499]"), ("agent-2", "[31500-31999]")] {
+            let resources = format!("cpus:4;mem:4096;disk:10000;ports:{ports}");
             cluster.spawn(agent, "minimesos", |command| {
                 command
                     .args(["agent", "--master", "http://127.0.0.1:5050", "--work-dir"])
                     .arg(agent)
-                    .args(["--resources", "cpus:4;mem:4096;disk:10000"]);
+                    .args(["--resources", &resources]);
             })?;
         }
         for node in 1..=3 {

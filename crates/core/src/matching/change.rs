@@ -23,6 +23,8 @@ pub struct Change {
     pub disk: Option<Bytes>,
     /// At most so many GPUs.
     pub gpus: Option<u32>,
+    /// At most so many ports.
+    pub ports: Option<u32>,
     /// At most so many tasks.
     pub tasks: Option<u32>,
     /// Without the requirement.
@@ -125,6 +127,7 @@ fn less(wanted: &Resources, rooms: &[&Resources], once_drained: bool) -> Vec<Cha
                     Shortage::Mem => change.mem = Some(Bytes::from_mib(best.mem.0 >> 20)),
                     Shortage::Disk => change.disk = Some(Bytes::from_mib(best.disk.0 >> 20)),
                     Shortage::Gpus => change.gpus = Some(best.gpus),
+                    Shortage::Ports => change.ports = Some(best.ports),
                 }
             }
             let asked = change.applied(wanted);
@@ -165,6 +168,7 @@ impl Change {
             mem: self.mem.unwrap_or(wanted.mem),
             disk: self.disk.unwrap_or(wanted.disk),
             gpus: self.gpus.unwrap_or(wanted.gpus),
+            ports: self.ports.unwrap_or(wanted.ports),
             stated: wanted.stated,
         }
     }

@@ -57,6 +57,7 @@ fn times(wanted: &Resources, room: &Resources) -> u32 {
         (wanted.mem.0, room.mem.0),
         (wanted.disk.0, room.disk.0),
         (wanted.gpus.into(), room.gpus.into()),
+        (wanted.ports.into(), room.ports.into()),
     ]
     .into_iter()
     .filter_map(|(wanted, room)| room.checked_div(wanted))

@@ -107,7 +107,9 @@ fn urgency(requests: &[Request], index: usize) -> impl Ord + use<> {
     )
 }
 
-/// Share of the whole, in billionths, of the resource of which it is largest.
+/// Share of the whole, in billionths, of the resource of which it is largest. Neither scratch space nor
+/// ports count: nobody's work waits for them as a rule, and who serves on many ports computes no more
+/// than others for it.
 fn dominant_share(held: &Resources, total: &Resources) -> Share {
     let share = |held: u64, total: u64| match total {
         0 => 0,

@@ -443,6 +443,9 @@ fn lent(wanted: &Resources, lent: &Resources) -> Resources {
     if wanted.gpus <= lent.gpus {
         drawn.gpus = wanted.gpus;
     }
+    if wanted.ports <= lent.ports {
+        drawn.ports = wanted.ports;
+    }
     drawn
 }
 

@@ -98,6 +98,8 @@ pub enum Shortage {
     Disk,
     /// GPUs.
     Gpus,
+    /// Ports.
+    Ports,
 }
 
 /// A predicate and on how many agents it is the first to fail.
@@ -298,6 +300,12 @@ fn count(
                     "the agent's GPUs are kept for steps that ask for some".to_owned()
                 }
                 Predicate::Where(text) => format!("where: {text}"),
+                // Not a question of how many: there are resource managers that have none to give.
+                Predicate::TooSmall(Shortage::Ports) if total.ports == 0 => format!(
+                    "ports: wants {}, but there are none to give: a Mesos agent has those of its `ports` \
+                     resource, a Slurm node has none",
+                    wanted.ports
+                ),
                 Predicate::TooSmall(shortage) | Predicate::Busy(shortage) => {
                     let (name, wants) = shortage.of(wanted);
                     let (left, total) = (shortage.of(&left).1, shortage.of(&total).1);
@@ -336,7 +344,7 @@ pub(super) fn shortages<'a>(
 
 impl Shortage {
     /// All of them, in order.
-    pub const ALL: [Self; 4] = [Self::Cpus, Self::Mem, Self::Disk, Self::Gpus];
+    pub const ALL: [Self; 5] = [Self::Cpus, Self::Mem, Self::Disk, Self::Gpus, Self::Ports];
 
     /// The amount, in its smallest unit.
     pub fn amount(self, resources: &Resources) -> u64 {
@@ -345,6 +353,7 @@ impl Shortage {
             Self::Mem => resources.mem.0,
             Self::Disk => resources.disk.0,
             Self::Gpus => resources.gpus.into(),
+            Self::Ports => resources.ports.into(),
         }
     }
 
@@ -355,6 +364,7 @@ impl Shortage {
             Self::Mem => ("mem", size(resources.mem)),
             Self::Disk => ("disk", size(resources.disk)),
             Self::Gpus => ("gpus", resources.gpus.to_string()),
+            Self::Ports => ("ports", resources.ports.to_string()),
         }
     }
 
@@ -365,6 +375,7 @@ impl Shortage {
             Self::Mem => ("mem", "mem_total"),
             Self::Disk => ("disk", "disk_total"),
             Self::Gpus => ("gpus", "gpus_total"),
+            Self::Ports => ("ports", "ports_total"),
         }
     }
 }

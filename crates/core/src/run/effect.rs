@@ -113,6 +113,10 @@ pub struct LaunchSpec {
     pub gang: Gang,
     /// Where the tasks of a gang run, by rank: added once it has a place.
     pub hosts: Vec<String>,
+    /// Of each task of a gang the first port, by rank: added likewise. Empty, if they ask for none.
+    pub gang_ports: Vec<u16>,
+    /// The task's own ports: added likewise.
+    pub ports: Vec<u16>,
     /// An attempt that runs longer is killed.
     pub timeout: Option<Duration>,
     /// Wanted done by then.

@@ -77,6 +77,8 @@ pub fn launch_spec(
         spread: step.spread,
         gang: step.gang.clone(),
         hosts: Vec::new(),
+        gang_ports: Vec::new(),
+        ports: Vec::new(),
         timeout: claim.lasts,
         deadline: claim.deadline,
         owner: claim.owner,

@@ -37,6 +37,8 @@ pub const MAX_REGIONS: usize = 16;
 pub const MAX_GANG: u32 = 256;
 /// Most memory or disk that a step may ask for.
 pub const MAX_SIZE: Bytes = Bytes(1 << 50);
+/// Most ports that a task may ask for: an agent has a thousand, unless its operator says otherwise.
+pub const MAX_PORTS: u32 = 128;
 /// Most problems that are told at once.
 pub const MAX_PROBLEMS: usize = 100;
 

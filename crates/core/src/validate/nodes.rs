@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    MAX_GANG, MAX_REGIONS, MAX_RETRIES, MAX_ROUNDS, MAX_SIZE, NAME_RULE, Problems, validate_nested,
+    MAX_GANG, MAX_PORTS, MAX_REGIONS, MAX_RETRIES, MAX_ROUNDS, MAX_SIZE, NAME_RULE, Problems,
+    validate_nested,
 };
 use crate::definition::{Command, Definition, Items, NodeKind, Step, StepKind};
 use crate::expression::Template;
@@ -419,6 +420,13 @@ fn resources(problems: &mut Problems<'_>, id: NodeId, step: &Step) {
         add(
             "gpus",
             format!("{} GPUs: no machine has them", asked.gpus),
+            "",
+        );
+    }
+    if asked.ports > MAX_PORTS {
+        add(
+            "ports",
+            format!("{} ports, at most {MAX_PORTS} are allowed", asked.ports),
             "",
         );
     }

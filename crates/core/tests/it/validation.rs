@@ -253,6 +253,11 @@ fn numbers_and_sizes_are_checked() {
         "no machine has more than",
     );
     refused(
+        step("a").with(|s| s.resources.ports = 129),
+        "impossible_resources",
+        "129 ports, at most 128",
+    );
+    refused(
         noop("a").with(|s| s.outputs.push("out".to_owned())),
         "impossible_output",
         "a noop runs nothing",

@@ -3,6 +3,7 @@
 use meson_core::resources::{MilliCpus, Resources};
 use meson_core::sizing::Auto;
 use meson_core::units::Bytes;
+use meson_core::validate::MAX_PORTS;
 use starlark::collections::SmallMap;
 use starlark::environment::GlobalsBuilder;
 use starlark::starlark_module;
@@ -14,11 +15,14 @@ use crate::fault::{Fault, Focus};
 use crate::suggest;
 use crate::values::{AutoValue, describe};
 
-pub(super) const AUTO: &[&str] = &["cpus", "mem", "disk", "gpus", "max_mem", "max_cpus"];
+pub(super) const AUTO: &[&str] = &[
+    "cpus", "mem", "disk", "gpus", "ports", "max_mem", "max_cpus",
+];
 
 /// More than any machine has: a mistake in the unit.
 const MOST_CPUS: f64 = 1024.0;
 const MOST_MEM: Bytes = Bytes(64 << 40);
+const MOST_GPUS: u32 = 128;
 /// What Mesos needs at least (src/master/constants.hpp: MIN_CPUS, MIN_MEM).
 const LEAST_CPUS: f64 = 0.01;
 const LEAST_MEM: Bytes = Bytes::from_mib(32);
@@ -27,7 +31,7 @@ const GROWTH: u64 = 4;
 
 /// The argument `resources` of a step.
 pub(super) fn resources(args: &Arguments<'_>) -> Result<(Resources, Option<Auto>), Fault> {
-    const KEYS: [&str; 4] = ["cpus", "mem", "disk", "gpus"];
+    const KEYS: [&str; 5] = ["cpus", "mem", "disk", "gpus", "ports"];
     let Some(value) = args.take("resources") else {
         return Ok((Resources::DEFAULT, None));
     };
@@ -39,7 +43,8 @@ pub(super) fn resources(args: &Arguments<'_>) -> Result<(Resources, Option<Auto>
         let place = |fault: Fault| fault.on(Focus::Text(format!("\"{key}\"")));
         match key.as_str() {
             "cpus" => resources.cpus = cores(&key, value).map_err(place)?,
-            "gpus" => resources.gpus = gpus(&key, value).map_err(place)?,
+            "gpus" => resources.gpus = whole(&key, MOST_GPUS, value).map_err(place)?,
+            "ports" => resources.ports = whole(&key, MAX_PORTS, value).map_err(place)?,
             "mem" => resources.mem = memory(&key, value).map_err(place)?,
             "disk" => resources.disk = size(&key, value).map_err(place)?,
             _ => {
@@ -75,16 +80,16 @@ fn cores(key: &str, value: Value<'_>) -> Result<MilliCpus, Fault> {
     Ok(MilliCpus((cpus * 1000.0).round() as u64))
 }
 
-fn gpus(key: &str, value: Value<'_>) -> Result<u32, Fault> {
+fn whole(key: &str, most: u32, value: Value<'_>) -> Result<u32, Fault> {
     i64::unpack_value(value)
         .ok()
         .flatten()
         .filter(|_| value.get_type() == "int")
-        .and_then(|gpus| u32::try_from(gpus).ok())
-        .filter(|gpus| *gpus <= 128)
+        .and_then(|count| u32::try_from(count).ok())
+        .filter(|count| *count <= most)
         .ok_or_else(|| {
             wrong(format!(
-                "`{key}` is a whole number from 0 to 128, not {}",
+                "`{key}` is a whole number from 0 to {most}, not {}",
                 describe(value)
             ))
         })
@@ -143,7 +148,10 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
             resources.disk = size("disk", value).map_err(at("disk"))?;
         }
         if let Some(value) = args.take("gpus") {
-            resources.gpus = gpus("gpus", value).map_err(at("gpus"))?;
+            resources.gpus = whole("gpus", MOST_GPUS, value).map_err(at("gpus"))?;
+        }
+        if let Some(value) = args.take("ports") {
+            resources.ports = whole("ports", MAX_PORTS, value).map_err(at("ports"))?;
         }
         let max_mem = match args.take("max_mem") {
             Some(value) => memory("max_mem", value).map_err(at("max_mem"))?,

@@ -266,6 +266,22 @@ fn impossible_resources() {
         ("{«\"mem\"»: \"9000t\"}", "no machine has", "unit"),
         ("{«\"mem\"»: \"1k\"}", "less than a task needs", "32m"),
         ("{«\"gpus\"»: 0.5}", "whole number", ""),
+        (
+            "{«\"ports\"»: 1.5}",
+            "`ports` is a whole number from 0 to 128, not",
+            "",
+        ),
+        ("{«\"ports\"»: 2.0}", "whole number", ""),
+        ("{«\"ports\"»: -1}", "whole number", ""),
+        ("{«\"ports\"»: 129}", "whole number", ""),
+        ("{«\"ports\"»: True}", "whole number", ""),
+        ("{«\"ports\"»: \"31000\"}", "whole number", ""),
+        ("{«\"ports\"»: [31000]}", "whole number", ""),
+        (
+            "{«\"port\"»: 1}",
+            "no resource `port`",
+            "did you mean `ports`?",
+        ),
         ("{«\"memory\"»: \"1g\"}", "no resource `memory`", ""),
         (
             "{«\"cpu\"»: 1}",
@@ -296,6 +312,7 @@ fn impossible_limits_of_what_a_step_may_learn_to_ask_for() {
             "leave `max_cpus` out",
         ),
         ("cpus = «0»", "no machine can give 0 cpus", "0.01"),
+        ("ports = «-2»", "`ports` is a whole number", ""),
     ] {
         let text = format!("r = auto({auto})\n{}", one("noop(resources = r)"));
         let found = error_at(&text);

@@ -89,7 +89,7 @@ fn hive_takes_a_file_or_the_text() {
 fn every_common_argument_arrives() {
     let step = step(
         "python(script = \"a.py\", name = None, title = \"Train\", env = {\"A\": \"1\"}, inputs = {\"model\": \"m\"}, outputs = [\"o\"], \
-         produces = [artifact(\"m\", id = \"m-1\")], resources = {\"cpus\": 0.25, \"mem\": \"1g\", \"disk\": \"2g\", \"gpus\": 1}, \
+         produces = [artifact(\"m\", id = \"m-1\")], resources = {\"cpus\": 0.25, \"mem\": \"1g\", \"disk\": \"2g\", \"gpus\": 1, \"ports\": 2}, \
          where = \"attributes.disk == 'ssd'\", prefer = \"zone == 'a'\", preemptible = True, spread = \"zones\", gang = gang(tasks = 4, apart = True, one_zone = True), retries = 0, timeout = \"90s\", unreachable = \"10m\", sla = \"2h\", region = \"eu\", \
          pool = \"gpu\", owner = \"ml\")",
     );
@@ -113,9 +113,14 @@ fn every_common_argument_arrives() {
         (step.resources.cpus, step.resources.mem, step.resources.disk),
         (MilliCpus(250), Bytes(1 << 30), Bytes(2 << 30))
     );
+    assert_eq!((step.resources.gpus, step.resources.ports), (1, 2));
+    assert_eq!((step.resources.stated, step.retries), (true, 0));
     assert_eq!(
-        (step.resources.gpus, step.resources.stated, step.retries),
-        (1, true, 0)
+        self::step("noop(resources = auto(ports = 3))")
+            .resources
+            .ports,
+        3,
+        "what cannot be learned is asked for as it is"
     );
     assert_eq!(step.require.unwrap().0, "attributes.disk == 'ssd'");
     assert_eq!(step.prefer.unwrap().0, "zone == 'a'");

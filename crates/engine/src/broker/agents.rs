@@ -11,7 +11,10 @@ use meson_mesos::resources::{is_plain, to_fixed};
 use meson_mesos::types::{
     Attribute, ExecutorId, ExecutorInfo, Offer, OfferId, Resource, Unavailability,
 };
+use rand::rngs::StdRng;
 use serde_json::Value;
+
+use super::ports;
 
 /// An agent as far as its offers tell.
 #[derive(Debug)]
@@ -41,10 +44,21 @@ pub(super) struct Agent {
     refused: Room,
     /// What our tasks have given back since it last offered something. It is offered soon.
     freed: Resources,
-    /// Placed on the offers in hand; true once confirmed.
-    pub(super) placed: BTreeMap<TaskId, bool>,
+    /// Placed on the offers in hand.
+    pub(super) placed: BTreeMap<TaskId, Place>,
     /// Tasks that were launched there and do not run yet.
     pub(super) starting: usize,
+    /// The port that was handed out last.
+    last_port: Option<u16>,
+}
+
+/// A place on the offers in hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    /// It is on record.
+    pub(super) confirmed: bool,
+    /// The ports that the task gets.
+    pub(super) ports: Vec<u16>,
 }
 
 /// What may be kept for as long as it is used, and what may be taken away again.
@@ -73,7 +87,10 @@ impl Room {
             amounts(all.filter(move |resource| resource.revocable.is_some() == revocable))
         };
         Self {
-            firm: sum(false),
+            firm: Resources {
+                ports: ports::count(resources.clone()),
+                ..sum(false)
+            },
             revocable: sum(true),
         }
     }
@@ -98,7 +115,6 @@ impl Agents {
         }
         agent.seen_at = now;
         agent.here = true;
-        agent.lost_at = None;
         agent.freed = Resources::ZERO;
         agent.describe(&offer);
         agent.offers.push(offer);
@@ -113,7 +129,7 @@ impl Agents {
         self.0.values_mut().find_map(|agent| {
             let index = agent.offers.iter().position(|have| &have.id == offer)?;
             agent.offers.remove(index);
-            Some(std::mem::take(&mut agent.placed).into_iter().collect())
+            Some(agent.displace().collect())
         })
     }
 
@@ -122,7 +138,7 @@ impl Agents {
         let mut displaced = Vec::new();
         for agent in self.0.values_mut() {
             agent.offers.clear();
-            displaced.extend(std::mem::take(&mut agent.placed));
+            displaced.extend(agent.displace());
         }
         displaced
     }
@@ -153,7 +169,8 @@ impl Agents {
     /// Whether a placement there was confirmed.
     pub(super) fn is_confirmed(&self, agent: Option<&str>, task: &TaskId) -> bool {
         let agent = agent.and_then(|agent| self.0.get(agent));
-        agent.is_some_and(|agent| agent.placed.get(task) == Some(&true))
+        let place = agent.and_then(|agent| agent.placed.get(task));
+        place.is_some_and(|place| place.confirmed)
     }
 
     /// The task holds nothing there any more, no offer either.
@@ -191,6 +208,27 @@ impl Agents {
         }
     }
 
+    /// So many ports for each of the tasks that go to these agents; fewer if one has no more.
+    pub(super) fn ports<'a>(
+        &mut self,
+        agents: impl Iterator<Item = &'a str>,
+        wanted: u32,
+        chance: &mut StdRng,
+    ) -> Vec<Vec<u16>> {
+        if wanted == 0 {
+            return agents.map(|_| Vec::new()).collect();
+        }
+        let mut chosen: Vec<(&str, Vec<u16>)> = Vec::new();
+        for id in agents {
+            let of_others = chosen.iter().filter(|(other, _)| *other == id);
+            let of_others = of_others.flat_map(|(_, ports)| ports).copied().collect();
+            let agent = self.0.get_mut(id);
+            let ports = agent.map(|agent| agent.choose_ports(of_others, wanted, chance));
+            chosen.push((id, ports.unwrap_or_default()));
+        }
+        chosen.into_iter().map(|(_, ports)| ports).collect()
+    }
+
     pub(super) fn launched(&mut self, agent: &str) {
         if let Some(agent) = self.0.get_mut(agent) {
             agent.starting += 1;
@@ -205,15 +243,6 @@ impl Agents {
 
     pub(super) fn hostname(&self, agent: &str) -> Option<&str> {
         self.0.get(agent).map(|agent| agent.about.hostname())
-    }
-
-    /// Forgets agents that were lost and have nothing of ours. Where machines come and go, a session
-    /// that lasts for months would otherwise know all that ever were.
-    pub(super) fn sweep(&mut self) {
-        self.0.retain(|_, agent| {
-            let idle = agent.is_unused() && agent.starting == 0 && !agent.has_offers();
-            agent.lost_at.is_none() || !idle
-        });
     }
 
     pub(super) fn executor_gone(&mut self, agent: &str, executor: &ExecutorId) {
@@ -231,6 +260,16 @@ impl Agents {
         agent.refused = Room::NOTHING;
         agent.freed = Resources::ZERO;
         agent.lost_at.replace(now).is_none()
+    }
+
+    /// Forgets agents that were lost long ago and have nothing of ours. Where machines come and go, a
+    /// session that lasts for months would otherwise know all that ever were.
+    pub(super) fn sweep(&mut self, now: Timestamp) {
+        let long = |at| now.since(at) >= FORGET_AFTER;
+        self.0.retain(|_, agent| {
+            let forgotten = agent.lost_at.is_some_and(long) && agent.is_unused();
+            !forgotten || agent.has_offers()
+        });
     }
 
     /// Something was heard of it. False: it was not lost.
@@ -329,6 +368,7 @@ impl Agent {
             freed: Resources::ZERO,
             placed: BTreeMap::new(),
             starting: 0,
+            last_port: None,
         }
     }
 
@@ -342,6 +382,24 @@ impl Agent {
         self.lost_at = None;
         self.refused = Room::NOTHING;
         self.freed = Resources::ZERO;
+    }
+
+    /// Nobody has a place on its offers any more. Returns who had one, and whether it was confirmed.
+    fn displace(&mut self) -> impl Iterator<Item = (TaskId, bool)> + use<> {
+        let placed = std::mem::take(&mut self.placed).into_iter();
+        placed.map(|(task, place)| (task, place.confirmed))
+    }
+
+    /// Ports that are offered and that nobody gets who has a place there.
+    fn choose_ports(
+        &mut self,
+        mut taken: BTreeSet<u16>,
+        wanted: u32,
+        chance: &mut StdRng,
+    ) -> Vec<u16> {
+        taken.extend(self.placed.values().flat_map(|place| &place.ports));
+        let offered = self.offers.iter().flat_map(|offer| &offer.resources);
+        ports::choose(offered, &taken, wanted, &mut self.last_port, chance)
     }
 
     /// What is probably free there although nothing of it is offered.
@@ -444,7 +502,7 @@ impl Agent {
 
     /// Nothing of ours is there, or about to be.
     fn is_unused(&self) -> bool {
-        self.held.is_nothing() && self.placed.is_empty()
+        self.held.is_nothing() && self.placed.is_empty() && self.starting == 0
     }
 
     pub(super) fn has_offers(&self) -> bool {
@@ -500,7 +558,7 @@ fn outage(unavailability: &Unavailability) -> Outage {
     }
 }
 
-/// The scalars that Meson schedules, out of Mesos's list.
+/// The scalars that Meson schedules, no ports, out of Mesos's list.
 fn amounts<'a>(resources: impl Iterator<Item = &'a Resource>) -> Resources {
     let mut thousandths = [0u64; 4];
     for resource in resources.filter(|resource| is_plain(resource)) {
@@ -521,6 +579,7 @@ fn amounts<'a>(resources: impl Iterator<Item = &'a Resource>) -> Resources {
         mem: size(mem),
         disk: size(disk),
         gpus: u32::try_from(gpus / 1000).unwrap_or(u32::MAX),
+        ports: 0,
         stated: true,
     }
 }

@@ -12,6 +12,8 @@ use meson_mesos::types::{
     Label, Labels, OfferId, Operation, Resource, TaskInfo,
 };
 
+use super::ports;
+
 /// How the executor of a pool is started, and what it costs beside its tasks.
 #[derive(Debug, Clone)]
 pub struct ExecutorTemplate {
@@ -28,6 +30,8 @@ pub(super) struct Launchable {
     pub(super) resources: Resources,
     /// What of that is to be taken from what is revocable.
     pub(super) revocable: Resources,
+    /// Those of the offered ports that are its own.
+    pub(super) ports: Vec<u16>,
     pub(super) owner: String,
     pub(super) payload: Bytes,
 }
@@ -111,6 +115,7 @@ pub(super) fn accept(
                 let firm = task.resources.minus(&task.revocable);
                 let mut resources = carve(&mut offered, &firm, false);
                 resources.extend(carve(&mut offered, &task.revocable, true));
+                resources.extend(ports::carve(&offered, &task.ports));
                 resources
             },
             executor: Some(executor.clone()),
@@ -150,7 +155,7 @@ fn scalars(resources: &Resources) -> impl Iterator<Item = Resource> {
         .map(|(name, amount)| Resource::scalar(name, from_fixed(amount)))
 }
 
-/// Amounts in thousandths, memory and disk of mebibytes, by Mesos's names.
+/// Amounts in thousandths, memory and disk of mebibytes, by Mesos's names. Ports are no amount.
 pub(super) fn amounts(resources: &Resources) -> [(&'static str, i64); 4] {
     let mib = |bytes: u64| {
         i64::try_from((u128::from(bytes) * 1000).div_ceil(1 << 20)).unwrap_or(i64::MAX)
@@ -212,6 +217,7 @@ mod tests {
     use meson_core::resources::MilliCpus;
     use meson_core::units::Bytes as Size;
     use meson_mesos::types::{Reservation, ReservationType};
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -387,5 +393,150 @@ mod tests {
         };
         let carved = carve(&mut offered, &wanted, false);
         assert_eq!(carved, [Resource::scalar("disk", 10.0)]);
+    }
+
+    #[test]
+    fn ports_are_launched_with_as_a_real_master_writes_them() {
+        // Recorded from a master, for a role with a reservation and for all.
+        let offered = serde_json::json!([
+            {"name": "cpus", "type": "SCALAR", "scalar": {"value": 4.0}, "allocation_info": {"role": "ml"}},
+            {"name": "mem", "type": "SCALAR", "scalar": {"value": 512.0}, "allocation_info": {"role": "ml"}},
+            {
+                "name": "ports", "type": "RANGES", "ranges": {"range": [{"begin": 31000, "end": 31004}]},
+                "allocation_info": {"role": "ml"}, "reservations": [{"type": "STATIC", "role": "ml"}],
+            },
+            {
+                "name": "ports", "type": "RANGES", "ranges": {"range": [{"begin": 31005, "end": 31099}]},
+                "allocation_info": {"role": "ml"},
+            },
+        ]);
+        let offered: Vec<Resource> = serde_json::from_value(offered).unwrap();
+        let task = |n: u32, ports: &[u16]| Launchable {
+            task: format!("run-1.serve.{n}.1").parse().unwrap(),
+            resources: Resources {
+                ports: u32::try_from(ports.len()).unwrap(),
+                ..resources(1000, 64)
+            },
+            revocable: Resources::ZERO,
+            ports: ports.to_vec(),
+            owner: "ada".to_owned(),
+            payload: Bytes::new(),
+        };
+        let mut rest = in_one(offered.clone(), "ml");
+        let executor = start_executor(&executor(), &mut rest);
+        let call = accept(
+            "a",
+            vec![OfferId::new("o1")],
+            rest,
+            &executor,
+            vec![
+                task(1, &[31_003, 31_004, 31_005, 31_007]),
+                task(2, &[31_006]),
+                task(3, &[]),
+            ],
+            5.0,
+        );
+        let Call::Accept(accept) = call else {
+            panic!("{call:?}")
+        };
+        let infos = &accept.operations[0].launch.as_ref().unwrap().task_infos;
+        let ports = |info: &TaskInfo| {
+            let of = info.resources.iter().filter(|it| it.name == "ports");
+            serde_json::to_value(of.collect::<Vec<_>>()).unwrap()
+        };
+        assert_eq!(
+            ports(&infos[0]),
+            serde_json::json!([
+                {
+                    "name": "ports", "type": "RANGES", "ranges": {"range": [{"begin": 31003, "end": 31004}]},
+                    "allocation_info": {"role": "ml"}, "reservations": [{"type": "STATIC", "role": "ml"}],
+                },
+                {
+                    "name": "ports", "type": "RANGES",
+                    "ranges": {"range": [{"begin": 31005, "end": 31005}, {"begin": 31007, "end": 31007}]},
+                    "allocation_info": {"role": "ml"},
+                },
+            ])
+        );
+        assert_eq!(
+            ports(&infos[1])[0]["ranges"],
+            serde_json::json!({"range": [{"begin": 31006, "end": 31006}]})
+        );
+        assert_eq!(ports(&infos[2]), serde_json::json!([]));
+        // All of it together, with the executor, is what a master would find in the offer.
+        let mut used = Vec::new();
+        for info in infos {
+            meson_mesos::resources::add(&mut used, &info.resources);
+        }
+        meson_mesos::resources::add(&mut used, &infos[0].executor.as_ref().unwrap().resources);
+        assert!(
+            meson_mesos::resources::contains(&offered, &used),
+            "{used:?}"
+        );
+    }
+
+    fn any_resource() -> impl Strategy<Value = Resource> {
+        let name = prop::sample::select(vec!["cpus", "mem", "disk", "gpus"]);
+        (name, 1_i64..5_000, 0..6_u8).prop_map(|(name, amount, kind)| {
+            let amount = from_fixed(if name == "gpus" {
+                amount / 1000 * 1000
+            } else {
+                amount
+            });
+            let plain = Resource::scalar(name, amount);
+            let json = serde_json::json!({});
+            match kind {
+                0 => reserved(name, amount, None),
+                1 => reserved(name, amount, Some("ops")),
+                2 => Resource {
+                    revocable: Some(json),
+                    ..plain
+                },
+                3 => Resource {
+                    shared: Some(json),
+                    ..plain
+                },
+                _ => plain,
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_an_accept_takes_is_offered(
+            offered in prop::collection::vec(any_resource(), 0..12),
+            tasks in prop::collection::vec((1_u64..3_000, 0_u64..4, any::<bool>()), 1..5),
+        ) {
+            let offered = in_one(offered, "ml");
+            let mut left = offered.clone();
+            let usual = executor();
+            let info = start_executor(&usual, &mut left);
+            let launchables = tasks.into_iter().enumerate().map(|(n, (cpus, mib, lent))| {
+                let resources = resources(cpus, mib);
+                let revocable = if lent { resources } else { Resources::ZERO };
+                Launchable {
+                    task: format!("run-1.step.{n}.1").parse().unwrap(),
+                    resources,
+                    revocable,
+                    ports: Vec::new(),
+                    owner: "ada".to_owned(),
+                    payload: Bytes::new(),
+                }
+            });
+            let call = accept("a", Vec::new(), left, &info, launchables.collect(), 1.0);
+            let Call::Accept(accept) = call else { panic!("{call:?}") };
+            let mut taken = info.resources.clone();
+            for task in &accept.operations[0].launch.as_ref().unwrap().task_infos {
+                for name in ["cpus", "mem"] {
+                    let of_name = task.resources.iter().filter(|it| it.name == name);
+                    let lent = of_name.clone().filter(|it| it.revocable.is_some()).count();
+                    prop_assert!(lent == 0 || lent == of_name.count(), "a master takes no mixture");
+                }
+                add(&mut taken, &task.resources);
+            }
+            prop_assert!(taken.iter().all(is_plain));
+            let plain: Vec<_> = offered.into_iter().filter(is_plain).collect();
+            prop_assert!(contains(&plain, &taken), "{taken:?} out of {plain:?}");
+        }
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! * [`messages`]: what step actors say and hear.
 //! * [`state`]: decides; knows no socket and no clock. Its parts: [`queue`] who waits,
-//!   [`agents`] what is offered and held, [`launch`] an ACCEPT's body, [`status`] what a task
+//!   [`agents`] what is offered and held, [`ports`] which ports a task gets, [`launch`] an ACCEPT's body, [`status`] what a task
 //!   status means for an attempt and whose retry it costs, [`reconcile`] what must be asked again,
 //!   [`appetite`] when offers are wanted, [`constraints`] which are of use, [`pace`] how fast tasks
 //!   are started, [`patience`] how long an offer is held for a commit, [`brake`] when none are, [`maintenance`] which agents are about to go,
@@ -35,6 +35,7 @@ pub mod messages;
 pub(crate) mod metrics;
 mod pace;
 mod patience;
+mod ports;
 mod queue;
 mod recent;
 mod reconcile;

@@ -38,7 +38,7 @@ pub enum Declined {
 
 impl Declined {
     /// All of them, in order.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::Idle,
         Self::Paced,
         Self::Leaving,
@@ -49,10 +49,12 @@ impl Declined {
         Self::TooSmall(Shortage::Mem),
         Self::TooSmall(Shortage::Disk),
         Self::TooSmall(Shortage::Gpus),
+        Self::TooSmall(Shortage::Ports),
         Self::Busy(Shortage::Cpus),
         Self::Busy(Shortage::Mem),
         Self::Busy(Shortage::Disk),
         Self::Busy(Shortage::Gpus),
+        Self::Busy(Shortage::Ports),
         Self::SetAside,
         Self::Gang,
         Self::Quota,

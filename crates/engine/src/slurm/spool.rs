@@ -16,6 +16,10 @@ use meson_core::ids::TaskId;
 use meson_mesos::types::{FrameworkId, TaskInfo, TaskStatus};
 use meson_protocol::folder::{Claim, TaskFolder};
 
+/// So much of what was said in one folder is read at one look: the rest follows. A step may write
+/// there as much as it likes.
+const SAYINGS: usize = 64;
+
 /// Whom jobs run as, where that is somebody else than we.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {
@@ -128,10 +132,9 @@ impl Spool {
     fn look_at(&self, name: &str, known: Option<&BTreeSet<u64>>) -> io::Result<Seen> {
         let folder = self.folder(name);
         let mut said = Vec::new();
-        for number in folder.said()? {
-            if known.is_some_and(|known| known.contains(&number)) {
-                continue;
-            }
+        let new = folder.said()?.into_iter();
+        let new = new.filter(|number| known.is_none_or(|known| !known.contains(number)));
+        for number in new.take(SAYINGS) {
             // Too long to be read is as good as garbage.
             let text = match folder.saying(number) {
                 Ok(text) => text,
@@ -158,7 +161,8 @@ impl Spool {
             task,
             claim: folder.claimed()?,
             said,
-            progress: folder.progress()?,
+            // May be lost; what a step has put there instead hides nothing else.
+            progress: folder.progress().unwrap_or_default(),
         })
     }
 }
@@ -223,6 +227,30 @@ mod tests {
         let known = [("r-1.a.1".to_owned(), [1, 2, 3].into())].into();
         let seen = &spool.look(&known).unwrap()["r-1.a.1"];
         assert_eq!((seen.said.len(), &seen.task), (0, &None));
+    }
+
+    #[test]
+    fn what_a_step_puts_in_its_folder_holds_nobody_up() {
+        let (_folder, spool) = spool();
+        for task in ["r-1.a.1", "r-1.b.1"] {
+            spool.create(&info(task)).unwrap();
+        }
+        let folder = spool.folder("r-1.a.1");
+        let mode = nix::sys::stat::Mode::S_IRWXU;
+        for name in ["say-1", "progress"] {
+            nix::unistd::mkfifo(&folder.path().join(name), mode).unwrap();
+        }
+        for number in 2..200 {
+            folder.say(number, b"no JSON").unwrap();
+        }
+        let seen = spool.look(&BTreeMap::new()).unwrap();
+        assert_eq!(seen["r-1.b.1"].task, Some(info("r-1.b.1")));
+        let seen = &seen["r-1.a.1"];
+        assert_eq!(seen.said[0], (1, Word::Garbage));
+        assert_eq!((seen.said.len(), &seen.progress), (SAYINGS, &None));
+        let known = (1..=64).collect();
+        let later = spool.look(&[("r-1.a.1".to_owned(), known)].into()).unwrap();
+        assert_eq!(later["r-1.a.1"].said[0], (65, Word::Garbage));
     }
 
     #[test]

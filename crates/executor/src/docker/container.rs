@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use bollard::models::{ContainerCreateBody, DeviceRequest, HostConfig, ImageInspect};
+use bollard::models::{ContainerCreateBody, DeviceRequest, HostConfig, ImageInspect, PortBinding};
 use meson_core::resources::Resources;
 use meson_core::run::{LaunchKind, LaunchSpec};
 
@@ -25,6 +25,7 @@ pub struct Container {
     binds: Vec<String>,
     labels: HashMap<String, String>,
     resources: Resources,
+    ports: Vec<u16>,
 }
 
 impl Container {
@@ -77,6 +78,7 @@ impl Container {
             binds,
             labels,
             resources: spec.resources,
+            ports: spec.ports.clone(),
         })
     }
 
@@ -93,7 +95,18 @@ impl Container {
                 ..Default::default()
             }]
         });
+        // The same number inside and outside: it is what the process is told, and the others of its gang.
+        let ports = || self.ports.iter().map(|port| (*port, format!("{port}/tcp")));
+        let published = |(port, name): (u16, String)| {
+            let binding = PortBinding {
+                host_port: Some(port.to_string()),
+                ..Default::default()
+            };
+            (name, Some(vec![binding]))
+        };
+        let any_ports = !self.ports.is_empty();
         ContainerCreateBody {
+            exposed_ports: any_ports.then(|| ports().map(|(_, name)| name).collect()),
             image: Some(self.image.clone()),
             cmd: (!self.args.is_empty()).then(|| self.args.clone()),
             entrypoint: self.entrypoint.clone(),
@@ -113,6 +126,7 @@ impl Container {
                 memory_swap: limit(self.resources.mem.0),
                 nano_cpus: limit(self.resources.cpus.0.saturating_mul(1_000_000)),
                 device_requests: gpus,
+                port_bindings: any_ports.then(|| ports().map(published).collect()),
                 ..Default::default()
             }),
             ..Default::default()
@@ -172,5 +186,37 @@ mod tests {
                 failure.message
             );
         }
+    }
+
+    #[test]
+    fn a_containers_ports_are_the_agents_by_the_same_numbers() {
+        let body = |ports: &[u16]| {
+            let container = Container {
+                name: "meson-t".to_owned(),
+                image: "i".to_owned(),
+                args: Vec::new(),
+                entrypoint: None,
+                env: BTreeMap::new(),
+                binds: Vec::new(),
+                labels: HashMap::new(),
+                resources: Resources::DEFAULT,
+                ports: ports.to_vec(),
+            };
+            serde_json::to_value(container.body(&ImageInspect::default())).unwrap()
+        };
+        let two = body(&[31_002, 31_007]);
+        assert_eq!(
+            two["HostConfig"]["PortBindings"],
+            serde_json::json!({
+                "31002/tcp": [{"HostPort": "31002"}],
+                "31007/tcp": [{"HostPort": "31007"}],
+            })
+        );
+        assert_eq!(
+            two["ExposedPorts"],
+            serde_json::json!({"31002/tcp": {}, "31007/tcp": {}})
+        );
+        assert!(body(&[]).get("ExposedPorts").is_none());
+        assert!(body(&[])["HostConfig"].get("PortBindings").is_none());
     }
 }

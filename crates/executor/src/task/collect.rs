@@ -2,12 +2,12 @@
 //! anybody hears of them.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use meson_protocol::files::open_file;
 use meson_protocol::task::{StoreLocation, TaskPayload};
 use serde_json::Value;
 
@@ -33,7 +33,10 @@ pub async fn outputs(
         // The first task of a gang speaks for all of it.
         return Ok(BTreeMap::new());
     }
-    let content = read(&seen.output())?;
+    let content = match seen.within(seen.output()) {
+        Some(file) => read(&file)?,
+        None => Vec::new(),
+    };
     let produced: Vec<String> = spec
         .produces
         .iter()
@@ -49,14 +52,14 @@ pub async fn outputs(
         all.insert(name, value);
     }
     for artifact in &spec.produces {
-        let path = seen.artifact(&artifact.name);
-        if !path.exists() {
+        let path = seen.within(seen.artifact(&artifact.name));
+        let Some(path) = path.filter(|path| can_be_stored(path)) else {
             return Err(TaskFailure::step(format!(
                 "the step succeeded without its artifact {}: write a file or a folder to the path in MESON_ARTIFACT_{}",
                 artifact.name,
                 variable(&artifact.name)
             )));
-        }
+        };
         let stored = storage
             .upload(&payload.store, &artifact.name, &path)
             .await?;
@@ -72,7 +75,7 @@ fn read(file: &Path) -> Result<Vec<u8>, TaskFailure> {
         ))
     };
     let mut content = Vec::new();
-    match File::open(file) {
+    match open_file(file) {
         Ok(file) => file
             .take(MAX_FILE_BYTES + 1)
             .read_to_end(&mut content)
@@ -89,6 +92,11 @@ fn read(file: &Path) -> Result<Vec<u8>, TaskFailure> {
     Ok(content)
 }
 
+/// A file or a folder: a pipe or a device has no end.
+fn can_be_stored(path: &Path) -> bool {
+    path.is_file() || path.is_dir()
+}
+
 /// `value` with every file in it stored, and an artifact in its place.
 fn upload<'a>(
     storage: &'a Storage,
@@ -99,7 +107,8 @@ fn upload<'a>(
 ) -> BoxFuture<'a, Result<Value, TaskFailure>> {
     async move {
         if let Some(told) = outputs::as_file(&value) {
-            let path = seen.on_agent(&told).filter(|path| path.exists()).ok_or_else(|| {
+            let path = seen.on_agent(&told).and_then(|path| seen.within(path));
+            let path = path.filter(|path| can_be_stored(path)).ok_or_else(|| {
                 TaskFailure::step(format!(
                     "output {name} names the file {}, which is not there (seen from the step's working directory)",
                     told.display()

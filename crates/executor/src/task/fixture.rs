@@ -25,6 +25,8 @@ pub(crate) fn spec(task: &str, shell: &str) -> LaunchSpec {
         spread: None,
         gang: Gang::default(),
         hosts: Vec::new(),
+        gang_ports: Vec::new(),
+        ports: Vec::new(),
         timeout: None,
         deadline: None,
         owner: String::new(),

@@ -55,6 +55,8 @@ pub(crate) fn shell(task: &str, command: &str) -> TaskPayload {
             spread: None,
             gang: Gang::default(),
             hosts: Vec::new(),
+            gang_ports: Vec::new(),
+            ports: Vec::new(),
             timeout: None,
             deadline: None,
             owner: String::new(),

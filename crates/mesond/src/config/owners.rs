@@ -23,6 +23,9 @@ pub(crate) struct OwnerEntry {
     /// Most GPUs.
     #[serde(default)]
     pub(crate) gpus: Option<u32>,
+    /// Most ports.
+    #[serde(default)]
+    pub(crate) ports: Option<u32>,
 }
 
 fn one() -> u32 {
@@ -59,7 +62,8 @@ impl OwnerEntry {
             .map(str::parse::<Bytes>)
             .transpose()
             .map_err(|error| ("pool.owner.mem", format!("of {name:?}: {error}")))?;
-        let limited = cpus.is_some() || mem.is_some() || self.gpus.is_some();
+        let limited =
+            cpus.is_some() || mem.is_some() || self.gpus.is_some() || self.ports.is_some();
         Ok(OwnerTerms {
             weight: self.weight,
             quota: limited.then(|| Resources {
@@ -67,6 +71,7 @@ impl OwnerEntry {
                 mem: mem.unwrap_or(Bytes(u64::MAX)),
                 disk: Bytes(u64::MAX),
                 gpus: self.gpus.unwrap_or(u32::MAX),
+                ports: self.ports.unwrap_or(u32::MAX),
                 stated: true,
             }),
         })
@@ -88,7 +93,9 @@ mod tests {
         assert_eq!(owners["ml"].quota, None);
         let quota = owners["etl"].quota.unwrap();
         assert_eq!((quota.cpus, quota.mem), (MilliCpus(1500), Bytes(4 << 30)));
-        assert_eq!(quota.gpus, u32::MAX);
+        assert_eq!((quota.gpus, quota.ports), (u32::MAX, u32::MAX));
+        let few = read("[etl]\nports = 8").unwrap()["etl"].quota.unwrap();
+        assert_eq!((few.ports, few.gpus), (8, u32::MAX));
     }
 
     #[test]

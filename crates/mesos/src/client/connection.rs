@@ -85,7 +85,7 @@ pub(super) fn post(
 
 /// Of an error's body, no more than this is read, nor waited for longer.
 const TEXT_BYTES: usize = 1000;
-const TEXT_WAIT: Duration = Duration::from_secs(5);
+const TEXT_WAIT: Duration = Duration::from_secs(2);
 
 /// The first part of an error's body. Whoever is in trouble may send one that does not end.
 pub(super) async fn text_of(mut response: reqwest::Response) -> String {

@@ -197,6 +197,20 @@ async fn item_05_a_redirect_leads_to_the_leading_master() {
 }
 
 #[tokio::test]
+async fn item_05_a_master_whose_error_does_not_end_is_passed_over_for_the_next() {
+    let (leader, _) = server(vec![stream(&[SUBSCRIBED], false, true)]).await;
+    let endless = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 100000\r\n\r\nMaster";
+    let (dying, _) = server(vec![Answer {
+        bytes: endless.to_vec(),
+        stays: true,
+    }])
+    .await;
+    let (session, _events) = subscribe(&[dying, leader]).await.unwrap();
+    let port = leader.port().to_string();
+    assert!(session.master().contains(&port), "{}", session.master());
+}
+
+#[tokio::test]
 async fn item_05_a_dead_master_is_passed_over_for_the_next_of_the_list() {
     let dead = TcpListener::bind("127.0.0.1:0")
         .await

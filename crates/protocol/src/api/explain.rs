@@ -58,8 +58,8 @@ pub struct IterationCounts {
 /// A reason why a step does not run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
-    /// A name that does not change: `cpus`, `mem`, `disk`, `gpus` (too little is free),
-    /// `cpus_total` and so on (no agent is that large), `where`, `gpus_kept`, `set_aside`,
+    /// A name that does not change: `cpus`, `mem`, `disk`, `gpus`, `ports` (too little is
+    /// free), `cpus_total` and so on (no agent is that large), `where`, `gpus_kept`, `set_aside`,
     /// `not_offered`, `quota`, `no_offers`, `disconnected`; empty: something else.
     #[serde(default)]
     pub code: String,
@@ -123,6 +123,8 @@ pub struct OwnerView {
     pub mem: u64,
     /// GPUs that they hold.
     pub gpus: u32,
+    /// Ports that they hold.
+    pub ports: u32,
     /// The largest share of a resource that it holds, 0 to 1.
     pub share: f64,
     /// The same, of the other owners that wait.
@@ -175,6 +177,9 @@ pub struct ChangeView {
     /// At most so many GPUs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpus: Option<u32>,
+    /// At most so many ports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ports: Option<u32>,
     /// At most so many tasks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tasks: Option<u32>,

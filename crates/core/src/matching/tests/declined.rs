@@ -43,6 +43,8 @@ fn an_agent_that_is_too_small_for_everybody_says_of_what_it_has_too_little() {
     assert_eq!(has(disk), too_small(Shortage::Disk));
     let gpus = wants(|shape| shape.resources.gpus = 1);
     assert_eq!(has(gpus), too_small(Shortage::Gpus));
+    let ports = wants(|shape| shape.resources.ports = 1);
+    assert_eq!(has(ports), too_small(Shortage::Ports));
 }
 
 #[test]
@@ -51,6 +53,7 @@ fn an_agent_that_others_fill_says_of_what_too_little_is_free() {
         let mut offer = agent("a", 4, 4);
         offer.total.gpus = 1;
         offer.total.disk = Bytes(10);
+        offer.total.ports = 3;
         offer.free = offer.total;
         take(&mut offer.free);
         let wanted = offer.total;
@@ -61,6 +64,7 @@ fn an_agent_that_others_fill_says_of_what_too_little_is_free() {
     busy(Shortage::Mem, &|free| free.mem = Bytes(1));
     busy(Shortage::Disk, &|free| free.disk = Bytes(1));
     busy(Shortage::Gpus, &|free| free.gpus = 0);
+    busy(Shortage::Ports, &|free| free.ports = 2);
 }
 
 #[test]

@@ -13,9 +13,10 @@ prop_compose! {
         spread in prop_oneof![Just(None), Just(Some(Spread::Agents)), Just(Some(Spread::Zones))],
         require in prop_oneof![3 => Just(None), 1 => Just(Some("attributes.disk == 'ssd'")), 1 => Just(Some("zone == 'x'"))],
         prefer in prop_oneof![Just(None), Just(Some("hostname == '1'"))],
-        avoid in prop::collection::btree_set(0usize..8, 0..2),
+        avoid in prop::collection::btree_set(0usize..8, 0..2), ports in prop_oneof![3 => Just(0u32), 1 => 1u32..4],
     ) -> Class {
         let mut class = class(cpus, mem);
+        class.shape.resources.ports = ports;
         class.shape.gang = Gang { tasks, apart, one_zone };
         class.shape.preemptible = preemptible;
         class.shape.spread = spread;
@@ -31,9 +32,10 @@ prop_compose! {
         cpus in 0u64..9, mem in 0u64..9, held in 0u64..4, lent in 0u64..4,
         ssd in any::<bool>(), zone in prop_oneof![Just("x"), Just("y")],
         offered in prop::bool::weighted(0.8), gpus in prop::bool::weighted(0.1), warm in any::<bool>(),
-        outage in prop::option::of(0u64..100_000),
+        outage in prop::option::of(0u64..100_000), ports in 0u32..9,
     ) -> Offer {
         let mut offer = agent("", cpus, mem);
+        offer.free.ports = ports;
         offer.agent = about("", zone, &[("disk", if ssd { "ssd" } else { "hdd" })]);
         offer.held = amount(held, 0);
         offer.total = offer.free.plus(&offer.held);
@@ -106,6 +108,7 @@ proptest! {
             prop_assert!(firm[index].fits_in(&offer.free));
             prop_assert!(lent[index].fits_in(&offer.revocable));
             prop_assert!(firm[index].plus(&matching.left[index]).cpus == offer.free.cpus);
+            prop_assert_eq!(firm[index].plus(&matching.left[index]).ports, offer.free.ports);
             prop_assert!(lent[index].plus(&matching.lent[index]).cpus == offer.revocable.cpus);
         }
     }

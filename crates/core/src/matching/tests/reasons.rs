@@ -134,3 +134,24 @@ fn a_change_does_what_it_says() {
         assert_eq!(changed.places().len(), 1, "{change:?}");
     }
 }
+
+#[test]
+fn who_asks_for_ports_hears_how_many_are_free_or_that_there_are_none_to_give() {
+    let mut case = Case::of_one(class(1, 1), 1, vec![agent("a", 4, 4)]);
+    case.classes[0].shape.resources.ports = 3;
+    let misfit = case.misfit(0);
+    assert_eq!(misfit.reasons[0].predicate.code(), "ports_total");
+    let text = &misfit.reasons[0].text;
+    assert!(
+        text.starts_with("ports: wants 3, but there are none"),
+        "{text}"
+    );
+    assert!(text.contains("Slurm"), "{text}");
+
+    (case.offers[0].total.ports, case.offers[0].free.ports) = (8, 2);
+    let misfit = case.misfit(0);
+    assert_eq!(texts(&misfit), [("ports: wants 3, at most 2 free of 8", 1)]);
+    assert_eq!(misfit.changes[0].text, "fits now on 1 agent if ports ≤ 2");
+    case.offers[0].free.ports = 3;
+    assert_eq!(case.places(), [0]);
+}

@@ -109,6 +109,7 @@ impl Queue {
                 cpus: cores(&held),
                 mem: held.mem.0,
                 gpus: held.gpus,
+                ports: held.ports,
                 share: self.share(&entry.owner),
                 others,
                 weight: self.weight(&entry.owner),
@@ -161,14 +162,9 @@ impl Queue {
         let held = self.held(&entry.owner);
         let wanted = entry.shape.resources.times(entry.shape.gang.tasks);
         let all = held.plus(&wanted);
-        let over = [
-            Shortage::Cpus,
-            Shortage::Mem,
-            Shortage::Disk,
-            Shortage::Gpus,
-        ]
-        .into_iter()
-        .find(|resource| resource.amount(&all) > resource.amount(&quota))?;
+        let over = Shortage::ALL
+            .into_iter()
+            .find(|resource| resource.amount(&all) > resource.amount(&quota))?;
         let ((name, wants), (_, has), (_, may)) =
             (over.of(&wanted), over.of(&held), over.of(&quota));
         Some(Reason::new(
@@ -363,6 +359,7 @@ fn tell(
             mem: change.mem.map(|mem| mem.0),
             disk: change.disk.map(|disk| disk.0),
             gpus: change.gpus,
+            ports: change.ports,
             tasks: change.tasks,
             without_where: change.without_where,
             once_drained: change.once_drained,
@@ -386,19 +383,14 @@ fn tell(
 /// `waits for 2 of 8 cpus`: what is missing of what is wanted, and what the agent has.
 fn missing(wanted: &Resources, free: &Resources, total: &Resources) -> String {
     let missing = wanted.minus(free);
-    let parts: Vec<String> = [
-        Shortage::Cpus,
-        Shortage::Mem,
-        Shortage::Disk,
-        Shortage::Gpus,
-    ]
-    .into_iter()
-    .filter(|resource| resource.amount(&missing) > 0)
-    .map(|resource| {
-        let (name, missing) = resource.of(&missing);
-        format!("{missing} of {} {name}", resource.of(total).1)
-    })
-    .collect();
+    let parts: Vec<String> = Shortage::ALL
+        .into_iter()
+        .filter(|resource| resource.amount(&missing) > 0)
+        .map(|resource| {
+            let (name, missing) = resource.of(&missing);
+            format!("{missing} of {} {name}", resource.of(total).1)
+        })
+        .collect();
     format!("waits for {}", parts.join(" and "))
 }
 

@@ -45,13 +45,23 @@ pub(super) fn is_confirmed(tasks: &BTreeMap<TaskId, Task>, agents: &Agents, task
     confirmed.count() == entry.shape.gang.tasks as usize
 }
 
-/// What each task of an attempt is told: of a gang, its own rank and where the others are.
-pub(super) fn payloads(payload: Bytes, hosts: &[String]) -> Result<Vec<Bytes>, WireError> {
-    if hosts.len() <= 1 {
+/// What each task of an attempt is told: its ports, and of a gang, its own rank and where the others
+/// are.
+pub(super) fn payloads(
+    payload: Bytes,
+    hosts: &[String],
+    ports: &[Vec<u16>],
+) -> Result<Vec<Bytes>, WireError> {
+    let hosts = if hosts.len() > 1 { hosts } else { &[] };
+    if hosts.is_empty() && ports.iter().all(Vec::is_empty) {
         return Ok(vec![payload]);
     }
-    let of_member = |(rank, _)| TaskPayload::of_member(&payload, rank, hosts).map(Bytes::from);
-    (0..).zip(hosts).map(of_member).collect()
+    let first = ports.iter().filter_map(|ports| ports.first()).copied();
+    let gang_ports: Vec<u16> = first.filter(|_| !hosts.is_empty()).collect();
+    let of_member = |(rank, ports): (u32, &Vec<u16>)| {
+        TaskPayload::of_member(&payload, rank, hosts, &gang_ports, ports).map(Bytes::from)
+    };
+    (0..).zip(ports).map(of_member).collect()
 }
 
 impl Broker {
@@ -145,8 +155,8 @@ impl Broker {
             .and_then(|(desk, agent)| desk.agents.0.get_mut(agent))
             .and_then(|agent| agent.placed.get_mut(&task));
         match place {
-            Some(confirmed) => {
-                let first = !std::mem::replace(confirmed, true) && task.rank == 0;
+            Some(place) => {
+                let first = !std::mem::replace(&mut place.confirmed, true) && task.rank == 0;
                 if let (true, Stage::Placed { since, .. }) = (first, &known.stage) {
                     self.patience.confirmed(now.since(*since));
                 }
@@ -283,6 +293,8 @@ pub(super) mod fixture {
             spread: None,
             gang: Gang::default(),
             hosts: Vec::new(),
+            gang_ports: Vec::new(),
+            ports: Vec::new(),
             timeout: None,
             deadline: None,
             owner: String::new(),

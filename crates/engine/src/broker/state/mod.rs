@@ -14,6 +14,8 @@ mod events;
 mod fuzz;
 mod gang;
 #[cfg(test)]
+mod port_ledger;
+#[cfg(test)]
 mod properties;
 mod requests;
 mod settle;

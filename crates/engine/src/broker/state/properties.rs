@@ -13,6 +13,7 @@ use proptest::prelude::*;
 
 use super::super::launch::ExecutorTemplate;
 use super::gang::{fixture::payload, mates};
+use super::port_ledger::{PortLedger, ports_of};
 use super::task::Stage;
 use super::*;
 
@@ -26,6 +27,7 @@ enum Step {
     Offer {
         agent: usize,
         cpus: u64,
+        ports: usize,
     },
     Rescind {
         back: usize,
@@ -33,6 +35,7 @@ enum Step {
     Enqueue {
         task: u32,
         cpus: u64,
+        ports: u32,
         tasks: u32,
     },
     Confirm {
@@ -87,9 +90,11 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         1 => Just(Step::Subscribed),
         1 => Just(Step::Disconnected),
-        4 => (agent(), 1..8_u64).prop_map(|(agent, cpus)| Step::Offer { agent, cpus }),
+        4 => (agent(), 1..8_u64, 0..8_usize).prop_map(|(agent, cpus, ports)| Step::Offer { agent, cpus, ports }),
         1 => (0..4_usize).prop_map(|back| Step::Rescind { back }),
-        6 => (task(), 1..4_u64).prop_map(move |(task, cpus)| Step::Enqueue { task, cpus, tasks: tasks(task) }),
+        6 => (task(), 1..4_u64, 0..3_u32).prop_map(move |(task, cpus, ports)| {
+            Step::Enqueue { task, cpus, ports, tasks: tasks(task) }
+        }),
         4 => task().prop_map(|task| Step::Confirm { task }),
         3 => (task(), rank(), agent(), prop::option::of(1..4_u64)).prop_map(move |(task, rank, agent, cpus)| {
             Step::Adopt { task, rank: rank % tasks(task), agent, cpus }
@@ -111,6 +116,7 @@ struct World {
     broker: Broker,
     now: Timestamp,
     offers: u64,
+    ports: PortLedger,
 }
 
 fn resources(cpus: u64) -> Resources {
@@ -138,35 +144,56 @@ impl World {
             broker: Broker::new(settings),
             now: Timestamp(1_000_000),
             offers: 0,
+            ports: PortLedger::default(),
         }
     }
 
     fn input(&mut self, step: Step) -> Option<Input> {
         let agent = |agent: usize| AGENTS[agent].to_owned();
         Some(match step {
-            Step::Subscribed => Input::Subscribed(FrameworkId::new("f")),
-            Step::Disconnected => Input::Disconnected,
-            Step::Offer { agent, cpus } => {
+            Step::Subscribed => {
+                self.ports.no_session();
+                Input::Subscribed(FrameworkId::new("f"))
+            }
+            Step::Disconnected => {
+                self.ports.no_session();
+                Input::Disconnected
+            }
+            Step::Offer { agent, cpus, ports } => {
                 self.offers += 1;
+                let id = OfferId::new(format!("o{}", self.offers));
+                let mut resources = vec![
+                    Resource::scalar("cpus", cpus as f64),
+                    Resource::scalar("mem", 1024.0),
+                ];
+                resources.extend(self.ports.offer(&id, AGENTS[agent], ports));
                 Input::Event(Event::Offers(Offers {
                     offers: vec![Offer {
-                        id: OfferId::new(format!("o{}", self.offers)),
+                        id,
                         agent_id: AgentId::new(AGENTS[agent]),
-                        resources: vec![
-                            Resource::scalar("cpus", cpus as f64),
-                            Resource::scalar("mem", 1024.0),
-                        ],
+                        resources,
                         ..Offer::default()
                     }],
                 }))
             }
-            Step::Rescind { back } => Input::Event(Event::Rescind(Rescind {
-                offer_id: OfferId::new(format!("o{}", self.offers.saturating_sub(back as u64))),
-            })),
-            Step::Enqueue { task, cpus, tasks } => Input::Enqueue {
+            Step::Rescind { back } => {
+                let offer = self.offers.saturating_sub(back as u64);
+                let offer_id = OfferId::new(format!("o{offer}"));
+                self.ports.rescinded(&offer_id);
+                Input::Event(Event::Rescind(Rescind { offer_id }))
+            }
+            Step::Enqueue {
+                task,
+                cpus,
+                ports,
+                tasks,
+            } => Input::Enqueue {
                 task: name(task),
                 shape: Shape {
-                    resources: resources(cpus),
+                    resources: Resources {
+                        ports,
+                        ..resources(cpus)
+                    },
                     gang: Gang {
                         tasks,
                         ..Gang::default()
@@ -216,7 +243,11 @@ impl World {
                 state,
                 reconciled,
             } => {
-                let id = meson_mesos::types::TaskId::new(name(task).member(rank).to_string());
+                let task = name(task).member(rank);
+                if state.is_terminal() {
+                    self.ports.ended(&task);
+                }
+                let id = meson_mesos::types::TaskId::new(task.to_string());
                 let status = TaskStatus {
                     agent_id: Some(AgentId::new(AGENTS[agent])),
                     reason: reconciled.then_some(StatusReason::Reconciliation),
@@ -241,6 +272,7 @@ impl World {
         self.broker.settle(self.now, &mut out);
         self.books_agree();
         self.launched_whole(&out);
+        self.ports.take_in(&out);
         out
     }
 
@@ -264,6 +296,8 @@ impl World {
                 mate.is_launched() || desk.agents.is_confirmed(mate.agent.as_deref(), id)
             });
             assert_eq!(confirmed.count(), tasks, "{task} is launched");
+            let wanted = broker.tasks[&task].resources.ports;
+            assert_eq!(ports_of(&info.resources).len(), wanted as usize);
         }
     }
 
@@ -390,7 +424,9 @@ proptest! {
         let mut waiting: BTreeSet<TaskId> =
             world.broker.desks["*"].queue.tasks().cloned().collect();
         for agent in 0..AGENTS.len() {
-            let out = world.go(Step::Offer { agent, cpus: 64 });
+            let ports = usize::MAX;
+            let cpus = 64;
+            let out = world.go(Step::Offer { agent, cpus, ports });
             for output in out {
                 if let Output::Signal(task, News::Placed { .. }) = output {
                     waiting.remove(&task);

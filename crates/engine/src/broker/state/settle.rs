@@ -9,7 +9,7 @@ use meson_core::units::{Duration, Timestamp};
 use meson_mesos::scheduler::{Call, Decline};
 use meson_mesos::types::{Filters, OfferId};
 
-use super::super::agents::Agents;
+use super::super::agents::{Agents, Place};
 use super::super::launch::{self, Launchable};
 use super::super::queue::{Entry, OfferSeat, Placed};
 use super::super::stats::{Declined, Measured};
@@ -112,8 +112,13 @@ impl Broker {
                 };
                 let places: Vec<Seat> = seats.iter().map(of_core).collect();
                 let hosts: Vec<String> = places.iter().map(|place| place.host.clone()).collect();
+                let ports = desk.agents.ports(
+                    places.iter().map(|place| place.agent.as_str()),
+                    entry.shape.resources.ports,
+                    &mut self.chance,
+                );
                 let payload = self.payloads.remove(&task).unwrap_or_default();
-                let payloads = match payloads(payload, &hosts) {
+                let payloads = match payloads(payload, &hosts, &ports) {
                     Ok(payloads) => payloads,
                     Err(error) => {
                         for rank in 0..entry.shape.gang.tasks {
@@ -130,13 +135,16 @@ impl Broker {
                     .or_insert(Resources::ZERO);
                 *held = held.plus(&resources.times(entry.shape.gang.tasks));
                 let until = now.after(self.patience.hold());
-                let ranks = (0..).zip(&places).zip(seats).zip(payloads);
-                for (((rank, place), seat), payload) in ranks {
+                let ranks = (0..).zip(&places).zip(seats).zip(payloads).zip(ports);
+                for ((((rank, place), seat), payload), ports) in ranks {
                     allowed = allowed.saturating_sub(1);
                     self.pace.took();
                     let member = task.member(rank);
                     if let Some(agent) = desk.agents.0.get_mut(&place.agent) {
-                        agent.placed.insert(member.clone(), false);
+                        let confirmed = false;
+                        agent
+                            .placed
+                            .insert(member.clone(), Place { confirmed, ports });
                     }
                     desk.agents.hold(&place.agent, &resources);
                     let entry = Entry {
@@ -165,7 +173,7 @@ impl Broker {
                 }
                 let offered_for = now.since(agent.offered_at);
                 let mut launchables = Vec::new();
-                for task in std::mem::take(&mut agent.placed).into_keys() {
+                for (task, place) in std::mem::take(&mut agent.placed) {
                     let Some(state) = self.tasks.get_mut(&task) else {
                         continue;
                     };
@@ -180,6 +188,7 @@ impl Broker {
                             task,
                             resources: state.resources,
                             revocable: entry.revocable,
+                            ports: place.ports,
                             owner: state.owner.clone(),
                             payload,
                         });
@@ -286,10 +295,10 @@ fn ready(tasks: &BTreeMap<TaskId, Task>, agents: &Agents) -> BTreeSet<String> {
     let all_confirmed = with_places.filter(|(_, agent)| {
         // Those of one attempt stand next to each other, and go together.
         let mut before: Option<&TaskId> = None;
-        agent.placed.iter().all(|(task, confirmed)| {
+        agent.placed.iter().all(|(task, place)| {
             let alike = before.is_some_and(|before| before.is_mate_of(task));
             before = Some(task);
-            *confirmed && (alike || is_confirmed(tasks, agents, task))
+            place.confirmed && (alike || is_confirmed(tasks, agents, task))
         })
     });
     all_confirmed.map(|(id, _)| id.clone()).collect()

@@ -215,7 +215,7 @@ impl Broker {
             self.next_explicit = self.soon(self.settings.explicit_every, now);
             self.ask_about_all(now);
             for desk in self.desks.values_mut() {
-                desk.agents.sweep();
+                desk.agents.sweep(now);
             }
         }
         let due = self.questions.due(now);

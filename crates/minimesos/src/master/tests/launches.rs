@@ -93,6 +93,20 @@ fn bad_tasks_are_answered_with_why() {
              ports(allocated: *):[31000-31099]; cpus(allocated: *):4; mem(allocated: *):2048; disk(allocated: *):4096",
         ),
         (
+            json!({"resources": [
+                {"name": "cpus", "type": "SCALAR", "scalar": {"value": 1}},
+                {"name": "ports", "type": "RANGES", "ranges": {"range": [{"begin": 31099, "end": 31100}]}},
+            ]}),
+            "Total resources cpus(allocated: *):1; ports(allocated: *):[31099-31100] required by",
+        ),
+        (
+            json!({"resources": [
+                {"name": "cpus", "type": "SCALAR", "scalar": {"value": 1}},
+                {"name": "ports", "type": "RANGES", "ranges": {"range": [{"begin": 31001, "end": 31000}]}},
+            ]}),
+            "Resource 'ports(allocated: *):[31001-31000]' is invalid",
+        ),
+        (
             json!({"resources": [{"name": "unobtainium", "type": "SCALAR", "scalar": {"value": 1}}]}),
             "Total resources unobtainium(allocated: *):1 required by",
         ),
@@ -114,6 +128,35 @@ fn bad_tasks_are_answered_with_why() {
             "the offer is free again"
         );
     }
+}
+
+#[test]
+fn a_port_is_one_tasks_only_and_comes_back_when_it_ends() {
+    let mut bench = Bench::new();
+    let (scheduler, agent, offer) = bench.trio(aware());
+    let with_ports = |id: &str, begin, end| {
+        let mut task = task(id, &agent, 1.0);
+        task.resources
+            .push(Resource::ranges("ports", [(begin, end)]));
+        task
+    };
+    let tasks = vec![
+        with_ports("first", 31_000, 31_001),
+        with_ports("second", 31_001, 31_001),
+        with_ports("third", 31_002, 31_002),
+    ];
+    let outputs = bench.accept(&scheduler, &[&offer.id], tasks, Some(0.0));
+    assert_eq!(to_agent(&outputs, &agent).len(), 2);
+    let refused = &updates(&outputs, &scheduler)[0];
+    assert_eq!(refused.task_id.as_str(), "second");
+    let message = refused.message.as_deref().unwrap_or_default();
+    assert!(
+        message.contains("ports(allocated: *):[31001-31001]"),
+        "{message}"
+    );
+    let rest = offers(&bench.seconds(1.0), &scheduler).remove(0);
+    let free = meson_mesos::resources::range_total(&rest.resources, "ports");
+    assert_eq!((free.len(), free[0].begin), (1, 31_003));
 }
 
 #[test]

@@ -5,7 +5,6 @@ mod ops;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
 use meson_core::matching::Shape;
 use meson_core::resources::{MilliCpus, Resources};
 use meson_core::run::Claim;
@@ -23,6 +22,8 @@ use self::ops::{OWNERS, Op, ROLES, op, task};
 use super::super::launch::ExecutorTemplate;
 use super::super::messages::AttemptState;
 use super::super::settings::{BrakePolicy, Pacing};
+use super::gang::fixture::payload;
+use super::port_ledger::{ports_of, told};
 use super::*;
 
 struct World {
@@ -104,6 +105,7 @@ impl World {
                         "{id:?} is used, and is not in hand"
                     );
                 }
+                let mut ports = BTreeSet::new();
                 for info in accept
                     .operations
                     .iter()
@@ -111,6 +113,11 @@ impl World {
                     .flat_map(|launch| &launch.task_infos)
                 {
                     let task: TaskId = info.task_id.as_str().parse().expect("ours");
+                    let own = ports_of(&info.resources);
+                    told(info, &own);
+                    for port in own {
+                        assert!(ports.insert(port), "{port} is given to two");
+                    }
                     *self.launched.entry(task).or_default() += 1;
                 }
             }
@@ -161,13 +168,14 @@ impl World {
                 resources: Resources {
                     cpus: MilliCpus(cpus * 1_000),
                     mem: Size::from_mib(64),
+                    ports: n % 3,
                     ..Resources::ZERO
                 },
                 ..Shape::default()
             },
             owner: OWNERS[n as usize % OWNERS.len()].to_owned(),
             deadline: None,
-            payload: Bytes::from_static(b"payload"),
+            payload: payload(),
         });
     }
 
@@ -193,6 +201,12 @@ impl World {
                 Resource::scalar("cpus", cpus),
                 Resource::scalar("mem", cpus * 100.0),
                 Resource::scalar("cpus", 0.5),
+                // Some twice, some that are none, and now and then more than there can be.
+                Resource::ranges("ports", [(0, 3), (u64::from(agent), 3), (9, 7)]),
+                Resource::ranges(
+                    "ports",
+                    [(65_530, if agent > 2 { u64::MAX } else { 65_534 })],
+                ),
             ],
             allocation_info: Some(AllocationInfo {
                 role: Some(ROLES[role].to_owned()).filter(|role| !role.is_empty()),

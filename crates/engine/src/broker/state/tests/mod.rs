@@ -5,6 +5,7 @@ mod adoption;
 mod declined;
 mod gangs;
 mod offers;
+mod ports;
 mod reconciliation;
 mod reserved;
 mod updates;
