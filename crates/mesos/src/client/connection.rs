@@ -49,6 +49,23 @@ pub fn http_client(
     connect_timeout: Duration,
     tls: Option<&Tls>,
 ) -> Result<reqwest::Client, HttpClientError> {
+    Ok(builder(connect_timeout, tls)?.build()?)
+}
+
+/// The same, for who is not verified: an executor's own agent, which started it, unless the agent's
+/// operator wants it otherwise. That is what Mesos's own executors do.
+pub(super) fn trusting_http_client(
+    connect_timeout: Duration,
+    tls: Option<&Tls>,
+) -> Result<reqwest::Client, HttpClientError> {
+    let builder = builder(connect_timeout, tls)?;
+    Ok(builder.tls_danger_accept_invalid_certs(true).build()?)
+}
+
+fn builder(
+    connect_timeout: Duration,
+    tls: Option<&Tls>,
+) -> Result<reqwest::ClientBuilder, HttpClientError> {
     // Fails when somebody has chosen a provider already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut client = reqwest::Client::builder()
@@ -67,7 +84,7 @@ pub fn http_client(
     if let Some(pem) = tls.and_then(|tls| tls.identity.as_deref()) {
         client = client.identity(Identity::from_pem(pem).map_err(HttpClientError::Identity)?);
     }
-    Ok(client.build()?)
+    Ok(client)
 }
 
 /// A request to an API of Mesos, in nothing but exactly one of its content types.

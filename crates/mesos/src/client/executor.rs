@@ -6,7 +6,9 @@
 //! that have not been acknowledged (`docs/executor-http-api.md`).
 
 use super::backoff::Backoff;
-use super::connection::{HttpClientError, chain, http_client, post, text_of};
+use super::connection::{
+    HttpClientError, Tls, chain, http_client, post, text_of, trusting_http_client,
+};
 use super::duration::{ParseDurationError, parse_duration};
 use super::stream::{Events, StreamError};
 use crate::encoding::{EncodeError, Encoding};
@@ -24,6 +26,7 @@ const PATH: &str = "/api/v1/executor";
 /// The agent that started us was there a moment ago.
 const FIRST_SUBSCRIPTION: Duration = Duration::from_secs(10);
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a real agent sets unless it is told otherwise.
 const DEFAULT_RECOVERY_TIMEOUT: Duration = Duration::from_secs(15 * 60);
@@ -53,6 +56,47 @@ pub struct ExecutorEnvironment {
     pub shutdown_grace_period: Duration,
     /// `MESOS_EXECUTOR_AUTHENTICATION_TOKEN`.
     pub authentication_token: Option<String>,
+    /// The agent speaks TLS, as those do that are given `LIBPROCESS_SSL_ENABLED`; its executors are
+    /// told by `--executor_environment_variables`.
+    pub tls: Option<AgentTls>,
+}
+
+/// How an agent speaks TLS, in the words in which libprocess is told (`docs/ssl.md`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AgentTls {
+    /// `LIBPROCESS_SSL_VERIFY_SERVER_CERT`, or `LIBPROCESS_SSL_VERIFY_CERT`: whether it has to prove
+    /// who it is. Not by default.
+    pub verify: bool,
+    /// `LIBPROCESS_SSL_CA_FILE`: whom to trust for that.
+    pub authority_file: Option<String>,
+    /// `LIBPROCESS_SSL_CERT_FILE` and `LIBPROCESS_SSL_KEY_FILE`, for an agent that asks who we are.
+    pub identity_files: Option<(String, String)>,
+}
+
+impl AgentTls {
+    fn client(&self, connect_timeout: Duration) -> Result<reqwest::Client, ExecutorError> {
+        let read = |file: &String| {
+            std::fs::read(file).map_err(|error| ExecutorError::TlsFile {
+                file: file.clone(),
+                reason: error.to_string(),
+            })
+        };
+        let authority = self.authority_file.as_ref().filter(|_| self.verify);
+        let authority = authority.map(read).transpose()?;
+        let identity = match &self.identity_files {
+            Some((certificate, key)) => Some([read(certificate)?, read(key)?].join(&b'\n')),
+            None => None,
+        };
+        let tls = Tls {
+            authority,
+            identity,
+        };
+        Ok(if self.verify {
+            http_client(connect_timeout, Some(&tls))?
+        } else {
+            trusting_http_client(connect_timeout, Some(&tls))?
+        })
+    }
 }
 
 /// The environment is not that of an executor.
@@ -90,6 +134,7 @@ impl ExecutorEnvironment {
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, EnvironmentError> {
         let text = |name: &'static str| variable(name).filter(|text| !text.is_empty());
+        let flag = |name| text(name).is_some_and(|text| text == "1" || text == "true");
         let needed = |name| text(name).ok_or(EnvironmentError::Missing(name));
         let duration = |name, default| match text(name) {
             None => Ok(default),
@@ -104,7 +149,7 @@ impl ExecutorEnvironment {
             agent_id: text("MESOS_SLAVE_ID").map(AgentId::new),
             agent_endpoint: needed("MESOS_AGENT_ENDPOINT")?,
             sandbox: text("MESOS_SANDBOX").or_else(|| text("MESOS_DIRECTORY")),
-            checkpoint: text("MESOS_CHECKPOINT").is_some_and(|text| text == "1" || text == "true"),
+            checkpoint: flag("MESOS_CHECKPOINT"),
             recovery_timeout: duration("MESOS_RECOVERY_TIMEOUT", DEFAULT_RECOVERY_TIMEOUT)?,
             subscription_backoff_max: duration(
                 "MESOS_SUBSCRIPTION_BACKOFF_MAX",
@@ -115,6 +160,13 @@ impl ExecutorEnvironment {
                 DEFAULT_GRACE_PERIOD,
             )?,
             authentication_token: text("MESOS_EXECUTOR_AUTHENTICATION_TOKEN"),
+            tls: flag("LIBPROCESS_SSL_ENABLED").then(|| AgentTls {
+                verify: flag("LIBPROCESS_SSL_VERIFY_SERVER_CERT")
+                    || flag("LIBPROCESS_SSL_VERIFY_CERT"),
+                authority_file: text("LIBPROCESS_SSL_CA_FILE"),
+                identity_files: text("LIBPROCESS_SSL_CERT_FILE")
+                    .zip(text("LIBPROCESS_SSL_KEY_FILE")),
+            }),
         })
     }
 }
@@ -125,6 +177,16 @@ pub enum ExecutorError {
     /// A client could not be made.
     #[error(transparent)]
     Http(#[from] HttpClientError),
+    /// A file that is to speak TLS with the agent cannot be read.
+    #[error(
+        "making an executor client: reading {file}, which LIBPROCESS_SSL_ variables name: {reason}"
+    )]
+    TlsFile {
+        /// Its path.
+        file: String,
+        /// Why not.
+        reason: String,
+    },
     /// The agent's address is none.
     #[error("making an executor client: MESOS_AGENT_ENDPOINT '{endpoint}' is no address: {reason}")]
     BadEndpoint {
@@ -196,13 +258,18 @@ impl ExecutorClient {
     /// When the agent's address is none.
     pub fn new(environment: ExecutorEnvironment, seed: u64) -> Result<Self, ExecutorError> {
         let endpoint = &environment.agent_endpoint;
-        let url = Url::parse(&format!("http://{endpoint}{PATH}")).map_err(|error| {
+        let tls = environment.tls.as_ref();
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = Url::parse(&format!("{scheme}://{endpoint}{PATH}")).map_err(|error| {
             ExecutorError::BadEndpoint {
                 endpoint: endpoint.clone(),
                 reason: error.to_string(),
             }
         })?;
-        let http = http_client(Duration::from_secs(5), None)?;
+        let http = match tls {
+            Some(tls) => tls.client(CONNECT_TIMEOUT)?,
+            None => http_client(CONNECT_TIMEOUT, None)?,
+        };
         Ok(Self(Arc::new(ClientInner {
             http,
             url,
@@ -455,6 +522,31 @@ mod tests {
         assert_eq!(environment.recovery_timeout, Duration::from_secs(900));
         assert_eq!(environment.shutdown_grace_period, Duration::from_secs(3));
         assert!(!variables(&[("MESOS_CHECKPOINT", "0")]).unwrap().checkpoint);
+    }
+
+    #[test]
+    fn an_agent_that_speaks_tls_says_so() {
+        assert_eq!(
+            variables(&[("LIBPROCESS_SSL_ENABLED", "0")]).unwrap().tls,
+            None
+        );
+        let told = [
+            ("LIBPROCESS_SSL_ENABLED", "1"),
+            ("LIBPROCESS_SSL_VERIFY_SERVER_CERT", "true"),
+            ("LIBPROCESS_SSL_CA_FILE", "/no/such/ca.pem"),
+            ("LIBPROCESS_SSL_CERT_FILE", "/no/such/cert.pem"),
+        ];
+        let environment = variables(&told).unwrap();
+        let tls = environment.tls.clone().unwrap();
+        assert!(tls.verify && tls.identity_files.is_none());
+        let error = ExecutorClient::new(environment, 1).unwrap_err().to_string();
+        assert!(error.contains("/no/such/ca.pem"), "{error}");
+        let environment = variables(&told[..1]).unwrap();
+        let client = ExecutorClient::new(environment, 1).unwrap();
+        assert_eq!(
+            client.0.url.as_str(),
+            "https://127.0.0.1:5051/api/v1/executor"
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use meson_mesos::client::Tls;
+use meson_mesos::client::executor::{ExecutorClient, ExecutorEnvironment};
 use meson_mesos::client::scheduler::{SchedulerClient, SchedulerOptions, SubscribeError};
 use meson_mesos::encoding::Encoding;
 use meson_mesos::recordio::Decoder;
@@ -239,6 +240,50 @@ async fn item_06_tls_with_an_authority_of_ones_own_and_certificates_on_both_side
         .await
         .unwrap();
     session.call(Call::Revive(Roles::default())).await.unwrap();
+    master.stop().await;
+}
+
+#[actix_web::test]
+async fn an_executor_speaks_tls_where_its_agent_does_and_verifies_it_if_that_is_wanted() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new(folder.path());
+    let (certificate, key) = authority.issue("127.0.0.1");
+    let tls = ServerTls {
+        certificate,
+        key,
+        client_authority: None,
+    };
+    // Not an agent, but it speaks TLS, and says that it knows no executors.
+    let master = master_with(|options| options.tls = Some(tls)).await;
+    let addr = master.addr.to_string();
+    let ca = folder.path().join("ca.pem").display().to_string();
+    let elsewhere = tempfile::tempdir().unwrap();
+    Authority::new(elsewhere.path());
+    let other_ca = elsewhere.path().join("ca.pem").display().to_string();
+    let attempt = async |verify: &str, ca: &str| {
+        let environment = ExecutorEnvironment::from_variables(|name| {
+            let value = match name {
+                "MESOS_FRAMEWORK_ID" | "MESOS_EXECUTOR_ID" => "x",
+                "MESOS_AGENT_ENDPOINT" => &addr,
+                "MESOS_CHECKPOINT" | "LIBPROCESS_SSL_ENABLED" => "1",
+                "MESOS_RECOVERY_TIMEOUT" => "1ms",
+                "LIBPROCESS_SSL_VERIFY_SERVER_CERT" => verify,
+                "LIBPROCESS_SSL_CA_FILE" => ca,
+                _ => return None,
+            };
+            Some(value.to_owned())
+        });
+        let client = ExecutorClient::new(environment.unwrap(), 1).unwrap();
+        let end = client.resubscribe(Vec::new(), Vec::new()).await;
+        end.unwrap_err().to_string()
+    };
+    for (verify, ca) in [("0", &other_ca), ("1", &ca)] {
+        let error = attempt(verify, ca).await;
+        assert!(error.contains("404"), "{verify} {error}");
+    }
+    let error = attempt("1", &other_ca).await;
+    assert!(error.contains("certificate"), "{error}");
     master.stop().await;
 }
 
