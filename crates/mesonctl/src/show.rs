@@ -134,7 +134,8 @@ pub(crate) fn run(detail: &RunDetail) -> String {
         detail.shard,
         detail.coordinator
     );
-    if let Some(error) = &run.error {
+    // Whoever cancels a run gives no reason.
+    if let Some(error) = run.error.as_deref().filter(|error| !error.is_empty()) {
         text.push_str(&format!("  {error}\n"));
     }
     let mut table = table(&[

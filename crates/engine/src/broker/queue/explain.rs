@@ -260,13 +260,14 @@ impl Queue {
     }
 }
 
-/// Whether no agent that was seen would do, however much of it were free.
+/// Whether no agent that was seen would do, however much of it were free. Of a gang: beside those on
+/// which single tasks of it have room now.
 fn is_hopeless(misfit: &Misfit) -> bool {
     let never = |predicate: &Predicate| {
         matches!(
             predicate,
             Predicate::TooSmall(_) | Predicate::Where(_) | Predicate::GpusKept
-        )
+        ) || (misfit.tasks_now.is_some() && *predicate == Predicate::Fits)
     };
     let mut verdicts = misfit.verdicts.iter().peekable();
     verdicts.peek().is_some() && verdicts.all(|verdict| never(&verdict.predicate))

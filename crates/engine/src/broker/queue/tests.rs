@@ -207,6 +207,13 @@ fn who_fits_no_agent_hears_that_and_not_that_nothing_is_offered() {
         codes.collect()
     };
     assert_eq!(codes(&pool.explain(&task(1, 0), 480_000)), ["cpus_total"]);
+
+    let mut gang = entry(1, "ada");
+    gang.shape.gang.tasks = 20;
+    pool.queue.add(task(2, 0), gang);
+    assert!(pool.place(&[offer("a", 8, 0)], 0).is_empty());
+    let why = pool.explain(&task(2, 0), 480_000);
+    assert_eq!(why.reasons[0].code, "gang", "{why:?}");
 }
 
 #[test]
