@@ -7,7 +7,7 @@ use crate::shell::{self, cargo, program, target};
 /// What to measure.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Passed on to the benchmark program; `--help` says what there is.
+    /// Passed on to the benchmark program, which is built first; `-- --help` says what there is.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }

@@ -11,7 +11,7 @@ pub(crate) struct Options {
     /// Build with optimisations: closer to what is installed, and minutes longer to build.
     #[arg(long)]
     release: bool,
-    /// Passed on to the chaos program; `--help` says what there is.
+    /// Passed on to the chaos program, which is built first; `-- --help` says what there is.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }

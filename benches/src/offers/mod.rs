@@ -34,7 +34,10 @@ const START: u64 = 20;
 /// Something that happens at a time.
 enum Deed {
     Arrive,
-    Confirm(TaskId),
+    Confirm {
+        task: TaskId,
+        agents: Vec<String>,
+    },
     Acknowledge(TaskId, String, Vec<u8>),
     Report {
         agent: AgentId,
@@ -163,8 +166,10 @@ impl World {
         for output in out {
             match output {
                 Output::Call(call) => self.call(call),
-                Output::Signal(task, News::Placed { .. }) => {
-                    self.later(COMMIT, Deed::Confirm(task));
+                Output::Signal(task, News::Placed { agent, mates, .. }) => {
+                    let mates = mates.into_iter().map(|mate| mate.agent);
+                    let agents = std::iter::once(agent).chain(mates).collect();
+                    self.later(COMMIT, Deed::Confirm { task, agents });
                 }
                 Output::Signal(task, News::State { agent, uuid, state }) => {
                     if matches!(state, AttemptState::Failed { .. }) {
@@ -221,7 +226,7 @@ impl World {
     fn act(&mut self, deed: Deed) {
         match deed {
             Deed::Arrive => self.arrive(),
-            Deed::Confirm(task) => self.tell(Input::Confirm(task)),
+            Deed::Confirm { task, agents } => self.tell(Input::Confirm { task, agents }),
             Deed::Acknowledge(task, agent, uuid) => {
                 self.tell(Input::Acknowledge { task, agent, uuid });
             }

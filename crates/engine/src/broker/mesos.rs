@@ -152,7 +152,10 @@ fn framework(pool: &MesosPool) -> FrameworkInfo {
 #[async_trait]
 impl ResourceManager for Mesos {
     fn remarks(&self) -> Vec<String> {
-        self.client.trouble().into_iter().collect()
+        let trouble = self.client.trouble().into_iter();
+        trouble
+            .map(|why| format!("no master takes a subscription: {why}"))
+            .collect()
     }
 
     async fn subscribe(&self, id: Option<FrameworkId>) -> Result<Session, SubscribeError> {

@@ -11,7 +11,7 @@
 
 use std::collections::BTreeSet;
 
-use meson_mesos::resources::range_total;
+use meson_mesos::resources::{is_plain, range_total};
 use meson_mesos::types::{Range, Resource};
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -21,7 +21,7 @@ const NAME: &str = "ports";
 /// Those that may be kept for as long as they are used, in order: what is lent is nobody's address.
 fn offered<'a>(resources: impl IntoIterator<Item = &'a Resource>) -> Vec<Range> {
     let all = resources.into_iter();
-    let firm = all.filter(|resource| resource.revocable.is_none());
+    let firm = all.filter(|resource| resource.revocable.is_none() && is_plain(resource));
     range_total(firm, NAME)
         .into_iter()
         .map(|range| Range {
@@ -153,11 +153,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_offered_twice_lent_or_no_port_does_not_count() {
+    fn what_is_offered_twice_lent_shared_or_no_port_does_not_count() {
         let resources = [
             Resource::ranges(NAME, [(0, 2), (65_535, u64::MAX)]),
             reserved([(2, 4)]),
             revocable([(100, 200)]),
+            Resource {
+                shared: Some(serde_json::json!({})),
+                ..Resource::ranges(NAME, [(201, 299)])
+            },
             Resource::ranges("other", [(300, 400)]),
             Resource::scalar(NAME, 12.0),
         ];

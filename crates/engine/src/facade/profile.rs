@@ -114,7 +114,7 @@ fn shown((step, profile): (String, Profile)) -> StepProfile {
             );
             if samples.starved > 0 {
                 why.push_str(&format!(
-                    "; with {} it ran out of memory: state more, or resources = auto(…)",
+                    "; with {} it ran out of memory, so state more",
                     samples.starved_at
                 ));
             }

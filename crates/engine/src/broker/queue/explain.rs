@@ -48,11 +48,18 @@ impl Queue {
             ));
         } else if let Some(quota) = self.over_quota(&entry) {
             waiting.reasons.push(quota);
-        } else if let Some(silence) = self.silence(&entry, agents_known, now) {
+        }
+        let scene = self.scene.as_ref();
+        let misfit = scene.map(|scene| misfit(scene, task, &entry, &mut self.constraints));
+        // To whom no agent can ever be of use, none is offered: that is our own doing.
+        let hopeless = misfit.as_ref().is_some_and(is_hopeless);
+        if waiting.reasons.is_empty()
+            && !hopeless
+            && let Some(silence) = self.silence(&entry, agents_known, now)
+        {
             waiting.reasons.push(silence);
         }
-        if let Some(scene) = &self.scene {
-            let misfit = misfit(scene, task, &entry, &mut self.constraints);
+        if let (Some(scene), Some(misfit)) = (&self.scene, misfit) {
             view.next = self.next_room(scene, &entry.shape, &misfit, now);
             tell(scene, &entry.shape, misfit, &mut waiting, &mut view);
         }
@@ -251,6 +258,18 @@ impl Queue {
                     .collect(),
             })
     }
+}
+
+/// Whether no agent that was seen would do, however much of it were free.
+fn is_hopeless(misfit: &Misfit) -> bool {
+    let never = |predicate: &Predicate| {
+        matches!(
+            predicate,
+            Predicate::TooSmall(_) | Predicate::Where(_) | Predicate::GpusKept
+        )
+    };
+    let mut verdicts = misfit.verdicts.iter().peekable();
+    verdicts.peek().is_some() && verdicts.all(|verdict| never(&verdict.predicate))
 }
 
 /// Asks the matching why the request fits nowhere.

@@ -198,6 +198,18 @@ fn silence_of_the_resource_manager_is_told_with_its_length() {
 }
 
 #[test]
+fn who_fits_no_agent_hears_that_and_not_that_nothing_is_offered() {
+    let mut pool = Pool::default();
+    pool.queue.add(task(1, 0), entry(9, "ada"));
+    assert!(pool.place(&[offer("a", 8, 0)], 0).is_empty());
+    let codes = |waiting: &super::super::messages::Waiting| -> Vec<String> {
+        let codes = waiting.reasons.iter().map(|reason| reason.code.clone());
+        codes.collect()
+    };
+    assert_eq!(codes(&pool.explain(&task(1, 0), 480_000)), ["cpus_total"]);
+}
+
+#[test]
 fn a_quota_that_is_used_up_is_told() {
     let mut pool = Pool::default();
     pool.terms.insert(
