@@ -323,6 +323,13 @@ async fn every_task_ends_whenever_the_agent_crashes() {
             Some("TASK_FINISHED" | "TASK_FAILED" | "TASK_LOST" | "TASK_KILLED")
         )
     };
+    // One that is killed before it has written down who it is comes back as another, and what was
+    // launched on it is out of sight until the master gives it up.
+    let identity = world.agent.work_dir.join("meta/agent.json");
+    until("the agent knows who it is", || {
+        identity.exists().then_some(())
+    })
+    .await;
     let mut surely = Vec::new();
     let mut tasks = Vec::new();
     for (round, delay_ms) in [0, 3, 8, 15, 30, 60, 120, 250].into_iter().enumerate() {
