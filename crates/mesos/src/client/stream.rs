@@ -12,6 +12,9 @@ use std::marker::PhantomData;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
+/// So many records in a row that are no events are no accident: the other side speaks another language.
+const MOST_UNREADABLE: u32 = 8;
+
 /// Why a stream of events ended.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
@@ -44,7 +47,7 @@ pub enum StreamError {
     /// It is no RecordIO.
     #[error(transparent)]
     Framing(#[from] DecodeError),
-    /// A record is no event.
+    /// Its first record, or one after the other, is no event.
     #[error("reading an event: {source}; it begins with {start:?}")]
     Malformed {
         /// Why.
@@ -69,6 +72,8 @@ pub(super) struct Events<E> {
     /// The connection is taken for lost after this long without a record.
     patience: Option<Duration>,
     heard: Instant,
+    /// Records in a row that were passed over; none yet that could be read at the beginning.
+    unreadable: Option<u32>,
     events: PhantomData<fn() -> E>,
 }
 
@@ -96,6 +101,7 @@ impl<E: DeserializeOwned + Protobuf> Events<E> {
             decoder: Decoder::new(max_record_bytes),
             patience,
             heard: Instant::now(),
+            unreadable: None,
             events: PhantomData,
         }
     }
@@ -105,15 +111,31 @@ impl<E: DeserializeOwned + Protobuf> Events<E> {
     }
 
     /// The next event. Nothing is lost when the future is dropped.
+    ///
+    /// A record that is no event is passed over, once one could be read: were the stream left for it,
+    /// an update that nobody can read would end every stream to come, since it is sent again and
+    /// again until it is acknowledged.
     pub(super) async fn next(&mut self) -> Result<E, StreamError> {
         loop {
             if let Some(record) = self.decoder.next_record()? {
                 self.heard = Instant::now();
-                let event = self.encoding.decode(&record);
-                return event.map_err(|source| StreamError::Malformed {
-                    source,
-                    start: String::from_utf8_lossy(&record[..record.len().min(200)]).into_owned(),
-                });
+                let error = match self.encoding.decode(&record) {
+                    Ok(event) => {
+                        self.unreadable = Some(0);
+                        return Ok(event);
+                    }
+                    Err(source) => StreamError::Malformed {
+                        source,
+                        start: String::from_utf8_lossy(&record[..record.len().min(200)])
+                            .into_owned(),
+                    },
+                };
+                match &mut self.unreadable {
+                    Some(unreadable) if *unreadable + 1 < MOST_UNREADABLE => *unreadable += 1,
+                    _ => return Err(error),
+                }
+                tracing::error!(%error, "an event is passed over");
+                continue;
             }
             let chunk = match self.patience {
                 None => self.body.next().await,
