@@ -8,7 +8,7 @@
 //! out of the sandbox is refused, and local files are never cached (a copy of a
 //! copy saves nothing and goes stale).
 //!
-//! * [`archive`]: what is packed, and how it is unpacked.
+//! * [`mod@archive`]: what is packed, and how it is unpacked.
 
 mod archive;
 #[cfg(test)]
