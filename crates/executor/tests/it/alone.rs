@@ -50,6 +50,15 @@ impl Job {
         self.start(number, &[]).wait().unwrap()
     }
 
+    /// The process that the step has written down beside its folder.
+    async fn sleeper(&self) -> i32 {
+        eventually("the sleeper", || {
+            let text = std::fs::read_to_string(self.root.path().join("pid")).ok()?;
+            text.trim().parse().ok()
+        })
+        .await
+    }
+
     fn said(&self) -> Vec<TaskStatus> {
         let numbers = self.folder.said().unwrap();
         numbers
@@ -156,11 +165,7 @@ async fn sigterm_kills_the_attempt_to_its_last_process() {
         "sleep 76543 & echo $! > ../../../../../pid; wait",
     ));
     let mut child = job.start(1, &[]);
-    let pid = eventually("the sleeper", || {
-        let text = std::fs::read_to_string(job.root.path().join("pid")).ok()?;
-        text.trim().parse::<i32>().ok()
-    })
-    .await;
+    let pid = job.sleeper().await;
     job.runs().await;
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(1));
@@ -183,11 +188,7 @@ async fn an_attempt_whose_folder_is_removed_ends_with_all_its_processes() {
         "echo $$ > ../../../../../pid; exec sleep 76542",
     ));
     let mut child = job.start(1, &[]);
-    let pid = eventually("the sleeper", || {
-        let text = std::fs::read_to_string(job.root.path().join("pid")).ok()?;
-        text.trim().parse::<i32>().ok()
-    })
-    .await;
+    let pid = job.sleeper().await;
     job.runs().await;
     job.folder.remove().unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(1));

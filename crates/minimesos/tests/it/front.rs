@@ -193,23 +193,31 @@ impl Authority {
         std::fs::write(path("key"), key.serialize_pem()).unwrap();
         (path("pem"), path("key"))
     }
+
+    /// Its own certificate.
+    fn file(&self) -> PathBuf {
+        self.folder.join("ca.pem")
+    }
+
+    /// A master that speaks TLS, and asks for certificates of this authority if there is one.
+    async fn master(&self, client_authority: Option<PathBuf>) -> MasterHandle {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (certificate, key) = self.issue("127.0.0.1");
+        let tls = ServerTls {
+            certificate,
+            key,
+            client_authority,
+        };
+        master_with(|options| options.tls = Some(tls)).await
+    }
 }
 
 #[actix_web::test]
 async fn item_06_tls_with_an_authority_of_ones_own_and_certificates_on_both_sides() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new(folder.path());
-    let ca = folder.path().join("ca.pem");
-    let (certificate, key) = authority.issue("127.0.0.1");
-    let master = master_with(|options| {
-        options.tls = Some(ServerTls {
-            certificate,
-            key,
-            client_authority: Some(ca.clone()),
-        });
-    })
-    .await;
+    let ca = authority.file();
+    let master = authority.master(Some(ca.clone())).await;
     assert!(master.url().starts_with("https://"));
     let (certificate, key) = authority.issue("framework");
     let read = |path: &Path| std::fs::read(path).unwrap();
@@ -245,22 +253,15 @@ async fn item_06_tls_with_an_authority_of_ones_own_and_certificates_on_both_side
 
 #[actix_web::test]
 async fn an_executor_speaks_tls_where_its_agent_does_and_verifies_it_if_that_is_wanted() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new(folder.path());
-    let (certificate, key) = authority.issue("127.0.0.1");
-    let tls = ServerTls {
-        certificate,
-        key,
-        client_authority: None,
-    };
     // Not an agent, but it speaks TLS, and says that it knows no executors.
-    let master = master_with(|options| options.tls = Some(tls)).await;
+    let master = authority.master(None).await;
     let addr = master.addr.to_string();
-    let ca = folder.path().join("ca.pem").display().to_string();
+    let ca = authority.file().display().to_string();
     let elsewhere = tempfile::tempdir().unwrap();
-    Authority::new(elsewhere.path());
-    let other_ca = elsewhere.path().join("ca.pem").display().to_string();
+    let other_ca = Authority::new(elsewhere.path()).file();
+    let other_ca = other_ca.display().to_string();
     let attempt = async |verify: &str, ca: &str| {
         let environment = ExecutorEnvironment::from_variables(|name| {
             let value = match name {
@@ -289,17 +290,10 @@ async fn an_executor_speaks_tls_where_its_agent_does_and_verifies_it_if_that_is_
 
 #[actix_web::test]
 async fn an_agent_registers_over_tls() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new(folder.path());
-    let ca = folder.path().join("ca.pem");
-    let (certificate, key) = authority.issue("127.0.0.1");
-    let tls = ServerTls {
-        certificate,
-        key,
-        client_authority: None,
-    };
-    let master = master_with(|options| options.tls = Some(tls)).await;
+    let ca = authority.file();
+    let master = authority.master(None).await;
     let ca_text = ca.display().to_string();
     let more = [
         "--resources",
